@@ -1,0 +1,45 @@
+// Errors that cross into JavaScript as FoveaError. Codes are those of lib/errors.ts.
+#pragma once
+
+#include <exception>
+#include <string>
+#include <utility>
+
+namespace fovea {
+
+class Error : public std::exception {
+ public:
+  Error(const char* code, std::string message) : code_(code), message_(std::move(message)) {}
+  const char* code() const { return code_; }
+  const char* what() const noexcept override { return message_.c_str(); }
+
+ private:
+  const char* code_;
+  std::string message_;
+};
+
+namespace detail {
+inline std::string text(const std::string& s) { return s; }
+inline std::string text(const char* s) { return s; }
+inline std::string text(char c) { return std::string(1, c); }
+inline std::string text(bool b) { return b ? "true" : "false"; }
+template <class T>
+std::string text(const T& v) {
+  return std::to_string(v);
+}
+}  // namespace detail
+
+// fail("ERR_SHAPE", "matmul: inner sizes differ: ", k1, " and ", k2)
+template <class... Parts>
+[[noreturn]] void fail(const char* code, const Parts&... parts) {
+  std::string message;
+  ((message += detail::text(parts)), ...);
+  throw Error(code, std::move(message));
+}
+
+template <class... Parts>
+void check(bool ok, const char* code, const Parts&... parts) {
+  if (!ok) fail(code, parts...);
+}
+
+}  // namespace fovea
