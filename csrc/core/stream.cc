@@ -1,0 +1,149 @@
+#include "core/stream.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+namespace fovea {
+namespace {
+
+constexpr uint64_t kCapacity = 4096;
+// Places only the stream thread itself may take (a task that lets foreign memory go), since it cannot wait for itself.
+constexpr uint64_t kReserved = 256;
+constexpr int kSpins = 20000;  // about 50 us before the stream thread parks: a burst of small ops needs no wake-ups
+
+thread_local CancelToken current_token;
+thread_local bool on_stream_thread = false;
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+struct Stream::Impl {
+  Task* ring[kCapacity + kReserved];
+  std::mutex submit_mutex;  // orders producers
+  std::mutex park_mutex;
+  std::condition_variable work, progress;
+  std::atomic<bool> parked{false};
+  std::atomic<int> waiters{0};
+  std::mutex error_mutex;
+  std::shared_ptr<const Error> error;
+};
+
+Task::~Task() {
+  for (int i = 0; i < reads_ + writes_; i++) storages_[i]->drop_reference();
+  if (storages_ != inline_storages_) delete[] storages_;
+}
+
+Stream& Stream::cpu() {
+  static Stream* stream = new Stream;
+  return *stream;
+}
+
+Stream::Stream() : impl_(new Impl) {
+  std::thread([this] { loop(); }).detach();
+}
+
+void Stream::set_cancel_token(CancelToken token) { current_token = std::move(token); }
+
+uint64_t Stream::submit(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
+                        Task* task) {
+  task->name_ = name;
+  task->cancel_ = current_token;
+  task->in_place_ = in_place;
+  task->storages_ = n_reads + n_writes <= std::size(task->inline_storages_) ? task->inline_storages_ : new Storage*[n_reads + n_writes];
+  for (size_t i = 0; i < n_reads; i++) task->storages_[i] = reads[i];
+  for (size_t i = 0; i < n_writes; i++) task->storages_[n_reads + i] = writes[i];
+  task->reads_ = static_cast<int>(n_reads);
+  task->writes_ = static_cast<int>(n_writes);
+  for (size_t i = 0; i < n_reads + n_writes; i++) task->storages_[i]->add_reference();
+
+  std::unique_lock lock(impl_->submit_mutex);
+  uint64_t position = enqueued_.load(std::memory_order_relaxed);
+  if (position - completed() >= kCapacity && !on_stream_thread) wait(position - kCapacity + 1);
+  impl_->ring[position % (kCapacity + kReserved)] = task;
+  enqueued_.store(position + 1, std::memory_order_seq_cst);
+  lock.unlock();
+  if (impl_->parked.load(std::memory_order_seq_cst)) {
+    std::lock_guard park_lock(impl_->park_mutex);
+    impl_->work.notify_one();
+  }
+  return position + 1;
+}
+
+void Stream::loop() {
+  on_stream_thread = true;
+  uint64_t next = 0;
+  for (;;) {
+    for (int spins = 0; enqueued_.load(std::memory_order_acquire) == next;) {
+      if (++spins < kSpins) {
+        relax();
+        continue;
+      }
+      std::unique_lock lock(impl_->park_mutex);
+      impl_->parked.store(true, std::memory_order_seq_cst);
+      impl_->work.wait(lock, [&] { return enqueued_.load(std::memory_order_seq_cst) != next; });
+      impl_->parked.store(false, std::memory_order_relaxed);
+    }
+    Task* task = impl_->ring[next % (kCapacity + kReserved)];
+    execute(*task);
+    delete task;
+    completed_.store(++next, std::memory_order_seq_cst);
+    if (impl_->waiters.load(std::memory_order_seq_cst) > 0) {
+      std::lock_guard lock(impl_->park_mutex);
+      impl_->progress.notify_all();
+    }
+  }
+}
+
+void Stream::execute(Task& task) {
+  std::shared_ptr<const Error> error;
+  bool own = false;  // the task itself failed, rather than an input
+  for (int i = 0; i < task.reads_ && !error; i++)
+    if (task.storages_[i]->poison()) error = task.storages_[i]->shared_poison();
+  if (!error && task.cancel_ && task.cancel_->load(std::memory_order_relaxed)) {
+    error = std::make_shared<const Error>("ERR_ABORTED", std::string(task.name_) + ": aborted before it ran");
+    own = true;
+  }
+  if (!error) try {
+      task.run({ThreadPool::instance(), task.cancel_.get()});
+      return;
+    } catch (const Error& e) {
+      error = std::make_shared<const Error>(e);
+      own = true;
+    } catch (const std::exception& e) {
+      error = std::make_shared<const Error>("ERR_INTERNAL", std::string(task.name_) + ": " + e.what());
+      own = true;
+    }
+  if (task.in_place_ || task.writes_ == 0) {
+    std::lock_guard lock(impl_->error_mutex);
+    if (!impl_->error) impl_->error = error;
+  }
+  if (!task.in_place_ || own)
+    for (int i = task.reads_; i < task.reads_ + task.writes_; i++) task.storages_[i]->set_poison(error);
+}
+
+void Stream::wait(uint64_t position) {
+  for (int spins = 0; spins < 2000; spins++) {
+    if (completed() >= position) return;
+    relax();
+  }
+  std::unique_lock lock(impl_->park_mutex);
+  impl_->waiters.fetch_add(1, std::memory_order_seq_cst);
+  impl_->progress.wait(lock, [&] { return completed_.load(std::memory_order_seq_cst) >= position; });
+  impl_->waiters.fetch_sub(1, std::memory_order_relaxed);
+}
+
+std::shared_ptr<const Error> Stream::take_error() {
+  std::lock_guard lock(impl_->error_mutex);
+  return std::exchange(impl_->error, nullptr);
+}
+
+}  // namespace fovea

@@ -1,0 +1,102 @@
+// The CPU stream: one thread that runs queued tasks in order, one after the other, each spread over the thread pool.
+//
+// Enqueuing never runs a kernel on the caller. The queue is bounded: a full queue makes the enqueuing thread wait. The stream belongs to
+// the process, so tensors handed between worker threads need no further ordering. A task that throws poisons the storages it writes
+// (storage.h).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <initializer_list>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "core/storage.h"
+#include "core/thread_pool.h"
+
+namespace fovea {
+
+struct TaskContext {
+  ThreadPool& pool;
+  const std::atomic<bool>* cancel;  // checked between tiles; may be null
+};
+
+// Shared by the tasks of one abortable call, or of one JavaScript environment.
+using CancelToken = std::shared_ptr<std::atomic<bool>>;
+
+class Task {
+ public:
+  virtual ~Task();
+  virtual void run(const TaskContext&) = 0;
+
+ private:
+  friend class Stream;
+  const char* name_ = "";
+  CancelToken cancel_;
+  // Reads first, then writes. `in_place_` writers keep their storage's contents when skipped, so they are not poisoned by their inputs.
+  Storage** storages_ = nullptr;
+  Storage* inline_storages_[6];
+  int reads_ = 0, writes_ = 0;
+  bool in_place_ = false;
+};
+
+class Stream {
+ public:
+  static Stream& cpu();
+
+  // Queues body(const TaskContext&). `reads` and `writes` are what it touches; they stay valid until it ran. Returns its position in the
+  // stream.
+  template <class Body>
+  uint64_t launch(const char* name, std::initializer_list<Storage*> reads, std::initializer_list<Storage*> writes, Body&& body) {
+    return submit(name, reads.begin(), reads.size(), writes.begin(), writes.size(), false, make_task(std::forward<Body>(body)));
+  }
+  // For tasks that update `writes` in place (optimizer steps, cache append): skipped when an input is poisoned, leaving the target as it
+  // was.
+  template <class Body>
+  uint64_t launch_in_place(const char* name, std::initializer_list<Storage*> reads, std::initializer_list<Storage*> writes, Body&& body) {
+    return submit(name, reads.begin(), reads.size(), writes.begin(), writes.size(), true, make_task(std::forward<Body>(body)));
+  }
+  template <class Body>
+  uint64_t launch_spans(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
+                        Body&& body) {
+    return submit(name, reads, n_reads, writes, n_writes, in_place, make_task(std::forward<Body>(body)));
+  }
+
+  uint64_t enqueued() const { return enqueued_.load(std::memory_order_acquire); }
+  uint64_t completed() const { return completed_.load(std::memory_order_acquire); }
+  void wait(uint64_t position);
+  void synchronize() { wait(enqueued()); }
+
+  // The error of a skipped in-place task since the last call, or null; what synchronize() reports.
+  std::shared_ptr<const Error> take_error();
+
+  // The token given to tasks that this thread enqueues from now on.
+  static void set_cancel_token(CancelToken token);
+
+ private:
+  template <class Body>
+  struct BodyTask final : Task {
+    explicit BodyTask(Body b) : body(std::move(b)) {}
+    void run(const TaskContext& ctx) override { body(ctx); }
+    Body body;
+  };
+  template <class Body>
+  static Task* make_task(Body&& body) {
+    return new BodyTask<std::decay_t<Body>>(std::forward<Body>(body));
+  }
+
+  Stream();
+  uint64_t submit(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
+                  Task* task);
+  void loop();
+  void execute(Task& task);
+
+  struct Impl;
+  Impl* impl_;
+  std::atomic<uint64_t> enqueued_{0};
+  std::atomic<uint64_t> completed_{0};
+};
+
+}  // namespace fovea

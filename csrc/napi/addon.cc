@@ -1,0 +1,284 @@
+// The addon's exports: every registered op (core/op.h), and the few functions below that deal with JavaScript values themselves.
+#include <cstring>
+
+#include "core/allocator.h"
+#include "core/isa.h"
+#include "cpu/convert.h"
+#include "napi/call.h"
+
+namespace fovea::napi {
+namespace {
+
+using Function = void (*)(JsCall&);
+
+Dims dims_of(const std::vector<int64_t>& values) {
+  Dims dims;
+  for (int64_t x : values) dims.push(x);
+  return dims;
+}
+
+DType dtype_of(JsCall& call, int i) {
+  int code = static_cast<int>(call.number(i));
+  check(code >= 0 && code < kDTypeCount, "ERR_DTYPE", "unknown dtype code ", code);
+  return static_cast<DType>(code);
+}
+
+// --- tensors in and out ---
+
+// fromBytes(bytes, dtype, shape): a copy of the caller's memory.
+void from_bytes(JsCall& call) {
+  Bytes bytes = call.bytes(0);
+  DType dtype = dtype_of(call, 1);
+  Dims shape = dims_of(call.integers(2));
+  size_t size = static_cast<size_t>(shape.product()) * size_of(dtype);
+  check(bytes.size == size, "ERR_SHAPE", "tensor: ", bytes.size, " bytes given, shape ", text_of(shape), " of ", name_of(dtype), " needs ",
+        size);
+  Tensor t = Tensor::empty(shape, dtype, true);
+  if (size) std::memcpy(t.data(), bytes.data, size);
+  call.give(std::move(t));
+}
+
+// Keeps a JavaScript buffer alive until the stream is done with it; released on the environment's own thread.
+struct Borrowed {
+  std::shared_ptr<Completions> completions;
+  Pending* pending;
+};
+
+// borrow(bytes, dtype, shape): [handle, promise]; the tensor uses the caller's memory. The promise settles when it is no longer used.
+void borrow(JsCall& call) {
+  Bytes bytes = call.bytes(0);
+  DType dtype = dtype_of(call, 1);
+  Dims shape = dims_of(call.integers(2));
+  size_t size = static_cast<size_t>(shape.product()) * size_of(dtype);
+  check(bytes.size == size, "ERR_SHAPE", "tensor: ", bytes.size, " bytes given, shape ", text_of(shape), " of ", name_of(dtype), " needs ",
+        size);
+  napi_value promise, array, handle;
+  Environment& environment = call.environment();
+  auto* borrowed = new Borrowed{environment.completions(), environment.make_promise(call.value(0), &promise)};
+  Tensor t;
+  t.dtype = dtype;
+  t.shape = shape;
+  t.strides = contiguous_strides(shape);
+  auto release = [](void* ctx) {
+    auto* b = static_cast<Borrowed*>(ctx);
+    b->completions->settle(b->pending, nullptr);
+    delete b;
+  };
+  t.storage = StorageOwner(Storage::foreign(const_cast<void*>(bytes.data), size, release, borrowed));
+  napi_create_double(call.env(), environment.add(std::move(t)), &handle);
+  napi_create_array_with_length(call.env(), 2, &array);
+  napi_set_element(call.env(), array, 0, handle);
+  napi_set_element(call.env(), array, 1, promise);
+  call.give(array);
+}
+
+cpu::CopyParams read_params(const Tensor& t, void* target) {
+  cpu::CopyParams p{};
+  p.src = t.data();
+  p.src_dtype = p.dst_dtype = t.dtype;
+  p.dst = target;
+  p.rank = t.rank();
+  Dims strides = contiguous_strides(t.shape);
+  for (int i = 0; i < p.rank; i++) {
+    p.shape[i] = t.shape[i];
+    p.src_strides[i] = t.strides[i];
+    p.dst_strides[i] = strides[i];
+  }
+  return p;
+}
+
+napi_value make_buffer(JsCall& call, const Tensor& t, void** data) {
+  napi_value buffer;
+  size_t size = static_cast<size_t>(t.count()) * size_of(t.dtype);
+  check(napi_create_arraybuffer(call.env(), size, data, &buffer) == napi_ok, "ERR_OOM", "out of memory: no ArrayBuffer of ", size,
+        " bytes");
+  return buffer;
+}
+
+// read(handle): a promise of an ArrayBuffer with the elements in row-major order.
+void read(JsCall& call) {
+  const Tensor& t = call.tensor(0);
+  void* data = nullptr;
+  napi_value buffer = make_buffer(call, t, &data), promise;
+  Pending* pending = call.environment().make_promise(buffer, &promise);
+  Storage* storage = t.storage.get();
+  // Reads no storage as far as the stream is concerned, so that it runs for poisoned ones too and can tell their error.
+  storage->add_reference();
+  Stream::cpu().launch(
+      "read", {}, {}, [p = read_params(t, data), storage, pending, completions = call.environment().completions()](const TaskContext& ctx) {
+        std::shared_ptr<const Error> error;
+        if (storage->poison()) error = storage->shared_poison();
+        else dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, ctx.pool); });
+        storage->drop_reference();
+        completions->settle(pending, error);
+      });
+  call.give(promise);
+}
+
+// readSync(handle): the same, waiting for it.
+void read_sync(JsCall& call) {
+  const Tensor& t = call.tensor(0);
+  void* data = nullptr;
+  napi_value buffer = make_buffer(call, t, &data);
+  cpu::CopyParams p = read_params(t, data);
+  uint64_t position = Stream::cpu().launch("read", {t.storage.get()}, {},
+                                           [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, ctx.pool); }); });
+  Stream::cpu().wait(position);
+  if (const Error* error = t.storage->poison()) throw Error(*error);
+  call.give(buffer);
+}
+
+// synchronize(): a promise that settles when everything queued so far has run.
+void synchronize(JsCall& call) {
+  napi_value promise;
+  Pending* pending = call.environment().make_promise(nullptr, &promise);
+  Stream::cpu().launch("synchronize", {}, {}, [pending, completions = call.environment().completions()](const TaskContext&) {
+    completions->settle(pending, Stream::cpu().take_error());
+  });
+  call.give(promise);
+}
+
+void synchronize_sync(JsCall&) {
+  Stream::cpu().synchronize();
+  if (auto error = Stream::cpu().take_error()) throw Error(*error);
+}
+
+// --- views ---
+
+void shape(JsCall& call) {
+  const Tensor& t = call.tensor(0);
+  call.give(std::vector<int64_t>(t.shape.begin(), t.shape.end()));
+}
+
+void strides(JsCall& call) {
+  const Tensor& t = call.tensor(0);
+  call.give(std::vector<int64_t>(t.strides.begin(), t.strides.end()));
+}
+
+void dtype(JsCall& call) { call.give(static_cast<double>(call.tensor(0).dtype)); }
+void offset(JsCall& call) { call.give(static_cast<double>(call.tensor(0).offset)); }
+void version(JsCall& call) { call.give(static_cast<double>(call.tensor(0).storage->version())); }
+void same_storage(JsCall& call) { call.give(call.tensor(0).storage.get() == call.tensor(1).storage.get()); }
+
+// view(handle, shape, strides, offset): checked against the storage, whatever lib/ made of it.
+void view(JsCall& call) {
+  const Tensor& t = call.tensor(0);
+  Dims new_shape = dims_of(call.integers(1)), new_strides = dims_of(call.integers(2));
+  int64_t new_offset = static_cast<int64_t>(call.number(3));
+  check(new_shape.rank == new_strides.rank, "ERR_INTERNAL", "view: rank of shape and strides differ");
+  int64_t low = new_offset, high = new_offset;
+  for (int i = 0; i < new_shape.rank; i++) {
+    check(new_shape[i] >= 0, "ERR_SHAPE", "view: negative size in ", text_of(new_shape));
+    int64_t reach = (new_shape[i] - 1) * new_strides[i];
+    (reach < 0 ? low : high) += new_shape[i] > 0 ? reach : 0;
+  }
+  int64_t elements = static_cast<int64_t>(t.storage->bytes() / size_of(t.dtype));
+  check(new_shape.product() == 0 || (low >= 0 && high < elements), "ERR_SHAPE", "view: shape ", text_of(new_shape), ", strides ",
+        text_of(new_strides), ", offset ", new_offset, " reaches outside the storage of ", elements, " elements");
+  call.give(t.view(new_shape, new_strides, new_offset));
+}
+
+// --- memory, threads, environment ---
+
+void release(JsCall& call) { call.environment().release(call.number(0)); }
+
+void memory(JsCall& call) {
+  MemoryStats s = Allocator::instance().stats();
+  call.give(std::vector<int64_t>{s.live_bytes, s.live_blocks, s.cached_bytes, s.peak_live_bytes, s.limit_bytes,
+                                 ThreadPool::instance().scratch_bytes(), call.environment().handle_count()});
+}
+
+void trim(JsCall&) { Allocator::instance().trim(); }
+void reset_peak(JsCall&) { Allocator::instance().reset_peak(); }
+void set_memory_limit(JsCall& call) { Allocator::instance().set_limit(static_cast<int64_t>(call.number(0))); }
+void set_threads(JsCall& call) { ThreadPool::instance().set_threads(static_cast<int>(call.number(0))); }
+void threads(JsCall& call) { call.give(static_cast<double>(ThreadPool::instance().threads())); }
+
+void isa(JsCall& call) { call.give(std::string(name_of(current_isa()))); }
+void best(JsCall& call) { call.give(std::string(name_of(best_isa()))); }
+
+void set_isa_by_name(JsCall& call) {
+  std::string name = call.text(0);
+  for (Isa level : {Isa::Baseline, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16})
+    if (name == name_of(level)) {
+      Stream::cpu().synchronize();
+      return set_isa(level);
+    }
+  fail("ERR_ARGUMENT", "CPU level: got '", name, "', expected baseline, avx2, avx512 or avx512bf16");
+}
+
+void set_error_class(JsCall& call) { call.environment().set_error_class(call.value(0)); }
+
+void begin_abortable(JsCall& call) { call.give(call.environment().begin_abortable()); }
+void end_abortable(JsCall& call) { call.environment().end_abortable(); }
+void abort_call(JsCall& call) { call.environment().abort(call.number(0)); }
+void forget_abortable(JsCall& call) { call.environment().forget_abortable(call.number(0)); }
+
+void export_tensor(JsCall& call) { call.give(call.environment().export_tensor(call.number(0))); }
+void import_tensor(JsCall& call) { call.give(call.environment().take_exported(call.number(0))); }
+
+struct Export {
+  const char* name;
+  Function function;
+};
+
+constexpr Export kExports[] = {
+    {"fromBytes", from_bytes},
+    {"borrow", borrow},
+    {"read", read},
+    {"readSync", read_sync},
+    {"synchronize", synchronize},
+    {"synchronizeSync", synchronize_sync},
+    {"shape", shape},
+    {"strides", strides},
+    {"dtype", dtype},
+    {"offset", offset},
+    {"version", version},
+    {"sameStorage", same_storage},
+    {"view", view},
+    {"release", release},
+    {"memory", memory},
+    {"trim", trim},
+    {"resetPeak", reset_peak},
+    {"setMemoryLimit", set_memory_limit},
+    {"setThreads", set_threads},
+    {"threads", threads},
+    {"isa", isa},
+    {"bestIsa", best},
+    {"setIsa", set_isa_by_name},
+    {"setErrorClass", set_error_class},
+    {"beginAbortable", begin_abortable},
+    {"endAbortable", end_abortable},
+    {"abort", abort_call},
+    {"forgetAbortable", forget_abortable},
+    {"exportTensor", export_tensor},
+    {"importTensor", import_tensor},
+};
+
+napi_value call_export(napi_env env, napi_callback_info info) {
+  return guarded(env, info, [](JsCall& call) { static_cast<const Export*>(call.data())->function(call); });
+}
+
+napi_value call_op(napi_env env, napi_callback_info info) {
+  return guarded(env, info, [](JsCall& call) { static_cast<const OpEntry*>(call.data())->invoke(call); });
+}
+
+void define(napi_env env, napi_value exports, const char* name, napi_callback callback, const void* data) {
+  napi_value function;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, callback, const_cast<void*>(data), &function);
+  napi_set_named_property(env, exports, name, function);
+}
+
+}  // namespace
+
+static napi_value init(napi_env env, napi_value exports) {
+  napi_set_instance_data(
+      env, new Environment(env), [](napi_env, void* data, void*) { delete static_cast<Environment*>(data); }, nullptr);
+  for (const Export& e : kExports) define(env, exports, e.name, call_export, &e);
+  for (const OpEntry& op : op_registry()) define(env, exports, op.name, call_op, &op);
+  return exports;
+}
+
+}  // namespace fovea::napi
+
+NAPI_MODULE_INIT() { return fovea::napi::init(env, exports); }

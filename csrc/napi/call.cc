@@ -1,0 +1,114 @@
+#include "napi/call.h"
+
+namespace fovea::napi {
+
+JsCall::JsCall(napi_env env, napi_callback_info info) : env_(env), environment_(Environment::of(env)) {
+  napi_get_cb_info(env, info, &count_, args_, nullptr, &data_);
+  check(count_ <= kMaxArguments, "ERR_INTERNAL", "more than ", kMaxArguments, " arguments");
+}
+
+void JsCall::wrong(int i, const char* expected) { fail("ERR_ARGUMENT", "native argument ", i, ": expected ", expected); }
+
+bool JsCall::is_null(int i) {
+  if (static_cast<size_t>(i) >= count_) return true;
+  napi_valuetype type;
+  napi_typeof(env_, args_[i], &type);
+  return type == napi_undefined || type == napi_null;
+}
+
+const Tensor& JsCall::tensor(int i) {
+  double handle;
+  if (napi_get_value_double(env_, args_[i], &handle) != napi_ok) wrong(i, "a tensor handle");
+  return environment_.get(handle);
+}
+
+std::vector<Tensor> JsCall::tensors(int i) {
+  uint32_t n;
+  if (napi_get_array_length(env_, args_[i], &n) != napi_ok) wrong(i, "an array of tensor handles");
+  std::vector<Tensor> out(n);
+  for (uint32_t k = 0; k < n; k++) {
+    napi_value element;
+    double handle;
+    napi_get_element(env_, args_[i], k, &element);
+    if (napi_get_value_double(env_, element, &handle) == napi_ok) out[k] = environment_.get(handle);
+  }
+  return out;
+}
+
+double JsCall::number(int i) {
+  double x;
+  if (napi_get_value_double(env_, args_[i], &x) != napi_ok) wrong(i, "a number");
+  return x;
+}
+
+bool JsCall::boolean(int i) {
+  bool x;
+  if (napi_get_value_bool(env_, args_[i], &x) != napi_ok) wrong(i, "a boolean");
+  return x;
+}
+
+std::string JsCall::text(int i) {
+  size_t length;
+  if (napi_get_value_string_utf8(env_, args_[i], nullptr, 0, &length) != napi_ok) wrong(i, "a string");
+  std::string s(length, '\0');
+  napi_get_value_string_utf8(env_, args_[i], s.data(), length + 1, &length);
+  return s;
+}
+
+std::vector<int64_t> JsCall::integers(int i) {
+  uint32_t n;
+  if (napi_get_array_length(env_, args_[i], &n) != napi_ok) wrong(i, "an array of integers");
+  std::vector<int64_t> out(n);
+  for (uint32_t k = 0; k < n; k++) {
+    napi_value element;
+    napi_get_element(env_, args_[i], k, &element);
+    if (napi_get_value_int64(env_, element, &out[k]) != napi_ok) wrong(i, "an array of integers");
+  }
+  return out;
+}
+
+Bytes JsCall::bytes(int i) {
+  if (is_null(i)) return {};
+  bool is_typed = false, is_buffer = false;
+  napi_is_typedarray(env_, args_[i], &is_typed);
+  void* data = nullptr;
+  if (is_typed) {
+    napi_typedarray_type type;
+    size_t length;
+    napi_get_typedarray_info(env_, args_[i], &type, &length, &data, nullptr, nullptr);
+    constexpr size_t element_bytes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
+    return {data, length * element_bytes[type]};
+  }
+  napi_is_arraybuffer(env_, args_[i], &is_buffer);
+  if (!is_buffer) wrong(i, "a typed array or an ArrayBuffer");
+  size_t size = 0;
+  napi_get_arraybuffer_info(env_, args_[i], &data, &size);
+  return {data, size};
+}
+
+void JsCall::give(Tensor t) { napi_create_double(env_, environment_.add(std::move(t)), &result_); }
+
+void JsCall::give(std::vector<Tensor> ts) {
+  napi_create_array_with_length(env_, ts.size(), &result_);
+  for (size_t i = 0; i < ts.size(); i++) {
+    napi_value v;
+    if (ts[i].storage) napi_create_double(env_, environment_.add(std::move(ts[i])), &v);
+    else napi_get_null(env_, &v);
+    napi_set_element(env_, result_, static_cast<uint32_t>(i), v);
+  }
+}
+
+void JsCall::give(double x) { napi_create_double(env_, x, &result_); }
+void JsCall::give(bool x) { napi_get_boolean(env_, x, &result_); }
+void JsCall::give(const std::string& s) { napi_create_string_utf8(env_, s.data(), s.size(), &result_); }
+
+void JsCall::give(const std::vector<int64_t>& v) {
+  napi_create_array_with_length(env_, v.size(), &result_);
+  for (size_t i = 0; i < v.size(); i++) {
+    napi_value x;
+    napi_create_int64(env_, v[i], &x);
+    napi_set_element(env_, result_, static_cast<uint32_t>(i), x);
+  }
+}
+
+}  // namespace fovea::napi

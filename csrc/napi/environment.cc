@@ -1,0 +1,207 @@
+#include "napi/environment.h"
+
+#include <cmath>
+#include <unordered_map>
+
+namespace fovea::napi {
+namespace {
+
+constexpr uint32_t kIndexBits = 26;
+constexpr double kIndexSpan = 1u << kIndexBits;
+constexpr int64_t kReportStepBytes = int64_t{1} << 20;
+
+void expect(napi_status status, const char* what) {
+  if (status != napi_ok) fail("ERR_INTERNAL", "Node-API call failed: ", what);
+}
+
+// Tensors on their way between environments.
+struct Exports {
+  std::mutex mutex;
+  std::unordered_map<uint64_t, Tensor> tensors;
+  uint64_t next = 1;
+  static Exports& instance() {
+    static Exports* exports = new Exports;
+    return *exports;
+  }
+};
+
+}  // namespace
+
+void Completions::settle(Pending* pending, std::shared_ptr<const Error> error) {
+  std::lock_guard lock(mutex_);
+  if (!open_) {
+    delete pending;
+    return;
+  }
+  done_.push_back({pending, std::move(error)});
+  if (done_.size() == 1) napi_call_threadsafe_function(wake_, nullptr, napi_tsfn_nonblocking);
+}
+
+Environment& Environment::of(napi_env env) {
+  void* data = nullptr;
+  napi_get_instance_data(env, &data);
+  return *static_cast<Environment*>(data);
+}
+
+Environment::Environment(napi_env env)
+    : env_(env), completions_(std::make_shared<Completions>()), own_token_(std::make_shared<std::atomic<bool>>(false)) {
+  napi_value name;
+  expect(napi_create_string_utf8(env, "fovea completions", NAPI_AUTO_LENGTH, &name), "create_string");
+  expect(napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, on_completions, &completions_->wake_),
+         "create_threadsafe_function");
+  napi_unref_threadsafe_function(env, completions_->wake_);
+  napi_add_env_cleanup_hook(env, close, this);
+  Stream::set_cancel_token(own_token_);
+}
+
+Environment::~Environment() { Stream::cpu().synchronize(); }
+
+void Environment::close(void* data) {
+  auto& self = *static_cast<Environment*>(data);
+  // Queued work of a closing environment is dropped, unless it handed tensors to other threads that may wait for it.
+  if (!self.exported_) {
+    self.own_token_->store(true);
+    for (auto& [id, token] : self.abortables_) token->store(true);
+  }
+  Stream::set_cancel_token(nullptr);
+  {
+    std::lock_guard lock(self.completions_->mutex_);
+    self.completions_->open_ = false;
+    for (Completions::Done& d : self.completions_->done_) delete d.pending;
+    self.completions_->done_.clear();
+  }
+  Stream::cpu().synchronize();
+}
+
+double Environment::add(Tensor tensor) {
+  uint32_t index;
+  if (free_.empty()) {
+    index = static_cast<uint32_t>(slots_.size());
+    check(index < kIndexSpan, "ERR_OOM", "too many live tensors: ", live_, "; dispose those you no longer need (`using`, scope())");
+    slots_.emplace_back();
+  } else {
+    index = free_.back();
+    free_.pop_back();
+  }
+  Slot& slot = slots_[index];
+  if (tensor.storage->sole_owner()) account(*tensor.storage.get(), 1);
+  slot.tensor = std::move(tensor);
+  live_++;
+  return slot.generation * kIndexSpan + index;
+}
+
+const Tensor& Environment::get(double handle) const {
+  double generation = std::floor(handle / kIndexSpan);
+  double index = handle - generation * kIndexSpan;
+  check(index >= 0 && index < static_cast<double>(slots_.size()), "ERR_ARGUMENT", "not a tensor handle of this thread: ", handle);
+  const Slot& slot = slots_[static_cast<size_t>(index)];
+  check(slot.generation == generation && slot.tensor.storage, "ERR_DISPOSED",
+        "the tensor was disposed (by dispose(), `using`, or the end of its scope()); keep it with keep() or return it from the scope");
+  return slot.tensor;
+}
+
+void Environment::release(double handle) {
+  double generation = std::floor(handle / kIndexSpan);
+  size_t index = static_cast<size_t>(handle - generation * kIndexSpan);
+  if (index >= slots_.size()) return;
+  Slot& slot = slots_[index];
+  if (slot.generation != generation || !slot.tensor.storage) return;
+  if (slot.tensor.storage->sole_owner()) account(*slot.tensor.storage.get(), -1);
+  slot.tensor = Tensor();
+  slot.generation++;
+  free_.push_back(static_cast<uint32_t>(index));
+  live_--;
+}
+
+void Environment::report_memory() {
+  int64_t change = live_bytes_ - reported_bytes_;
+  if (change < kReportStepBytes && change > -kReportStepBytes) return;
+  int64_t total;
+  napi_adjust_external_memory(env_, change, &total);
+  reported_bytes_ = live_bytes_;
+}
+
+Pending* Environment::make_promise(napi_value keep, napi_value* promise) {
+  auto pending = std::make_unique<Pending>();
+  expect(napi_create_promise(env_, &pending->deferred, promise), "create_promise");
+  pending->keep = nullptr;
+  if (keep) expect(napi_create_reference(env_, keep, 1, &pending->keep), "create_reference");
+  if (pending_++ == 0) napi_ref_threadsafe_function(env_, completions_->wake_);
+  return pending.release();
+}
+
+void Environment::on_completions(napi_env env, napi_value, void* context, void*) {
+  if (env) static_cast<Environment*>(context)->drain();
+}
+
+void Environment::drain() {
+  std::vector<Completions::Done> done;
+  {
+    std::lock_guard lock(completions_->mutex_);
+    done.swap(completions_->done_);
+  }
+  for (Completions::Done& d : done) {
+    napi_value value = nullptr;
+    if (d.pending->keep) {
+      napi_get_reference_value(env_, d.pending->keep, &value);
+      napi_delete_reference(env_, d.pending->keep);
+    }
+    if (!value) napi_get_undefined(env_, &value);
+    if (d.error) napi_reject_deferred(env_, d.pending->deferred, make_error(d.error->code(), d.error->what()));
+    else napi_resolve_deferred(env_, d.pending->deferred, value);
+    delete d.pending;
+    if (--pending_ == 0) napi_unref_threadsafe_function(env_, completions_->wake_);
+  }
+}
+
+void Environment::set_error_class(napi_value constructor) {
+  if (error_class_) napi_delete_reference(env_, error_class_);
+  napi_create_reference(env_, constructor, 1, &error_class_);
+}
+
+napi_value Environment::make_error(const char* code, const char* message) {
+  napi_value args[2], constructor = nullptr, error;
+  napi_create_string_utf8(env_, code, NAPI_AUTO_LENGTH, &args[0]);
+  napi_create_string_utf8(env_, message, NAPI_AUTO_LENGTH, &args[1]);
+  if (error_class_) napi_get_reference_value(env_, error_class_, &constructor);
+  if (!constructor || napi_new_instance(env_, constructor, 2, args, &error) != napi_ok) napi_create_error(env_, args[0], args[1], &error);
+  return error;
+}
+
+double Environment::begin_abortable() {
+  auto token = std::make_shared<std::atomic<bool>>(false);
+  abortables_.emplace_back(next_abort_id_, token);
+  Stream::set_cancel_token(std::move(token));
+  return next_abort_id_++;
+}
+
+void Environment::end_abortable() { Stream::set_cancel_token(own_token_); }
+
+void Environment::abort(double id) {
+  for (auto& [key, token] : abortables_)
+    if (key == id) token->store(true, std::memory_order_relaxed);
+}
+
+void Environment::forget_abortable(double id) {
+  std::erase_if(abortables_, [id](const auto& entry) { return entry.first == id; });
+}
+
+double Environment::export_tensor(double handle) {
+  Tensor tensor = get(handle);
+  exported_ = true;
+  Exports& exports = Exports::instance();
+  std::lock_guard lock(exports.mutex);
+  exports.tensors.emplace(exports.next, std::move(tensor));
+  return static_cast<double>(exports.next++);
+}
+
+Tensor Environment::take_exported(double id) {
+  Exports& exports = Exports::instance();
+  std::lock_guard lock(exports.mutex);
+  auto node = exports.tensors.extract(static_cast<uint64_t>(id));
+  check(!node.empty(), "ERR_ARGUMENT", "no shared tensor with id ", static_cast<int64_t>(id),
+        ": a shared tensor can be received once; call share() again for another receiver");
+  return std::move(node.mapped());
+}
+
+}  // namespace fovea::napi

@@ -1,0 +1,57 @@
+// Copies: contiguous, cast, copyFrom.
+#include "core/op.h"
+#include "core/stream.h"
+#include "cpu/convert.h"
+
+namespace fovea {
+namespace {
+
+cpu::CopyParams copy_params(const Tensor& from, const Tensor& to) {
+  cpu::CopyParams p{};
+  p.src = from.data();
+  p.src_dtype = from.dtype;
+  p.dst = to.data();
+  p.dst_dtype = to.dtype;
+  p.rank = to.rank();
+  for (int i = 0; i < p.rank; i++) {
+    p.shape[i] = to.shape[i];
+    p.src_strides[i] = from.strides[i];
+    p.dst_strides[i] = to.strides[i];
+  }
+  return p;
+}
+
+void run_copy(const TaskContext& ctx, const cpu::CopyParams& p) {
+  dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, ctx.pool); });
+}
+
+Tensor copy_as(const Tensor& t, DType dtype) {
+  Tensor out = Tensor::empty(t.shape, dtype);
+  Stream::cpu().launch("copy", {t.storage.get()}, {out.storage.get()},
+                       [p = copy_params(t, out)](const TaskContext& ctx) { run_copy(ctx, p); });
+  return out;
+}
+
+Tensor contiguous(const Tensor& t) { return t.contiguous() ? t : copy_as(t, t.dtype); }
+
+Tensor cast(const Tensor& t, int64_t dtype) {
+  check(dtype >= 0 && dtype < kDTypeCount, "ERR_DTYPE", "cast: unknown dtype code ", dtype);
+  return copy_as(t, static_cast<DType>(dtype));
+}
+
+void copy_from(const Tensor& target, const Tensor& source) {
+  check(!target.storage->read_only(), "ERR_ARGUMENT", "copyFrom: the target is read-only memory (a mapped file)");
+  Tensor from = source.broadcast_to(target.shape);
+  // Overlapping source and target are read in full before anything is written.
+  if (source.storage.get() == target.storage.get()) from = copy_as(from, from.dtype);
+  target.storage->bump_version();
+  Stream::cpu().launch_in_place("copyFrom", {from.storage.get()}, {target.storage.get()},
+                                [p = copy_params(from, target)](const TaskContext& ctx) { run_copy(ctx, p); });
+}
+
+const RegisterOp<&contiguous> contiguous_registration{"contiguous"};
+const RegisterOp<&cast> cast_registration{"cast"};
+const RegisterOp<&copy_from> copy_from_registration{"copyFrom"};
+
+}  // namespace
+}  // namespace fovea

@@ -1,0 +1,277 @@
+/**
+ * Reverse-mode automatic differentiation over whole tensors.
+ *
+ * Each differentiable call records one node: its inputs, and a rule from output gradients to input gradients. Node ids rise with time, so
+ * walking reachable nodes by falling id is a topological order. Gradients of intermediate tensors are freed as soon as they were used, and
+ * every rule runs in a scope of its own: backward holds no more than the frontier of the walk.
+ */
+import { FoveaError } from '../errors.ts';
+import { native } from '../native.ts';
+import { scope, keep } from '../tensor/scope.ts';
+import { setBackwardHook, Tensor, type BackwardOptions } from '../tensor/tensor.ts';
+
+export type Gradients = readonly (Tensor | null)[];
+/** From the gradients of a node's outputs (null = zero) to those of its inputs, in order (null = none). */
+export type BackwardRule = (grads: Gradients) => Gradients;
+
+let nextId = 1;
+let enabled = true;
+
+export function gradEnabled(): boolean {
+  return enabled;
+}
+
+/** Runs `fn` without recording: results need no gradients. */
+export function noGrad<R>(fn: () => R): R {
+  const before = enabled;
+  enabled = false;
+  try {
+    return fn();
+  } finally {
+    enabled = before;
+  }
+}
+
+/** Runs `fn` recording, also inside noGrad (checkpoint needs that). */
+export function enableGrad<R>(fn: () => R): R {
+  const before = enabled;
+  enabled = true;
+  try {
+    return fn();
+  } finally {
+    enabled = before;
+  }
+}
+
+export class GradNode {
+  readonly id = nextId++;
+  readonly op: string;
+  readonly inputs: readonly Tensor[];
+  /** Which output of its node each tensor is. */
+  readonly outputs = new WeakMap<Tensor, number>();
+  readonly outputCount: number;
+  rule: BackwardRule | null;
+  saved: readonly Tensor[];
+  readonly versions: readonly number[];
+
+  constructor(
+    op: string,
+    outputs: readonly Tensor[],
+    inputs: readonly Tensor[],
+    rule: BackwardRule,
+    saved: readonly Tensor[],
+  ) {
+    this.op = op;
+    this.inputs = inputs;
+    this.outputCount = outputs.length;
+    outputs.forEach((t, i) => this.outputs.set(t, i));
+    this.rule = rule;
+    this.saved = saved;
+    this.versions = saved.map((t) => native().version(t.handle));
+  }
+
+  /** Every tensor that must stay alive for this node's backward. */
+  holds(): Iterable<Tensor> {
+    return [...this.inputs, ...this.saved];
+  }
+
+  run(grads: Gradients, retain: boolean): Gradients {
+    if (!this.rule) {
+      throw new FoveaError(
+        'ERR_AUTOGRAD',
+        `${this.op}: its part of the graph was freed by an earlier backward(); pass { retainGraph: true } to that one, or compute the loss again`,
+      );
+    }
+    this.saved.forEach((t, i) => {
+      if (t.disposed) {
+        throw new FoveaError(
+          'ERR_DISPOSED',
+          `${this.op}: a tensor its gradient needs was disposed before backward(); call backward() inside the same scope()`,
+        );
+      }
+      if (native().version(t.handle) !== this.versions[i]) {
+        throw new FoveaError(
+          'ERR_AUTOGRAD',
+          `${this.op}: a tensor its gradient needs was changed in place after it was used; use a copy, or call backward() before changing it`,
+        );
+      }
+    });
+    const rule = this.rule;
+    const result = noGrad(() => scope(() => rule(grads)));
+    if (!retain) {
+      this.rule = null;
+      this.saved = [];
+    }
+    return result;
+  }
+}
+
+/**
+ * Records that `outputs` were computed from `inputs`, when any of them needs a gradient and recording is on.
+ * `saved` are the tensors the rule uses: they are kept alive, and checked for changes in place.
+ */
+export function record(
+  op: string,
+  outputs: readonly Tensor[],
+  inputs: readonly Tensor[],
+  rule: BackwardRule,
+  saved: readonly Tensor[] = [],
+): void {
+  if (enabled && inputs.some((t) => t.requiresGrad)) attach(op, outputs, inputs, rule, saved);
+}
+
+/** As record(), whether or not an input needs a gradient: for rules that reach leaves of their own. */
+export function attach(
+  op: string,
+  outputs: readonly Tensor[],
+  inputs: readonly Tensor[],
+  rule: BackwardRule,
+  saved: readonly Tensor[] = [],
+): void {
+  const node = new GradNode(op, outputs, inputs, rule, saved);
+  for (const t of outputs) t.node = node;
+}
+
+/** A tensor around `handle`, recorded as `record` does; the form most ops use. The rule sees the one output gradient, never null. */
+export function result(
+  op: string,
+  handle: number,
+  inputs: readonly Tensor[],
+  rule: (grad: Tensor) => Gradients,
+  saved: readonly Tensor[] = [],
+): Tensor {
+  const out = new Tensor(handle);
+  if (enabled && inputs.some((t) => t.requiresGrad)) record(op, [out], inputs, ([g]) => rule(g as Tensor), saved);
+  return out;
+}
+
+/** The sum of two gradients, either of which may be missing. Takes ownership of both. */
+function sum(held: Tensor | undefined | null, grad: Tensor): Tensor {
+  if (!held) return grad;
+  const total = new Tensor(native().add(held.handle, grad.handle));
+  held.dispose();
+  grad.dispose();
+  return total;
+}
+
+/** Adds `grad`, which is given away, to `leaf.grad`. */
+export function accumulateGrad(leaf: Tensor, grad: Tensor): void {
+  leaf.grad = keep(leaf.grad ? sum(leaf.grad.detach(), grad) : grad);
+}
+
+/**
+ * Walks the graph below `outputs` and calls `leaf(t, grad)` once for each tensor of `wanted` (or each leaf with requiresGrad when null),
+ * with its whole gradient, which then belongs to the callee.
+ */
+export function walk(
+  outputs: readonly Tensor[],
+  seeds: readonly Tensor[],
+  wanted: ReadonlySet<Tensor> | null,
+  retain: boolean,
+  leaf: (t: Tensor, grad: Tensor) => void,
+): void {
+  const reach = new Set<GradNode>();
+  const stack = outputs.flatMap((t) => (t.node ? [t.node] : []));
+  for (let node = stack.pop(); node; node = stack.pop()) {
+    if (reach.has(node)) continue;
+    reach.add(node);
+    for (const t of node.inputs) if (t.node) stack.push(t.node);
+  }
+  const order = [...reach].sort((a, b) => b.id - a.id);
+  const ofNode = new Map<GradNode, (Tensor | null)[]>();
+  const ofLeaf = new Map<Tensor, Tensor>();
+  const give = (t: Tensor, grad: Tensor): void => {
+    const takes = wanted ? wanted.has(t) : t.isLeaf && t.requiresGrad;
+    if (takes) {
+      ofLeaf.set(t, sum(ofLeaf.get(t), t.node ? grad.detach() : grad));
+    }
+    if (t.node) {
+      const slots = ofNode.get(t.node) ?? Array<Tensor | null>(t.node.outputCount).fill(null);
+      const index = t.node.outputs.get(t) as number;
+      slots[index] = sum(slots[index], grad);
+      ofNode.set(t.node, slots);
+    } else if (!takes) grad.dispose();
+  };
+  outputs.forEach((t, i) => give(t, seeds[i].detach()));
+  for (const node of order) {
+    const grads = ofNode.get(node);
+    if (!grads) continue;
+    ofNode.delete(node);
+    const inputGrads = node.run(grads, retain);
+    const given = new Set<Tensor>(grads.filter((g) => g !== null));
+    node.inputs.forEach((t, i) => {
+      const g = inputGrads[i];
+      if (!g || !t.requiresGrad) {
+        if (g && !given.has(g)) {
+          given.add(g);
+          g.dispose();
+        }
+        return;
+      }
+      // A rule may pass one tensor on to several inputs, or its own output gradient through.
+      give(t, given.has(g) ? g.detach() : g);
+      given.add(g);
+    });
+    for (const g of grads) g?.dispose();
+  }
+  for (const [t, grad] of ofLeaf) leaf(t, grad);
+}
+
+function seedOf(t: Tensor, gradient: Tensor | undefined): Tensor {
+  if (gradient) {
+    if (String(gradient.shape) !== String(t.shape)) {
+      throw new FoveaError(
+        'ERR_SHAPE',
+        `backward: gradient has shape [${gradient.shape.join(', ')}], the tensor [${t.shape.join(', ')}]`,
+      );
+    }
+    return gradient;
+  }
+  if (t.size !== 1) {
+    throw new FoveaError(
+      'ERR_AUTOGRAD',
+      `backward: a tensor of shape [${t.shape.join(', ')}] needs { gradient }; only scalars have the default gradient 1`,
+    );
+  }
+  const one = new Tensor(native().fromBytes(new Float32Array([1]), 0, t.shape));
+  return t.dtype === 'f32' ? one : new Tensor(native().cast(one.handle, native().dtype(t.handle)));
+}
+
+function expectGraph(t: Tensor, what: string): void {
+  if (!t.requiresGrad) {
+    throw new FoveaError(
+      'ERR_AUTOGRAD',
+      `${what}: no input of this tensor has requiresGrad (or it was computed under noGrad)`,
+    );
+  }
+}
+
+setBackwardHook((t: Tensor, options: BackwardOptions) => {
+  expectGraph(t, 'backward');
+  const seed = seedOf(t, options.gradient);
+  walk([t], [seed], null, options.retainGraph ?? false, accumulateGrad);
+  if (!options.gradient) seed.dispose();
+});
+
+export interface GradOptions {
+  /** Gradients of the outputs; default 1 each, which needs scalars. */
+  gradients?: readonly Tensor[];
+  retainGraph?: boolean;
+}
+
+/**
+ * Gradients of the sum of `outputs` with respect to each of `inputs` (leaves or computed tensors), without touching `.grad`.
+ * An input no output depends on gets null.
+ */
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: readonly Tensor[],
+  options: GradOptions = {},
+): (Tensor | null)[] {
+  const list = outputs instanceof Tensor ? [outputs] : outputs;
+  for (const t of list) expectGraph(t, 'grad');
+  const seeds = list.map((t, i) => seedOf(t, options.gradients?.[i]));
+  const found = new Map<Tensor, Tensor>();
+  walk(list, seeds, new Set(inputs), options.retainGraph ?? false, (t, g) => found.set(t, g));
+  return inputs.map((t) => found.get(t) ?? null);
+}

@@ -1,0 +1,26 @@
+export { FoveaError, type ErrorCode } from './errors.ts';
+export {
+  abortable,
+  devices,
+  getNumThreads,
+  memory,
+  resetPeakMemory,
+  setMemoryLimit,
+  setNumThreads,
+  synchronize,
+  synchronizeSync,
+  trimMemory,
+  type DeviceReport,
+  type MemoryReport,
+} from './runtime.ts';
+
+export { DTYPES, DTYPE_BYTES, type DType, type TensorData } from './tensor/dtype.ts';
+export { receive, Tensor, type BackwardOptions, type NestedNumbers, type SharedTensor } from './tensor/tensor.ts';
+export { keep, scope } from './tensor/scope.ts';
+export { fromBytes, tensor, type FromDataOptions, type NestedData, type TensorOptions } from './tensor/create.ts';
+
+export { grad, noGrad, type GradOptions } from './autograd/tape.ts';
+export { checkpoint } from './autograd/checkpoint.ts';
+
+export { cast, contiguous, copyFrom } from './ops/copy.ts';
+export { expand, flatten, permute, reshape, select, slice, squeeze, transpose, unsqueeze } from './ops/view.ts';

@@ -1,0 +1,113 @@
+/**
+ * The seam: every function the addon exports, typed. Handles are numbers (csrc/napi/environment.h); a test compares this list with the
+ * addon's real exports. Nothing but this file loads native code, and only on first use.
+ */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { FoveaError } from './errors.ts';
+
+export type Handle = number;
+export type MaybeHandle = Handle | null;
+type Shape = readonly number[];
+type Memory = ArrayBuffer | NodeJS.TypedArray;
+
+export interface Native {
+  // tensors in and out
+  fromBytes(bytes: Memory, dtype: number, shape: Shape): Handle;
+  borrow(bytes: Memory, dtype: number, shape: Shape): [Handle, Promise<unknown>];
+  read(t: Handle): Promise<ArrayBuffer>;
+  readSync(t: Handle): ArrayBuffer;
+  synchronize(): Promise<void>;
+  synchronizeSync(): void;
+  exportTensor(t: Handle): number;
+  importTensor(id: number): Handle;
+
+  // views
+  shape(t: Handle): number[];
+  strides(t: Handle): number[];
+  dtype(t: Handle): number;
+  offset(t: Handle): number;
+  version(t: Handle): number;
+  sameStorage(a: Handle, b: Handle): boolean;
+  view(t: Handle, shape: Shape, strides: Shape, offset: number): Handle;
+
+  // memory, threads, environment
+  release(t: Handle): void;
+  memory(): number[];
+  trim(): void;
+  resetPeak(): void;
+  setMemoryLimit(bytes: number): void;
+  setThreads(n: number): void;
+  threads(): number;
+  isa(): string;
+  bestIsa(): string;
+  setIsa(name: string): void;
+  setErrorClass(constructor: typeof FoveaError): void;
+  beginAbortable(): number;
+  endAbortable(): void;
+  abort(id: number): void;
+  forgetAbortable(id: number): void;
+
+  // copies
+  contiguous(t: Handle): Handle;
+  cast(t: Handle, dtype: number): Handle;
+  copyFrom(target: Handle, source: Handle): void;
+
+  // creation and random numbers
+
+  // elementwise
+  add(a: Handle, b: Handle): Handle;
+
+  // reductions and scans
+  sum(t: Handle, axes: readonly number[], keepDims: boolean): Handle;
+
+  // matrix products
+
+  // indexing
+
+  // sorting
+
+  // joining and rearranging
+  sliceBackward(grad: Handle, shape: Shape, axis: number, start: number, step: number): Handle;
+
+  // normalisation and losses
+
+  // masks
+
+  // attention
+
+  // optimizers
+
+  // files
+
+  // measuring
+}
+
+/** Package root: the parent of lib/ when run from source, of dist/ when installed. */
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const require = createRequire(import.meta.url);
+
+function load(): Native {
+  const override = process.env.FOVEA_NATIVE;
+  try {
+    const addon = (override && existsSync(override) ? require(override) : require('node-gyp-build')(root)) as Native;
+    addon.setErrorClass(FoveaError);
+    return addon;
+  } catch (cause) {
+    throw new FoveaError(
+      'ERR_NATIVE',
+      `no native build of fovea for ${process.platform}-${process.arch} under ${root}; run "npm run build:native" in a checkout, ` +
+        'or "npx fovea build" in a project that depends on fovea',
+      { cause },
+    );
+  }
+}
+
+let loaded: Native | undefined;
+
+/** The addon, loaded on first use. */
+export function native(): Native {
+  return (loaded ??= load());
+}

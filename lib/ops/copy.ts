@@ -1,0 +1,35 @@
+import { result } from '../autograd/tape.ts';
+import { FoveaError } from '../errors.ts';
+import { native } from '../native.ts';
+import { dtypeCode, isFloating, type DType } from '../tensor/dtype.ts';
+import { Tensor } from '../tensor/tensor.ts';
+
+/** `t` itself when its elements lie in row-major order without gaps, else a copy that does. */
+export function contiguous(t: Tensor): Tensor {
+  return result('contiguous', native().contiguous(t.handle), [t], (g) => [g]);
+}
+
+/**
+ * `t` converted to `dtype`. Floats to integers truncate, saturate out of range, NaN gives 0; to bool is x != 0. To 16-bit floats rounds to
+ * nearest even. Gradients flow between floating dtypes.
+ */
+export function cast(t: Tensor, dtype: DType): Tensor {
+  if (t.dtype === dtype) return t;
+  const from = t.dtype;
+  const handle = native().cast(t.handle, dtypeCode(dtype));
+  if (!isFloating(dtype) || !isFloating(from)) return new Tensor(handle);
+  return result('cast', handle, [t], (g) => [new Tensor(native().cast(g.handle, dtypeCode(from)))]);
+}
+
+/**
+ * Overwrites `target` in place with `source`, broadcast and converted as needed, and raises the version of its storage.
+ * Throws ERR_SHAPE when source does not broadcast to target, ERR_AUTOGRAD when target is part of a graph.
+ */
+export function copyFrom(target: Tensor, source: Tensor): void {
+  if (target.node)
+    throw new FoveaError(
+      'ERR_AUTOGRAD',
+      'copyFrom: the target was computed from tensors with gradients; detach() it first',
+    );
+  native().copyFrom(target.handle, source.handle);
+}

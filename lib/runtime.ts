@@ -1,0 +1,99 @@
+import { FoveaError } from './errors.ts';
+import { native } from './native.ts';
+
+export interface MemoryReport {
+  /** Bytes owned by live tensors of the process, rounded up to allocator blocks. */
+  liveBytes: number;
+  liveBlocks: number;
+  /** Freed blocks kept for reuse; `trimMemory()` gives them back. */
+  cachedBytes: number;
+  /** Highest liveBytes since the start or the last resetPeakMemory(). */
+  peakBytes: number;
+  /** Kernel scratch, one buffer per thread. */
+  scratchBytes: number;
+  /** Tensor handles of this thread (views count). */
+  tensors: number;
+}
+
+/** What the CPU allocator holds, exactly. */
+export function memory(): MemoryReport {
+  const [liveBytes, liveBlocks, cachedBytes, peakBytes, , scratchBytes, tensors] = native().memory();
+  return { liveBytes, liveBlocks, cachedBytes, peakBytes, scratchBytes, tensors };
+}
+
+/** Gives cached memory back to the system once the stream has passed the work queued so far. */
+export function trimMemory(): void {
+  native().trim();
+}
+
+export function resetPeakMemory(): void {
+  native().resetPeak();
+}
+
+/** Makes allocations beyond `bytes` (live and cached) fail with ERR_OOM; 0 lifts the limit. */
+export function setMemoryLimit(bytes: number): void {
+  if (!(bytes >= 0)) throw new FoveaError('ERR_ARGUMENT', `setMemoryLimit: expected bytes >= 0, got ${bytes}`);
+  native().setMemoryLimit(bytes);
+}
+
+/** Number of threads kernels use; results have the same bits for any number. Throws ERR_ARGUMENT outside 1..256. */
+export function setNumThreads(n: number): void {
+  if (!Number.isInteger(n)) throw new FoveaError('ERR_ARGUMENT', `setNumThreads: expected an integer, got ${n}`);
+  native().setThreads(n);
+}
+
+export function getNumThreads(): number {
+  return native().threads();
+}
+
+/** Resolves when everything queued so far has run; rejects with the error of a skipped in-place operation, if there was one. */
+export function synchronize(): Promise<void> {
+  return native().synchronize();
+}
+
+/** As synchronize(), blocking the thread. */
+export function synchronizeSync(): void {
+  native().synchronizeSync();
+}
+
+/**
+ * Calls `fn`, whose operations stop at `signal`: those still queued are skipped and the one running ends at its next tile; their results
+ * reject with ERR_ABORTED. `fn` must be synchronous.
+ */
+export function abortable<R>(signal: AbortSignal | undefined, fn: () => R): R {
+  if (!signal) return fn();
+  if (signal.aborted)
+    throw new FoveaError('ERR_ABORTED', 'the signal was aborted before the call', { cause: signal.reason });
+  const h = native();
+  const id = h.beginAbortable();
+  const onAbort = (): void => h.abort(id);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return fn();
+  } finally {
+    h.endAbortable();
+    void h.synchronize().then(
+      () => {
+        signal.removeEventListener('abort', onAbort);
+        h.forgetAbortable(id);
+      },
+      () => h.forgetAbortable(id),
+    );
+  }
+}
+
+export interface DeviceReport {
+  name: string;
+  available: boolean;
+  /** What it is, or why it is not there. */
+  detail: string;
+}
+
+/** Every device this build knows, available or not, with the reason. */
+export function devices(): DeviceReport[] {
+  const h = native();
+  return [
+    { name: 'cpu', available: true, detail: `${h.threads()} threads, ${h.isa()} kernels (best here: ${h.bestIsa()})` },
+    { name: 'cuda', available: false, detail: 'this build has no CUDA backend' },
+  ];
+}

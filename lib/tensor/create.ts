@@ -1,0 +1,170 @@
+import { FoveaError } from '../errors.ts';
+import { native } from '../native.ts';
+import { dtypeCode, DTYPE_BYTES, type DType } from './dtype.ts';
+import { Tensor } from './tensor.ts';
+
+export interface TensorOptions {
+  /** Default: the dtype of a TypedArray; f32 for plain numbers; bool for booleans. */
+  dtype?: DType;
+  /** Default 'cpu'. */
+  device?: string;
+  requiresGrad?: boolean;
+}
+
+export interface FromDataOptions extends TensorOptions {
+  /**
+   * false: the tensor uses the TypedArray's own memory, without a copy. The caller must then leave the array alone while the tensor lives.
+   * Needs the array's dtype to be the tensor's. Default true.
+   */
+  copy?: boolean;
+}
+
+export type NestedData = number | boolean | bigint | readonly NestedData[];
+export type ArrayData = Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array | Uint8ClampedArray | Int8Array | Int16Array | Uint16Array | Uint32Array; // prettier-ignore
+
+export function checkDevice(device: string | undefined): void {
+  if (device !== undefined && device !== 'cpu') {
+    throw new FoveaError(
+      'ERR_DEVICE',
+      `device '${device}' is not available in this build; devices() says what is there and why not`,
+    );
+  }
+}
+
+/** Throws ERR_SHAPE unless every extent is a non-negative integer. */
+export function checkShape(op: string, shape: readonly number[]): void {
+  if (!Array.isArray(shape) || shape.some((n) => !Number.isSafeInteger(n) || n < 0)) {
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `${op}: shape must be an array of non-negative integers, got ${JSON.stringify(shape)}`,
+    );
+  }
+}
+
+function nestedShape(data: NestedData): number[] {
+  const shape: number[] = [];
+  for (let level: NestedData = data; Array.isArray(level); level = level[0] as NestedData) {
+    shape.push(level.length);
+    if (level.length === 0) break;
+  }
+  return shape;
+}
+
+function flatten(data: NestedData, shape: readonly number[], axis: number, into: (number | bigint)[]): void {
+  if (axis === shape.length) {
+    if (Array.isArray(data)) throw new FoveaError('ERR_SHAPE', `tensor: nested arrays are ragged at depth ${axis}`);
+    into.push(typeof data === 'bigint' ? data : Number(data));
+    return;
+  }
+  if (!Array.isArray(data) || data.length !== shape[axis]) {
+    const got = Array.isArray(data) ? `${data.length} items` : typeof data;
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `tensor: nested arrays are ragged at depth ${axis}: expected ${shape[axis]} items, got ${got}`,
+    );
+  }
+  for (const item of data) flatten(item as NestedData, shape, axis + 1, into);
+}
+
+function firstLeaf(data: NestedData): NestedData {
+  return Array.isArray(data) && data.length > 0 ? firstLeaf(data[0] as NestedData) : data;
+}
+
+/** The dtype whose elements a TypedArray holds, and null for those without one (they are converted). */
+function dtypeOf(data: ArrayData): DType | null {
+  if (data instanceof Float32Array) return 'f32';
+  if (data instanceof Float64Array) return 'f64';
+  if (data instanceof Int32Array) return 'i32';
+  if (data instanceof BigInt64Array) return 'i64';
+  if (data instanceof Uint8Array || data instanceof Uint8ClampedArray) return 'u8';
+  return null;
+}
+
+function upload(data: ArrayData, from: DType, to: DType, shape: readonly number[]): number {
+  const h = native();
+  const handle = h.fromBytes(data, dtypeCode(from), shape);
+  if (from === to) return handle;
+  try {
+    return h.cast(handle, dtypeCode(to));
+  } finally {
+    h.release(handle);
+  }
+}
+
+/**
+ * A tensor from nested arrays, a number, or a TypedArray (row-major) with a shape.
+ *
+ * @param data numbers or booleans, nested to the rank; or a TypedArray, read at once unless `copy: false`
+ * @param shape default: that of the nesting, or [length] for a TypedArray
+ * @throws FoveaError ERR_SHAPE when sizes do not match or arrays are ragged; ERR_DTYPE for an unknown dtype
+ */
+export function tensor(
+  data: NestedData | ArrayData,
+  shape?: readonly number[] | null,
+  options: FromDataOptions = {},
+): Tensor {
+  checkDevice(options.device);
+  let t: Tensor;
+  if (ArrayBuffer.isView(data)) {
+    const array = data as ArrayData;
+    const own = dtypeOf(array);
+    const dtype = options.dtype ?? own ?? 'i32';
+    const dims = shape ?? [array.length];
+    checkShape('tensor', dims);
+    if (options.copy === false) {
+      if (own !== dtype && !(own === 'u8' && dtype === 'bool')) {
+        throw new FoveaError(
+          'ERR_DTYPE',
+          `tensor: copy: false needs a TypedArray of ${dtype}, got ${own ?? array.constructor.name}; leave copy out to convert`,
+        );
+      }
+      t = new Tensor(native().borrow(array, dtypeCode(dtype), dims)[0]);
+    } else if (own) t = new Tensor(upload(array, own, dtype, dims));
+    else {
+      const wide = array instanceof Uint32Array ? Float64Array.from(array) : Int32Array.from(array as Int16Array);
+      t = new Tensor(upload(wide, wide instanceof Float64Array ? 'f64' : 'i32', dtype, dims));
+    }
+  } else {
+    const nested = data as NestedData;
+    const natural = nestedShape(nested);
+    const flat: (number | bigint)[] = [];
+    flatten(nested, natural, 0, flat);
+    const leaf = firstLeaf(nested);
+    const dtype = options.dtype ?? (typeof leaf === 'boolean' ? 'bool' : typeof leaf === 'bigint' ? 'i64' : 'f32');
+    const dims = shape ?? natural;
+    checkShape('tensor', dims);
+    if (dtype === 'i64')
+      t = new Tensor(
+        upload(
+          BigInt64Array.from(flat, (x) => BigInt(x)),
+          'i64',
+          dtype,
+          dims,
+        ),
+      );
+    else t = new Tensor(upload(Float64Array.from(flat, Number), 'f64', dtype, dims));
+  }
+  if (options.requiresGrad) t.requiresGrad = true;
+  return t;
+}
+
+/** A tensor from the raw little-endian bytes of its elements in row-major order: the way in for bf16 and f16 data. */
+export function fromBytes(
+  bytes: Uint8Array | ArrayBuffer,
+  dtype: DType,
+  shape: readonly number[],
+  options: Omit<TensorOptions, 'dtype'> = {},
+): Tensor {
+  checkDevice(options.device);
+  checkShape('fromBytes', shape);
+  const expected = shape.reduce((n, extent) => n * extent, 1) * DTYPE_BYTES[dtype];
+  if (bytes.byteLength !== expected) {
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `fromBytes: shape [${shape.join(', ')}] of ${dtype} needs ${expected} bytes, got ${bytes.byteLength}`,
+    );
+  }
+  const t = new Tensor(native().fromBytes(bytes, dtypeCode(dtype), shape));
+  if (options.requiresGrad) t.requiresGrad = true;
+  return t;
+}

@@ -1,0 +1,229 @@
+import type { GradNode } from '../autograd/tape.ts';
+import { FoveaError } from '../errors.ts';
+import { native, type Handle } from '../native.ts';
+import { DTYPES, dtypeCode, viewBuffer, type DataOf, type DType, type TensorData } from './dtype.ts';
+import { print } from './print.ts';
+import { track } from './scope.ts';
+
+const registry = new FinalizationRegistry<Handle>((handle) => native().release(handle));
+const inspect = Symbol.for('nodejs.util.inspect.custom');
+
+export interface BackwardOptions {
+  /** Gradient of this tensor; default 1, which needs a scalar. */
+  gradient?: Tensor;
+  /** Keep the graph for another backward through it. Default false. */
+  retainGraph?: boolean;
+}
+
+/**
+ * An n-dimensional array on a device. A value: operations make new tensors; those that write in place say so by name and raise the
+ * version of the storage, which autograd checks.
+ *
+ * Operations are queued on the device's stream and return at once; `await t.data()` waits for the result, `t.dataSync()` blocks for it.
+ * Memory is freed by `dispose()`, by `using`, at the end of a `scope()`, or some time after the object is unreachable.
+ */
+export class Tensor {
+  /** The addon's handle; internal. */
+  readonly handle: Handle;
+  /** True for tensors taken out of their scope by keep(). */
+  kept = false;
+  /** How this tensor was computed, when a gradient may flow through it; internal to autograd. */
+  node: GradNode | null = null;
+  /** Accumulated gradient of a leaf with requiresGrad, after backward(). */
+  grad: Tensor | null = null;
+  #requiresGrad = false;
+  #shape: readonly number[] | null = null;
+  #dtype: DType | null = null;
+  #disposed = false;
+
+  /** Wraps a handle; internal: use tensor(), zeros(), ... */
+  constructor(handle: Handle) {
+    this.handle = handle;
+    registry.register(this, handle);
+    track(this);
+  }
+
+  get shape(): readonly number[] {
+    return (this.#shape ??= Object.freeze(native().shape(this.handle)));
+  }
+
+  get dtype(): DType {
+    return (this.#dtype ??= DTYPES[native().dtype(this.handle)]);
+  }
+
+  get device(): string {
+    return 'cpu';
+  }
+
+  /** Steps between neighbours of each dimension, in elements. */
+  get strides(): readonly number[] {
+    return native().strides(this.handle);
+  }
+
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return this.shape.reduce((n, extent) => n * extent, 1);
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
+  /** True when a gradient is wanted for this tensor (a leaf set so) or flows through it. */
+  get requiresGrad(): boolean {
+    return this.#requiresGrad || this.node !== null;
+  }
+
+  set requiresGrad(wanted: boolean) {
+    if (this.node && !wanted) {
+      throw new FoveaError(
+        'ERR_AUTOGRAD',
+        'requiresGrad = false on a computed tensor; use detach() for a copy outside the graph',
+      );
+    }
+    if (wanted && !['f32', 'f64', 'bf16', 'f16'].includes(this.dtype)) {
+      throw new FoveaError(
+        'ERR_AUTOGRAD',
+        `requiresGrad on a tensor of ${this.dtype}; gradients exist for floating dtypes only`,
+      );
+    }
+    this.#requiresGrad = wanted;
+  }
+
+  /** True for tensors that were not computed from others with gradients. */
+  get isLeaf(): boolean {
+    return this.node === null;
+  }
+
+  /**
+   * The elements in row-major order, once the stream has computed them. bf16 and f16 come as Float32Array, bool as Uint8Array of 0 and 1.
+   * Rejects with the error of the kernel that failed to compute this tensor or one it depends on.
+   */
+  async data(): Promise<TensorData> {
+    const { dtype } = this;
+    if (dtype !== 'bf16' && dtype !== 'f16') return viewBuffer(await native().read(this.handle), dtype);
+    const wide = native().cast(this.handle, dtypeCode('f32'));
+    try {
+      return new Float32Array(await native().read(wide));
+    } finally {
+      native().release(wide);
+    }
+  }
+
+  /** As data(), blocking the thread. */
+  dataSync(): TensorData {
+    const { dtype } = this;
+    if (dtype !== 'bf16' && dtype !== 'f16') return viewBuffer(native().readSync(this.handle), dtype);
+    const wide = native().cast(this.handle, dtypeCode('f32'));
+    try {
+      return new Float32Array(native().readSync(wide));
+    } finally {
+      native().release(wide);
+    }
+  }
+
+  /** The raw little-endian bytes in row-major order, in this tensor's own dtype. */
+  bytes(): Promise<ArrayBuffer> {
+    return native().read(this.handle);
+  }
+
+  /** The one element as a number (i64 included; exact up to 2^53). Throws ERR_SHAPE when there is not exactly one. */
+  async item(): Promise<number> {
+    this.#expectOne();
+    return Number((await this.data())[0]);
+  }
+
+  /** As item(), blocking the thread. */
+  itemSync(): number {
+    this.#expectOne();
+    return Number(this.dataSync()[0]);
+  }
+
+  #expectOne(): void {
+    if (this.size !== 1)
+      throw new FoveaError(
+        'ERR_SHAPE',
+        `item: a tensor of shape [${this.shape.join(', ')}] has ${this.size} elements, expected 1`,
+      );
+  }
+
+  /** Nested arrays of numbers (a number for rank 0). */
+  async toArray(): Promise<NestedNumbers> {
+    return nest(await this.data(), this.shape);
+  }
+
+  /** A tensor with the same contents outside the autograd graph; shares memory. */
+  detach(): Tensor {
+    const h = native();
+    return new Tensor(h.view(this.handle, this.shape, this.strides, h.offset(this.handle)));
+  }
+
+  /**
+   * Accumulates the gradients of this tensor into `.grad` of every leaf with requiresGrad it was computed from.
+   * A second backward through the same graph throws ERR_AUTOGRAD unless the first had `retainGraph: true`.
+   */
+  backward(options: BackwardOptions = {}): void {
+    backwardHook(this, options);
+  }
+
+  /**
+   * A token to post to another worker, which turns it into a tensor over the same memory with `receive(token)`. Each token is for one
+   * receiver. Work queued here before is ordered before what the receiver queues.
+   */
+  share(): SharedTensor {
+    return { foveaSharedTensor: native().exportTensor(this.handle) };
+  }
+
+  /** Frees the memory now (kernels already queued still run). Using the tensor afterwards throws ERR_DISPOSED. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    native().release(this.handle);
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  toString(): string {
+    return this.#disposed ? 'Tensor(disposed)' : print(this);
+  }
+
+  [inspect](): string {
+    return this.toString();
+  }
+}
+
+/** What share() posts. */
+export interface SharedTensor {
+  foveaSharedTensor: number;
+}
+
+/** The tensor behind a token made by share(), on this thread. Throws ERR_ARGUMENT when it was received before. */
+export function receive(token: SharedTensor): Tensor {
+  return new Tensor(native().importTensor(token.foveaSharedTensor));
+}
+
+export type NestedNumbers = number | NestedNumbers[];
+
+function nest(data: TensorData, shape: readonly number[]): NestedNumbers {
+  let position = 0;
+  const walk = (axis: number): NestedNumbers =>
+    axis === shape.length ? Number(data[position++]) : Array.from({ length: shape[axis] }, () => walk(axis + 1));
+  return walk(0);
+}
+
+/** Set by autograd/tape.ts, which needs this class itself. */
+let backwardHook: (t: Tensor, options: BackwardOptions) => void = () => {
+  throw new FoveaError('ERR_INTERNAL', 'autograd is not loaded');
+};
+
+export function setBackwardHook(hook: typeof backwardHook): void {
+  backwardHook = hook;
+}
+
+export type { DataOf };
