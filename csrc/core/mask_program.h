@@ -25,10 +25,12 @@ enum class MaskOp : int32_t {
   ConstF,
   UniformI,
   UniformF,
-  // Element `b` (an i32 value, flat index) of captured table `a`. LoadI reads i32 or u8 tables, LoadF reads f32.
+  // Element `b` (an i32 value, flat index) of captured table `a`. LoadI reads i32 or u8 tables, LoadF reads f32. An index out of range is
+  // clamped into the table (an empty table reads 0): loads run in both arms of a conditional, so an unselected one may be anywhere.
   LoadI,
   LoadF,
-  // i32. DivI truncates as (x / y) | 0, RemI has the sign of the dividend; a zero divisor gives 0. Arithmetic wraps.
+  // i32. DivI truncates as (x / y) | 0, RemI has the sign of the dividend; a zero divisor gives 0. Arithmetic wraps (INT_MIN / -1 and
+  // |INT_MIN| are INT_MIN). Shifts use the low five bits of the count; ShrU gives its bits as i32.
   AddI,
   SubI,
   MulI,
@@ -50,7 +52,8 @@ enum class MaskOp : int32_t {
   NeI,
   LtI,
   LeI,
-  // f32.
+  // f32, each rounded to f32. RemF has the sign of the dividend (fmod); RoundF rounds halves up as Math.round does (floor(x), plus 1 if
+  // x - floor(x) >= 0.5); SignF(0) is 0; MinF and MaxF give NaN where an operand is NaN. NeF is true for NaN, the others false.
   AddF,
   SubF,
   MulF,
