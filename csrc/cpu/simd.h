@@ -196,16 +196,21 @@ FOVEA_INLINE bf16 to_bf16(float x) {
   return {static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16)};
 }
 
-FOVEA_INLINE void store(bf16* p, vf v) {
-#if defined(__AVX512BF16__)
-  // Flushes f32 denormals, which bf16 training cannot see.
-  *reinterpret_cast<__m256i_u*>(p) = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
-#else
+// Rounds every value, denormals included, the same way at every level.
+FOVEA_INLINE void store_exact(bf16* p, vf v) {
   vu u = reinterpret_cast<vu>(v);
   vu rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
   vu quiet = (u >> 16) | 0x40;
   vu nan = reinterpret_cast<vu>(v != v);
   *reinterpret_cast<vh_unaligned*>(p) = __builtin_convertvector((nan & quiet) | (~nan & rounded), vh);
+}
+
+FOVEA_INLINE void store(bf16* p, vf v) {
+#if defined(__AVX512BF16__)
+  // One instruction, which flushes f32 denormals: fine for activations.
+  *reinterpret_cast<__m256i_u*>(p) = reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v));
+#else
+  store_exact(p, v);
 #endif
 }
 
@@ -231,7 +236,7 @@ FOVEA_INLINE f16 to_f16(float x) {
 
 FOVEA_INLINE vf load(const f16* p) {
 #if defined(__AVX512F__)
-  return _mm512_cvtph_ps(*reinterpret_cast<const __m256i_u*>(p));
+  return _mm512_maskz_cvtph_ps(0xffff, *reinterpret_cast<const __m256i_u*>(p));
 #elif defined(__F16C__)
   return _mm256_cvtph_ps(*reinterpret_cast<const __m128i_u*>(p));
 #else
@@ -244,7 +249,7 @@ FOVEA_INLINE vf load(const f16* p) {
 
 FOVEA_INLINE void store(f16* p, vf v) {
 #if defined(__AVX512F__)
-  *reinterpret_cast<__m256i_u*>(p) = _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+  *reinterpret_cast<__m256i_u*>(p) = _mm512_maskz_cvtps_ph(0xffff, v, _MM_FROUND_TO_NEAREST_INT);
 #elif defined(__F16C__)
   *reinterpret_cast<__m128i_u*>(p) = _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
 #else
@@ -252,6 +257,8 @@ FOVEA_INLINE void store(f16* p, vf v) {
   for (int i = 0; i < kLanes; i++) p[i] = to_f16(v[i]);
 #endif
 }
+
+FOVEA_INLINE void store_exact(f16* p, vf v) { store(p, v); }
 
 FOVEA_INLINE float to_float(float x) { return x; }
 
