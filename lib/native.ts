@@ -81,6 +81,8 @@ export interface Native {
   // optimizers
 
   // files
+  mapFile(path: string): Handle;
+  reinterpret(t: Handle, dtype: number, shape: Shape, offset: number): Handle;
 
   // measuring
 }
