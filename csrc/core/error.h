@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <string>
+#include <type_traits>
 #include <utility>
 
 namespace fovea {
@@ -20,12 +21,12 @@ class Error : public std::exception {
 
 namespace detail {
 inline std::string text(const std::string& s) { return s; }
-inline std::string text(const char* s) { return s; }
 inline std::string text(char c) { return std::string(1, c); }
 inline std::string text(bool b) { return b ? "true" : "false"; }
 template <class T>
 std::string text(const T& v) {
-  return std::to_string(v);
+  if constexpr (std::is_convertible_v<T, const char*>) return std::string(static_cast<const char*>(v));
+  else return std::to_string(v);
 }
 }  // namespace detail
 

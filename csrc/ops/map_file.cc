@@ -52,7 +52,9 @@ Tensor map_file(const std::string& path) {
 
 #else
 
-Tensor map_file(const std::string&) { fail("ERR_UNSUPPORTED", "memory-mapped files are not available on Windows; pass the file's bytes instead"); }
+Tensor map_file(const std::string&) {
+  fail("ERR_UNSUPPORTED", "memory-mapped files are not available on Windows; pass the file's bytes instead");
+}
 
 #endif
 
@@ -62,7 +64,8 @@ Tensor reinterpret(const Tensor& t, int64_t dtype, const Dims& shape, int64_t of
   DType type = static_cast<DType>(dtype);
   int64_t size = static_cast<int64_t>(size_of(type)), bytes = shape.product() * size;
   check(offset >= 0 && offset % size == 0 && offset + bytes <= static_cast<int64_t>(t.storage->bytes()), "ERR_FILE_FORMAT",
-        "reinterpret: bytes ", offset, " to ", offset + bytes, " as ", name_of(type), " are unaligned or outside the ", t.storage->bytes(), " bytes there");
+        "reinterpret: bytes ", offset, " to ", offset + bytes, " as ", name_of(type), " are unaligned or outside the ", t.storage->bytes(),
+        " bytes there");
   Tensor view = t;
   view.dtype = type;
   view.shape = shape;
