@@ -1,21 +1,49 @@
 #include "core/storage.h"
 
+#include <mutex>
+#include <new>
+
 #include "core/allocator.h"
 #include "core/stream.h"
 
 namespace fovea {
+namespace {
+
+// Freed control blocks. Any thread pushes; who runs out takes the whole list, so that a plain compare-and-swap list is safe.
+std::atomic<Storage*> freed{nullptr};
+std::mutex spare_mutex;
+Storage* spare = nullptr;
+
+}  // namespace
+
+Storage* Storage::make() {
+  std::lock_guard lock(spare_mutex);
+  if (!spare) spare = freed.exchange(nullptr, std::memory_order_acquire);
+  if (!spare) return new Storage;
+  Storage* storage = spare;
+  spare = storage->next_;
+  storage->~Storage();
+  return new (storage) Storage;
+}
+
+void Storage::recycle() {
+  poison_ = nullptr;
+  Storage* head = freed.load(std::memory_order_relaxed);
+  do next_ = head;
+  while (!freed.compare_exchange_weak(head, this, std::memory_order_release, std::memory_order_relaxed));
+}
 
 Storage* Storage::pooled(size_t bytes, bool idle) {
   Allocator& allocator = Allocator::instance();
   void* data = idle ? allocator.allocate_idle(bytes) : allocator.allocate(bytes);
-  auto* storage = new Storage;
+  Storage* storage = make();
   storage->data_ = data;
   storage->bytes_ = bytes;
   return storage;
 }
 
 Storage* Storage::foreign(void* data, size_t bytes, void (*release)(void*), void* ctx, bool read_only) {
-  auto* storage = new Storage;
+  Storage* storage = make();
   storage->data_ = data;
   storage->bytes_ = bytes;
   storage->read_only_ = read_only;
@@ -32,7 +60,7 @@ void Storage::drop_owner() {
 }
 
 void Storage::drop_reference() {
-  if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) recycle();
 }
 
 void Storage::set_poison(std::shared_ptr<const Error> error) {

@@ -42,6 +42,9 @@ class Storage {
  private:
   Storage() = default;
   ~Storage() = default;
+  // Control blocks are recycled: they are often freed by the stream thread, which would make malloc contend.
+  static Storage* make();
+  void recycle();
 
   void* data_ = nullptr;
   size_t bytes_ = 0;
@@ -53,6 +56,7 @@ class Storage {
   std::shared_ptr<const Error> poison_;
   void (*release_)(void*) = nullptr;  // null: pool memory
   void* release_ctx_ = nullptr;
+  Storage* next_ = nullptr;  // in the list of free control blocks
 };
 
 // Owns one owner count of a storage.

@@ -27,7 +27,7 @@ void relax() {
 }  // namespace
 
 struct Stream::Impl {
-  Task* ring[kCapacity + kReserved];
+  Slot ring[kCapacity + kReserved];
   std::mutex submit_mutex;  // orders producers
   std::mutex park_mutex;
   std::condition_variable work, progress;
@@ -53,8 +53,16 @@ Stream::Stream() : impl_(new Impl) {
 
 void Stream::set_cancel_token(CancelToken token) { current_token = std::move(token); }
 
-uint64_t Stream::submit(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
-                        Task* task) {
+Stream::Slot& Stream::begin_submit() {
+  impl_->submit_mutex.lock();
+  uint64_t position = enqueued_.load(std::memory_order_relaxed);
+  if (position - completed() >= kCapacity && !on_stream_thread) wait(position - kCapacity + kCapacity / 4);
+  return impl_->ring[position % (kCapacity + kReserved)];
+}
+
+uint64_t Stream::end_submit(Slot& slot, const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes,
+                            bool in_place) {
+  Task* task = slot.task;
   task->name_ = name;
   task->cancel_ = current_token;
   task->in_place_ = in_place;
@@ -64,18 +72,14 @@ uint64_t Stream::submit(const char* name, Storage* const* reads, size_t n_reads,
   task->reads_ = static_cast<int>(n_reads);
   task->writes_ = static_cast<int>(n_writes);
   for (size_t i = 0; i < n_reads + n_writes; i++) task->storages_[i]->add_reference();
-
-  std::unique_lock lock(impl_->submit_mutex);
-  uint64_t position = enqueued_.load(std::memory_order_relaxed);
-  if (position - completed() >= kCapacity && !on_stream_thread) wait(position - kCapacity + 1);
-  impl_->ring[position % (kCapacity + kReserved)] = task;
-  enqueued_.store(position + 1, std::memory_order_seq_cst);
-  lock.unlock();
+  uint64_t position = enqueued_.load(std::memory_order_relaxed) + 1;
+  enqueued_.store(position, std::memory_order_seq_cst);
+  impl_->submit_mutex.unlock();
   if (impl_->parked.load(std::memory_order_seq_cst)) {
     std::lock_guard park_lock(impl_->park_mutex);
     impl_->work.notify_one();
   }
-  return position + 1;
+  return position;
 }
 
 void Stream::loop() {
@@ -92,9 +96,10 @@ void Stream::loop() {
       impl_->work.wait(lock, [&] { return enqueued_.load(std::memory_order_seq_cst) != next; });
       impl_->parked.store(false, std::memory_order_relaxed);
     }
-    Task* task = impl_->ring[next % (kCapacity + kReserved)];
-    execute(*task);
-    delete task;
+    Slot& slot = impl_->ring[next % (kCapacity + kReserved)];
+    execute(*slot.task);
+    if (static_cast<void*>(slot.task) == slot.memory) slot.task->~Task();
+    else delete slot.task;
     completed_.store(++next, std::memory_order_seq_cst);
     if (impl_->waiters.load(std::memory_order_seq_cst) > 0) {
       std::lock_guard lock(impl_->park_mutex);

@@ -6,10 +6,12 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <initializer_list>
 #include <memory>
+#include <new>
 #include <type_traits>
 #include <utility>
 
@@ -50,18 +52,18 @@ class Stream {
   // stream.
   template <class Body>
   uint64_t launch(const char* name, std::initializer_list<Storage*> reads, std::initializer_list<Storage*> writes, Body&& body) {
-    return submit(name, reads.begin(), reads.size(), writes.begin(), writes.size(), false, make_task(std::forward<Body>(body)));
+    return submit(name, reads.begin(), reads.size(), writes.begin(), writes.size(), false, std::forward<Body>(body));
   }
   // For tasks that update `writes` in place (optimizer steps, cache append): skipped when an input is poisoned, leaving the target as it
   // was.
   template <class Body>
   uint64_t launch_in_place(const char* name, std::initializer_list<Storage*> reads, std::initializer_list<Storage*> writes, Body&& body) {
-    return submit(name, reads.begin(), reads.size(), writes.begin(), writes.size(), true, make_task(std::forward<Body>(body)));
+    return submit(name, reads.begin(), reads.size(), writes.begin(), writes.size(), true, std::forward<Body>(body));
   }
   template <class Body>
   uint64_t launch_spans(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
                         Body&& body) {
-    return submit(name, reads, n_reads, writes, n_writes, in_place, make_task(std::forward<Body>(body)));
+    return submit(name, reads, n_reads, writes, n_writes, in_place, std::forward<Body>(body));
   }
 
   uint64_t enqueued() const { return enqueued_.load(std::memory_order_acquire); }
@@ -82,14 +84,30 @@ class Stream {
     void run(const TaskContext& ctx) override { body(ctx); }
     Body body;
   };
+
+  // A place in the queue. Tasks live in it, so that enqueuing allocates nothing (memory freed by another thread than its allocator's is
+  // slow).
+  struct Slot {
+    static constexpr size_t kBytes = 512;
+    alignas(64) std::byte memory[kBytes];
+    Task* task;
+  };
+
   template <class Body>
-  static Task* make_task(Body&& body) {
-    return new BodyTask<std::decay_t<Body>>(std::forward<Body>(body));
+  uint64_t submit(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
+                  Body&& body) {
+    using T = BodyTask<std::decay_t<Body>>;
+    Slot& slot = begin_submit();
+    if constexpr (sizeof(T) <= Slot::kBytes) slot.task = new (slot.memory) T(std::forward<Body>(body));
+    else slot.task = new T(std::forward<Body>(body));
+    return end_submit(slot, name, reads, n_reads, writes, n_writes, in_place);
   }
 
   Stream();
-  uint64_t submit(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
-                  Task* task);
+  // Waits for a free place and holds the queue until end_submit publishes it.
+  Slot& begin_submit();
+  uint64_t end_submit(Slot& slot, const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes,
+                      bool in_place);
   void loop();
   void execute(Task& task);
 

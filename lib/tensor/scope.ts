@@ -2,16 +2,18 @@ import { FoveaError } from '../errors.ts';
 import type { Tensor } from './tensor.ts';
 
 /** Tensors made in the innermost running scope, or null outside any. */
-let current: Set<Tensor> | null = null;
+let current: Tensor[] | null = null;
 
-/** Registers a new tensor with the running scope. */
-export function track(t: Tensor): void {
-  current?.add(t);
+/** Gives a new tensor to the running scope, if there is one. */
+export function track(t: Tensor): boolean {
+  current?.push(t);
+  return current !== null;
 }
 
 /** Takes `t` out of the running scopes: it lives until disposed or collected. Returns `t`. */
 export function keep<T extends Tensor>(t: T): T {
   t.kept = true;
+  t.releaseWhenUnreachable();
   return t;
 }
 
@@ -31,7 +33,7 @@ function collect(value: unknown, into: Set<Tensor>, isTensor: (v: unknown) => v 
  */
 export function scope<R>(fn: () => R): R {
   const outer = current;
-  const mine = new Set<Tensor>();
+  const mine: Tensor[] = [];
   current = mine;
   const survivors = new Set<Tensor>();
   try {
@@ -52,8 +54,9 @@ export function scope<R>(fn: () => R): R {
     current = outer;
     for (const t of mine) {
       if (t.kept) continue;
-      if (survivors.has(t)) outer?.add(t);
-      else t.dispose();
+      if (!survivors.has(t)) t.dispose();
+      else if (outer) outer.push(t);
+      else t.releaseWhenUnreachable();
     }
   }
 }

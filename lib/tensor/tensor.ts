@@ -35,12 +35,19 @@ export class Tensor {
   #shape: readonly number[] | null = null;
   #dtype: DType | null = null;
   #disposed = false;
+  #collected = false;
 
   /** Wraps a handle; internal: use tensor(), zeros(), ... */
   constructor(handle: Handle) {
     this.handle = handle;
-    registry.register(this, handle);
-    track(this);
+    if (!track(this)) this.releaseWhenUnreachable();
+  }
+
+  /** Has the collector free the memory; a tensor in a scope does without, since the scope holds it to its end. Internal. */
+  releaseWhenUnreachable(): void {
+    if (this.#collected) return;
+    this.#collected = true;
+    registry.register(this, this.handle);
   }
 
   get shape(): readonly number[] {
