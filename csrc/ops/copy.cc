@@ -1,10 +1,9 @@
 // Copies: contiguous, cast, copyFrom.
+#include "ops/copy.h"
+
 #include "core/op.h"
-#include "core/stream.h"
-#include "cpu/convert.h"
 
 namespace fovea {
-namespace {
 
 cpu::CopyParams copy_params(const Tensor& from, const Tensor& to) {
   cpu::CopyParams p{};
@@ -33,6 +32,8 @@ Tensor copy_as(const Tensor& t, DType dtype) {
 }
 
 Tensor contiguous(const Tensor& t) { return t.contiguous() ? t : copy_as(t, t.dtype); }
+
+namespace {
 
 Tensor cast(const Tensor& t, int64_t dtype) {
   check(dtype >= 0 && dtype < kDTypeCount, "ERR_DTYPE", "cast: unknown dtype code ", dtype);
