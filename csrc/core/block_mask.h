@@ -3,8 +3,10 @@
 // Rows are (batch, head, query block); batch and head may be broadcast (stride 0). Columns of a row are ascending. A column's tile is -1
 // when every pair of the block is visible, else the index of its bit matrix; equal matrices are stored once.
 // Bit matrix layout: block_kv rows of block_q bits, least significant bit first, so a CPU kernel with queries in lanes reads the lane mask
-// of one key as block_q/8 consecutive bytes. block_q is a multiple of 16. Bits outside the tensor's lengths are zero, and so are those of
-// its own last block when the lengths given here are shorter.
+// of one key as block_q/8 consecutive bytes. block_q is a multiple of 16.
+// Edges: bits beyond the lengths are zero, but a block at the edge counts as full when all its pairs inside the lengths are visible, so
+// kernels clip to min(tensor length, q_length or kv_length) as they clip to the tensor anyway. A tensor may be shorter than the mask: the
+// mask's prefix applies.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +22,8 @@ struct BlockMaskView {
   const int32_t* columns;             // key block of each entry
   const int32_t* tiles;               // bit matrix of each entry, -1 = full
   const uint8_t* bits;                // [tile][block_kv][block_q / 8]
-  // The same entries by key block (backward, and whoever owns keys): column_begin[kv_blocks per row set], query block and tile.
-  const int32_t* column_begin;
+  // The same entries by key block (backward, and whoever owns keys), query blocks ascending.
+  const int32_t* column_begin;  // [row sets * kv_blocks + 1]; row set (b * batch_stride + h * head_stride) / q_blocks
   const int32_t* rows;
   const int32_t* row_tiles;
 

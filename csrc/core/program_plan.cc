@@ -97,8 +97,12 @@ std::vector<Node> read_nodes(const MaskProgram& program, bool heads_in_lanes) {
     if (load) {
       check(instr.a >= 0 && instr.a < program.table_count, "ERR_INTERNAL", "mask program: table ", instr.a);
       check((program.tables[instr.a].dtype == 0) == (instr.op == MaskOp::LoadF), "ERR_INTERNAL", "mask program: dtype of table ", instr.a);
-      check(program.tables[instr.a].length > 0, "ERR_ARGUMENT", "mask program: captured table ", instr.a, " is empty");
       node.immediate = instr.a;
+      if (program.tables[instr.a].length == 0) {  // reads 0
+        node = Node{};
+        node.op = static_cast<int32_t>(instr.op == MaskOp::LoadI ? MaskOp::ConstI : MaskOp::ConstF);
+        continue;
+      }
     }
     switch (instr.op) {
       case MaskOp::Batch: node.deps = DependsBatchHead; break;
@@ -123,7 +127,9 @@ std::vector<Node> read_nodes(const MaskProgram& program, bool heads_in_lanes) {
 
 // float(a - b) and a * b +- c become one pass over the strip where the inner value has no other reader.
 void fuse(std::vector<Node>& nodes) {
-  auto sole = [&](int32_t value, MaskOp op) { return nodes[value].is(op) && nodes[value].uses == 1 && nodes[value].space() == Space::Both; };
+  auto sole = [&](int32_t value, MaskOp op) {
+    return nodes[value].is(op) && nodes[value].uses == 1 && nodes[value].space() == Space::Both;
+  };
   auto absorb = [&](Node& node, FusedOp op, int32_t inner, int32_t addend) {
     node.op = static_cast<int32_t>(op);
     node.operand[0] = nodes[inner].operand[0];
@@ -163,7 +169,8 @@ class Planner {
  public:
   Planner(std::vector<Node> nodes, ProgramPlan& plan, int32_t result) : nodes_(std::move(nodes)), plan_(plan), result_(result) {}
 
-  void place(const MaskProgram& program, std::vector<PlanInstr>& code, std::vector<PlanSpread>& spreads, std::vector<PlanScatter>& scatters) {
+  void place(const MaskProgram& program, std::vector<PlanInstr>& code, std::vector<PlanSpread>& spreads,
+             std::vector<PlanScatter>& scatters) {
     order();
     find_last_uses(program);
     home_.resize(nodes_.size());

@@ -53,14 +53,14 @@ class ProgramPlan {
 
   Kind kind;
   const PlanInstr* code = nullptr;
-  int32_t begin[5] = {};       // groups BatchHead, Query, Key, Both are code[begin[g], begin[g + 1])
+  int32_t begin[5] = {};        // groups BatchHead, Query, Key, Both are code[begin[g], begin[g + 1])
   int32_t slots[kSpaces] = {};  // number of slots of each space
   const PlanSpread* spreads = nullptr;
   int32_t spread_count = 0;
   const PlanScatter* scatters = nullptr;
   int32_t scatter_count = 0;
   const MaskTable* tables = nullptr;
-  PlanRef result;       // Out when the last instruction writes it there itself
+  PlanRef result;  // Out when the last instruction writes it there itself
   bool reads_score = false;
   bool depends_batch = false, depends_head = false;
 

@@ -163,12 +163,11 @@ FOVEA_INLINE vf exp2(vf x) {
 }
 
 FOVEA_INLINE vf exp(vf x) {
-  // Two-part ln2 keeps the reduction exact for |x| up to about 1e4.
-  vf n = round_nearest(x * set1(1.44269504f));
-  n = min(max(n, set1(-160.f)), set1(200.f));
-  vf r = fma(n, set1(-0.693359375f), x);
+  // Beyond these bounds the result is 0 or infinity anyway. Two-part ln2 keeps the reduction exact.
+  vf bounded = min(max(x, set1(-110.f)), set1(130.f));
+  vf n = round_nearest(bounded * set1(1.44269504f));
+  vf r = fma(n, set1(-0.693359375f), bounded);
   r = fma(n, set1(2.12194440e-4f), r);
-  r = min(max(r, set1(-1.f)), set1(1.f));
   vf p = set1(1.98412698e-4f);
   p = fma(p, r, set1(1.38888889e-3f));
   p = fma(p, r, set1(8.33333333e-3f));
