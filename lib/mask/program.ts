@@ -104,7 +104,7 @@ export const PROGRAM_MAGIC = 0x464d5031;
 
 /** What an instruction's name says about its result: a comparison or a suffix B is bool, F is f32, I is i32. */
 export function resultType(op: OpName): ValueType {
-  if (/^(Eq|Ne|Lt|Le)/.test(op) || op.endsWith('B')) return 'bool';
+  if (/^(Eq|Ne|Lt|Le)[IF]$/.test(op) || op.endsWith('B')) return 'bool';
   if (op === 'FloatToInt' || op === 'BoolToInt') return 'i32';
   if (op === 'IntToFloat' || op === 'BoolToFloat' || op === 'Score' || op === 'Upstream') return 'f32';
   return op.endsWith('F') ? 'f32' : 'i32';
