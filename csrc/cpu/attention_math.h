@@ -1,0 +1,203 @@
+// Register-level pieces of the attention kernels: tile products, exponentials of the softmax, lane transposes.
+//
+// Queries live in lanes. A tile product multiplies kRowsOfTile scalar-broadcast rows with kVectors vectors of queries, so K and V are read
+// in their natural row layout and nothing is packed. An operand element is a 32-bit word: one float, or (Words::Bf16Pair, only where the
+// machine has the dot instruction) two neighbouring bf16 whose products are summed in f32. Accumulators never leave registers inside a
+// product; the non-obvious choice is the shape 8 x 3 (4 x 3 with 16 registers): 24 accumulators, 11 loads for 24 FMAs.
+#pragma once
+
+#include "cpu/simd.h"
+
+namespace fovea::cpu {
+namespace {
+
+constexpr int kRegisters = kIsa == Isa::Avx512 || kIsa == Isa::Avx512Bf16 ? 32 :
+#if defined(__aarch64__)
+                                                                          32;
+#else
+                                                                          16;
+#endif
+constexpr int kVectors = 3;                            // vectors of queries in the widest tile
+constexpr int kRowsOfTile = kRegisters == 32 ? 8 : 4;  // broadcast rows of a register tile
+constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
+constexpr float kLowest = -3e38f;  // running maximum before anything is visible: finite, so that -inf minus it stays -inf
+
+enum class Words { F32, Bf16Pair };
+
+// c + sum over the word's elements of a * b.
+template <Words kWords>
+FOVEA_INLINE vf multiply_add(vf a, vf b, vf c) {
+#if defined(__AVX512BF16__)
+  if constexpr (kWords == Words::Bf16Pair) return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+#endif
+  return fma(a, b, c);
+}
+
+FOVEA_INLINE vf broadcast(const float* p) {
+#if defined(__AVX512F__)
+  return _mm512_set1_ps(*p);
+#else
+  return set1(*p);
+#endif
+}
+
+// acc[i][z] = sum_w rows[i][w] * queries[w][z]: kRowsOfTile keys against NZ vectors of queries.
+template <int NZ, Words kWords>
+FOVEA_INLINE void score_tile(const float* const* rows, const float* queries, int words, vf (&acc)[kRowsOfTile][NZ]) {
+  FOVEA_UNROLL
+  for (int i = 0; i < kRowsOfTile; i++) FOVEA_UNROLL
+  for (int z = 0; z < NZ; z++) acc[i][z] = zero();
+  const float* row[kRowsOfTile];
+  FOVEA_UNROLL
+  for (int i = 0; i < kRowsOfTile; i++) row[i] = rows[i];
+  for (int w = 0; w < words; w++) {
+    vf b[NZ];
+    FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) b[z] = load(queries + (w * NZ + z) * kLanes);
+    FOVEA_UNROLL
+    for (int i = 0; i < kRowsOfTile; i++) {
+      vf a = broadcast(row[i] + w);
+      FOVEA_UNROLL
+      for (int z = 0; z < NZ; z++) acc[i][z] = multiply_add<kWords>(a, b[z], acc[i][z]);
+    }
+  }
+}
+
+// out[d][z] += sum_j rows[j][d] * weights[j][z] for R values of d from d0.
+template <int R, int NZ, Words kWords>
+FOVEA_INLINE void value_tile(const float* const* rows, int count, int d0, const float* weights, float* out) {
+  vf acc[R][NZ];
+  out += d0 * NZ * kLanes;
+  FOVEA_UNROLL
+  for (int i = 0; i < R; i++) FOVEA_UNROLL
+  for (int z = 0; z < NZ; z++) acc[i][z] = load(out + (i * NZ + z) * kLanes);
+  for (int j = 0; j < count; j++) {
+    const float* row = rows[j] + d0;
+    vf b[NZ];
+    FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) b[z] = load(weights + (j * NZ + z) * kLanes);
+    FOVEA_UNROLL
+    for (int i = 0; i < R; i++) {
+      vf a = broadcast(row + i);
+      FOVEA_UNROLL
+      for (int z = 0; z < NZ; z++) acc[i][z] = multiply_add<kWords>(a, b[z], acc[i][z]);
+    }
+  }
+  FOVEA_UNROLL
+  for (int i = 0; i < R; i++) FOVEA_UNROLL
+  for (int z = 0; z < NZ; z++) store(out + (i * NZ + z) * kLanes, acc[i][z]);
+}
+
+// The same for all d in [0, dim): register tiles of kRowsOfTile, then 4, 2 and 1, so that no row is read beyond its end.
+template <int NZ, Words kWords>
+void accumulate_values(const float* const* rows, int count, int dim, const float* weights, float* out) {
+  int d = 0;
+  for (; d + kRowsOfTile <= dim; d += kRowsOfTile) value_tile<kRowsOfTile, NZ, kWords>(rows, count, d, weights, out);
+  if (dim - d >= 4) value_tile<4, NZ, kWords>(rows, count, d, weights, out), d += 4;
+  if (dim - d >= 2) value_tile<2, NZ, kWords>(rows, count, d, weights, out), d += 2;
+  if (dim - d >= 1) value_tile<1, NZ, kWords>(rows, count, d, weights, out);
+}
+
+#if defined(__AVX512F__)
+// 2^(k/16), k = 0..15.
+alignas(64) constexpr float kExp2Table[16] = {1.f,         1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f,
+                                              1.29683955f, 1.35425555f, 1.41421356f, 1.47682615f, 1.54221083f, 1.61049033f,
+                                              1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f};
+#endif
+
+// 2^x for softmax weights: relative error below 6e-7 for F32, 8e-5 for Bf16Pair, whose weights are rounded to 8 bits next. -inf gives 0,
+// NaN stays NaN. With AVX-512 x is split into k/16 + f and only 2 FMAs and a multiplication meet the FMA units, the rest runs beside them.
+template <Words kWords>
+FOVEA_INLINE vf exp2_weight(vf x) {
+#if defined(__AVX512F__)
+  if constexpr (kWords == Words::Bf16Pair) {
+    vf f = _mm512_reduce_ps(x, 1);  // x - floor(x); scalef takes the floor itself
+    vf p = set1(7.80245200e-2f);
+    p = fma(p, f, set1(2.26067160e-1f));
+    p = fma(p, f, set1(6.95833540e-1f));
+    p = fma(p, f, set1(9.99925220e-1f));
+    return _mm512_scalef_ps(p, x);
+  } else {
+    vf shifted = x + set1(786432.f);  // 1.5 * 2^19: rounds to multiples of 1/16, whose integer is now in the low bits
+    vf f = _mm512_reduce_ps(x, 0x40);
+    vf power = _mm512_permutexvar_ps(reinterpret_cast<__m512i>(shifted), _mm512_load_ps(kExp2Table));
+    vf p = fma(fma(set1(2.40226430e-1f), f, set1(6.93187720e-1f)), f, set1(1.f));
+    return _mm512_scalef_ps(p * power, shifted - set1(786432.f));
+  }
+#else
+  vf y = exp2(x);
+  return select(x != x, x, y);
+#endif
+}
+
+// Natural logarithm of positive normal numbers, relative error about 1e-7.
+FOVEA_INLINE vf log_positive(vf x) {
+  vi bits = reinterpret_cast<vi>(x);
+  vi exponent = (bits - 0x3f3504f3) >> 23;
+  vf m = reinterpret_cast<vf>(bits - (exponent << 23));  // [sqrt(1/2), sqrt(2))
+  vf s = (m - set1(1.f)) / (m + set1(1.f)), t = s * s;
+  vf p = set1(2.f / 9);
+  p = fma(p, t, set1(2.f / 7));
+  p = fma(p, t, set1(2.f / 5));
+  p = fma(p, t, set1(2.f / 3));
+  p = fma(p, t, set1(2.f));
+  return fma(to_float(exponent), set1(kLn2), p * s);
+}
+
+// In-register transpose of kLanes vectors by log2(kLanes) butterfly stages.
+template <int kStep, int... kIndex>
+FOVEA_INLINE void butterfly(vf& a, vf& b) {
+  vf low = __builtin_shufflevector(a, b, (kIndex & kStep ? kLanes + kIndex - kStep : kIndex)...);
+  vf high = __builtin_shufflevector(a, b, (kIndex & kStep ? kLanes + kIndex : kIndex + kStep)...);
+  a = low;
+  b = high;
+}
+
+template <int kStep>
+FOVEA_INLINE void butterfly_step(vf& a, vf& b) {
+  if constexpr (kLanes == 4) butterfly<kStep, 0, 1, 2, 3>(a, b);
+  else if constexpr (kLanes == 8) butterfly<kStep, 0, 1, 2, 3, 4, 5, 6, 7>(a, b);
+  else butterfly<kStep, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15>(a, b);
+}
+
+template <int kStep = 1>
+FOVEA_INLINE void transpose(vf (&v)[kLanes]) {
+  if constexpr (kStep < kLanes) {
+    FOVEA_UNROLL
+    for (int i = 0; i < kLanes; i++)
+      if (!(i & kStep)) butterfly_step<kStep>(v[i], v[i + kStep]);
+    transpose<2 * kStep>(v);
+  }
+}
+
+// The first n elements as floats, the others 0; reads nothing beyond p + n.
+template <class T>
+FOVEA_INLINE vf load_part(const T* p, int n) {
+  if (n >= kLanes) return load(p);
+  vf r{};
+  for (int i = 0; i < n; i++) r[i] = to_float(p[i]);
+  return r;
+}
+
+template <class T>
+FOVEA_INLINE void store_part(T* p, vf v, int n) {
+  if (n >= kLanes) return store(p, v);
+  for (int i = 0; i < n; i++) p[i] = narrow<T>(v[i]);
+}
+
+FOVEA_INLINE bool any(vi mask) {
+#if defined(__AVX512F__)
+  __m512i m = reinterpret_cast<__m512i>(mask);
+  return _mm512_test_epi32_mask(m, m) != 0;
+#elif defined(__AVX2__)
+  return !_mm256_testz_si256(reinterpret_cast<__m256i>(mask), reinterpret_cast<__m256i>(mask));
+#else
+  int32_t bits = 0;
+  FOVEA_UNROLL
+  for (int i = 0; i < kLanes; i++) bits |= mask[i];
+  return bits != 0;
+#endif
+}
+
+}  // namespace
+}  // namespace fovea::cpu
