@@ -8,7 +8,7 @@
 #include "cpu/convert.h"
 
 #include <cstring>
-#include <utility>
+#include <type_traits>
 
 #include "cpu/simd.h"
 
@@ -134,28 +134,15 @@ void scatter(const char* src, char* dst, int64_t stride, int64_t n) {
   for (int64_t i = 0; i < n; i++) to[i * stride] = from[i];
 }
 
-template <class T, int... I>
-FOVEA_INLINE void interleave(T a, T b, T& low, T& high, std::integer_sequence<int, I...>) {
-  constexpr int n = sizeof...(I);
-  low = __builtin_shufflevector(a, b, (I / 2 + I % 2 * n)...);
-  high = __builtin_shufflevector(a, b, (I / 2 + I % 2 * n + n / 2)...);
-}
-
-// dst[j][i] = src[i][j] for one square of 16-byte rows: log2(n) rounds of interleaving row i with row i + n/2.
+// dst[j][i] = src[i][j] for one square of 16-byte rows.
 template <class T>
-FOVEA_INLINE void transpose_square(const T* src, int64_t src_pitch, T* dst, int64_t dst_pitch) {
+FOVEA_INLINE void turn_square(const T* src, int64_t src_pitch, T* dst, int64_t dst_pitch) {
   constexpr int n = 16 / sizeof(T);
   typedef T row __attribute__((vector_size(16)));
-  row r[n], s[n];
+  row r[n];
   FOVEA_UNROLL
   for (int i = 0; i < n; i++) std::memcpy(&r[i], src + i * src_pitch, 16);
-  FOVEA_UNROLL
-  for (int round = 1; round < n; round *= 2) {
-    FOVEA_UNROLL
-    for (int i = 0; i < n / 2; i++) interleave(r[i], r[i + n / 2], s[2 * i], s[2 * i + 1], std::make_integer_sequence<int, n>{});
-    FOVEA_UNROLL
-    for (int i = 0; i < n; i++) r[i] = s[i];
-  }
+  transpose_square(r);
   FOVEA_UNROLL
   for (int i = 0; i < n; i++) std::memcpy(dst + i * dst_pitch, &r[i], 16);
 }
@@ -168,7 +155,7 @@ void transpose(const char* src_bytes, int64_t src_pitch, char* dst_bytes, int64_
   T* dst = reinterpret_cast<T*>(dst_bytes);
   int64_t whole_rows = rows - rows % n, whole_columns = columns - columns % n;
   for (int64_t c = 0; c < whole_columns; c += n)
-    for (int64_t r = 0; r < whole_rows; r += n) transpose_square(src + c * src_pitch + r, src_pitch, dst + r * dst_pitch + c, dst_pitch);
+    for (int64_t r = 0; r < whole_rows; r += n) turn_square(src + c * src_pitch + r, src_pitch, dst + r * dst_pitch + c, dst_pitch);
   for (int64_t c = 0; c < columns; c++)
     for (int64_t r = c < whole_columns ? whole_rows : 0; r < rows; r++) dst[r * dst_pitch + c] = src[c * src_pitch + r];
 }

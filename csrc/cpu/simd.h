@@ -7,12 +7,18 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "core/dtype.h"
 #include "core/isa.h"
 
 #if defined(__x86_64__)
+// gcc 12 warns about the deliberately undefined operands inside its own intrinsics.
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #include <immintrin.h>
+#pragma GCC diagnostic pop
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif
@@ -266,6 +272,31 @@ FOVEA_INLINE T narrow(float x) {
   if constexpr (sizeof(T) == 4) return x;
   else if constexpr (__is_same(T, bf16)) return to_bf16(x);
   else return to_f16(x);
+}
+
+// --- transposing ---
+
+namespace detail {
+template <class V, int... I>
+FOVEA_INLINE void interleave(V a, V b, V& low, V& high, std::integer_sequence<int, I...>) {
+  constexpr int n = sizeof...(I);
+  low = __builtin_shufflevector(a, b, (I / 2 + I % 2 * n)...);
+  high = __builtin_shufflevector(a, b, (I / 2 + I % 2 * n + n / 2)...);
+}
+}  // namespace detail
+
+// Transposes n vectors of n lanes in registers: log2(n) rounds of interleaving row i with row i + n/2.
+template <int n, class V>
+FOVEA_INLINE void transpose_square(V (&r)[n]) {
+  static_assert(sizeof(V) / sizeof(r[0][0]) == n);
+  V s[n];
+  FOVEA_UNROLL
+  for (int round = 1; round < n; round *= 2) {
+    FOVEA_UNROLL
+    for (int i = 0; i < n / 2; i++) detail::interleave(r[i], r[i + n / 2], s[2 * i], s[2 * i + 1], std::make_integer_sequence<int, n>{});
+    FOVEA_UNROLL
+    for (int i = 0; i < n; i++) r[i] = s[i];
+  }
 }
 
 // --- horizontal, in a fixed order ---
