@@ -32,6 +32,7 @@
       "dependencies": ["fovea_cpu_baseline"],
       "defines": ["NAPI_VERSION=8", "NODE_GYP_MODULE_NAME=fovea"],
       "conditions": [
+        ["OS=='linux'", {"ldflags": ["-Wl,--version-script=<(module_root_dir)/csrc/napi/exports.map", "-Wl,-z,now"]}],
         ["target_arch=='x64'", {"dependencies": ["fovea_cpu_avx2", "fovea_cpu_avx512", "fovea_cpu_avx512bf16"]}]
       ]
     }

@@ -55,7 +55,7 @@ Storage* Storage::foreign(void* data, size_t bytes, void (*release)(void*), void
 void Storage::drop_owner() {
   if (owners_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   if (!release_) Allocator::instance().release(data_, bytes_);
-  else Stream::cpu().launch("release", {}, {}, [release = release_, ctx = release_ctx_](const TaskContext&) { release(ctx); });
+  else Stream::cpu().post("release", [release = release_, ctx = release_ctx_](const TaskContext&) { release(ctx); });
   drop_reference();
 }
 

@@ -60,11 +60,13 @@ Stream::Slot& Stream::begin_submit() {
   return impl_->ring[position % (kCapacity + kReserved)];
 }
 
-uint64_t Stream::end_submit(Slot& slot, const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes,
-                            bool in_place) {
+const CancelToken& Stream::cancel_token() { return current_token; }
+
+uint64_t Stream::end_submit(Slot& slot, const char* name, CancelToken cancel, Storage* const* reads, size_t n_reads, Storage* const* writes,
+                            size_t n_writes, bool in_place) {
   Task* task = slot.task;
   task->name_ = name;
-  task->cancel_ = current_token;
+  task->cancel_ = std::move(cancel);
   task->in_place_ = in_place;
   task->storages_ = n_reads + n_writes <= std::size(task->inline_storages_) ? task->inline_storages_ : new Storage*[n_reads + n_writes];
   for (size_t i = 0; i < n_reads; i++) task->storages_[i] = reads[i];
@@ -127,7 +129,7 @@ void Stream::execute(Task& task) {
       error = std::make_shared<const Error>("ERR_INTERNAL", std::string(task.name_) + ": " + e.what());
       own = true;
     }
-  if (task.in_place_ || task.writes_ == 0) {
+  if (task.in_place_) {
     std::lock_guard lock(impl_->error_mutex);
     if (!impl_->error) impl_->error = error;
   }

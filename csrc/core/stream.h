@@ -60,6 +60,12 @@ class Stream {
   uint64_t launch_in_place(const char* name, std::initializer_list<Storage*> reads, std::initializer_list<Storage*> writes, Body&& body) {
     return submit(name, reads.begin(), reads.size(), writes.begin(), writes.size(), true, std::forward<Body>(body));
   }
+  // Housekeeping in stream order (reading back, letting memory go): runs whatever is aborted or poisoned.
+  template <class Body>
+  uint64_t post(const char* name, Body&& body) {
+    Slot& slot = place(std::forward<Body>(body));
+    return end_submit(slot, name, nullptr, nullptr, 0, nullptr, 0, false);
+  }
   template <class Body>
   uint64_t launch_spans(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
                         Body&& body) {
@@ -94,20 +100,26 @@ class Stream {
   };
 
   template <class Body>
-  uint64_t submit(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
-                  Body&& body) {
+  Slot& place(Body&& body) {
     using T = BodyTask<std::decay_t<Body>>;
     Slot& slot = begin_submit();
     if constexpr (sizeof(T) <= Slot::kBytes) slot.task = new (slot.memory) T(std::forward<Body>(body));
     else slot.task = new T(std::forward<Body>(body));
-    return end_submit(slot, name, reads, n_reads, writes, n_writes, in_place);
+    return slot;
+  }
+  template <class Body>
+  uint64_t submit(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
+                  Body&& body) {
+    Slot& slot = place(std::forward<Body>(body));
+    return end_submit(slot, name, cancel_token(), reads, n_reads, writes, n_writes, in_place);
   }
 
   Stream();
   // Waits for a free place and holds the queue until end_submit publishes it.
   Slot& begin_submit();
-  uint64_t end_submit(Slot& slot, const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes,
-                      bool in_place);
+  uint64_t end_submit(Slot& slot, const char* name, CancelToken cancel, Storage* const* reads, size_t n_reads, Storage* const* writes,
+                      size_t n_writes, bool in_place);
+  static const CancelToken& cancel_token();
   void loop();
   void execute(Task& task);
 

@@ -102,16 +102,15 @@ void read(JsCall& call) {
   napi_value buffer = make_buffer(call, t, &data), promise;
   Pending* pending = call.environment().make_promise(buffer, &promise);
   Storage* storage = t.storage.get();
-  // Reads no storage as far as the stream is concerned, so that it runs for poisoned ones too and can tell their error.
   storage->add_reference();
-  Stream::cpu().launch(
-      "read", {}, {}, [p = read_params(t, data), storage, pending, completions = call.environment().completions()](const TaskContext& ctx) {
-        std::shared_ptr<const Error> error;
-        if (storage->poison()) error = storage->shared_poison();
-        else dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, ctx.pool); });
-        storage->drop_reference();
-        completions->settle(pending, error);
-      });
+  Stream::cpu().post("read",
+                     [p = read_params(t, data), storage, pending, completions = call.environment().completions()](const TaskContext& ctx) {
+                       std::shared_ptr<const Error> error;
+                       if (storage->poison()) error = storage->shared_poison();
+                       else dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, ctx.pool); });
+                       storage->drop_reference();
+                       completions->settle(pending, error);
+                     });
   call.give(promise);
 }
 
@@ -132,7 +131,7 @@ void read_sync(JsCall& call) {
 void synchronize(JsCall& call) {
   napi_value promise;
   Pending* pending = call.environment().make_promise(nullptr, &promise);
-  Stream::cpu().launch("synchronize", {}, {}, [pending, completions = call.environment().completions()](const TaskContext&) {
+  Stream::cpu().post("synchronize", [pending, completions = call.environment().completions()](const TaskContext&) {
     completions->settle(pending, Stream::cpu().take_error());
   });
   call.give(promise);

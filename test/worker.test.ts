@@ -1,0 +1,46 @@
+import { once } from 'node:events';
+import { Worker } from 'node:worker_threads';
+import { expect, test } from 'vitest';
+import { memory, receive, synchronize, tensor, type SharedTensor } from '../lib/index.ts';
+
+function start(workerData: object): Worker {
+  return new Worker(new URL('./fixtures/worker.mjs', import.meta.url), { workerData });
+}
+
+test('tensors go to a worker and come back without a copy of their storage', async () => {
+  const t = tensor([1, 2, 3]);
+  const worker = start({ action: 'exchange', token: t.share() });
+  const [{ data, own }] = (await once(worker, 'message')) as [{ data: Float32Array; own: SharedTensor }];
+  expect(data).toEqual(new Float32Array([1, 2, 3]));
+  const received = receive(own);
+  await once(worker, 'exit');
+  expect(await received.data()).toEqual(new Float32Array([7, 8, 9]));
+  expect(await t.data()).toEqual(new Float32Array([1, 2, 3]));
+});
+
+test('a token is for one receiver', () => {
+  const token = tensor([1]).share();
+  receive(token);
+  expect(() => receive(token)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }));
+});
+
+test('work a worker queued for a shared tensor runs although the worker has left', async () => {
+  const worker = start({ action: 'shareAndLeave' });
+  const [{ own }] = (await once(worker, 'message')) as [{ own: SharedTensor }];
+  await once(worker, 'exit');
+  const data = await receive(own).data();
+  expect(data.length).toBe(1 << 18);
+  expect(data.every((x) => x === 1.5)).toBe(true);
+});
+
+test('terminating a worker with work in flight frees what it held', async () => {
+  await synchronize();
+  const before = memory().liveBytes;
+  for (let i = 0; i < 3; i++) {
+    const worker = start({ action: 'busy' });
+    await once(worker, 'message');
+    await worker.terminate();
+  }
+  await synchronize();
+  expect(memory().liveBytes).toBe(before);
+});
