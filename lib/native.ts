@@ -59,9 +59,12 @@ export interface Native {
 
   // elementwise
   add(a: Handle, b: Handle): Handle;
+  binary(op: number, a: Handle, b: Handle): Handle;
+  binaryNumber(op: number, t: Handle, number: number, numberFirst: boolean): Handle;
 
   // reductions and scans
   sum(t: Handle, axes: readonly number[], keepDims: boolean): Handle;
+  reduce(op: number, t: Handle, axes: readonly number[], keepDims: boolean, correction: number): Handle;
 
   // matrix products
 

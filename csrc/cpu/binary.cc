@@ -1,0 +1,110 @@
+// Binary kernels on dense blocks; cpu/elementwise_engine.h brings the operands into that form.
+//
+// The simple ones are plain loops that the compiler vectorises. Integer arithmetic wraps around (computed on the unsigned type), maximum
+// and minimum give NaN when either operand is NaN, and remainder has the sign of the divisor, as in Python.
+#include <cmath>
+
+#include "cpu/elementwise_engine.h"
+
+namespace fovea::cpu {
+namespace {
+
+template <class T>
+constexpr bool kFloating = __is_same(T, float) || __is_same(T, double);
+
+template <class T>
+struct UnsignedOf {
+  using type = T;
+};
+template <>
+struct UnsignedOf<int32_t> {
+  using type = uint32_t;
+};
+template <>
+struct UnsignedOf<int64_t> {
+  using type = uint64_t;
+};
+
+template <class T>
+T integer_power(T base, T exponent) {
+  using U = typename UnsignedOf<T>::type;
+  if (exponent < 0) return base == 1 ? 1 : base == -1 ? (exponent & 1 ? -1 : 1) : 0;
+  U result = 1, square = static_cast<U>(base);
+  for (U rest = static_cast<U>(exponent); rest; rest >>= 1) {
+    if (rest & 1) result *= square;
+    square *= square;
+  }
+  return static_cast<T>(result);
+}
+
+template <class T>
+T remainder(T a, T b) {
+  if constexpr (kFloating<T>) {
+    T r = std::fmod(a, b);
+    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+  } else {
+    if (b == 0 || b == -1) return 0;
+    T r = a % b;
+    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+  }
+}
+
+template <BinaryOp op, class T>
+FOVEA_INLINE auto apply(T a, T b) {
+  using U = typename UnsignedOf<T>::type;
+  if constexpr (op == BinaryOp::Add) return static_cast<T>(static_cast<U>(a) + static_cast<U>(b));
+  else if constexpr (op == BinaryOp::Sub) return static_cast<T>(static_cast<U>(a) - static_cast<U>(b));
+  else if constexpr (op == BinaryOp::Mul) return static_cast<T>(static_cast<U>(a) * static_cast<U>(b));
+  else if constexpr (op == BinaryOp::Maximum) return a > b || a != a ? a : b;
+  else if constexpr (op == BinaryOp::Minimum) return a < b || a != a ? a : b;
+  else if constexpr (op == BinaryOp::Remainder) return remainder(a, b);
+  else if constexpr (op == BinaryOp::Eq) return static_cast<uint8_t>(a == b);
+  else if constexpr (op == BinaryOp::Ne) return static_cast<uint8_t>(a != b);
+  else if constexpr (op == BinaryOp::Lt) return static_cast<uint8_t>(a < b);
+  else if constexpr (op == BinaryOp::Le) return static_cast<uint8_t>(a <= b);
+  else if constexpr (op == BinaryOp::Gt) return static_cast<uint8_t>(a > b);
+  else if constexpr (op == BinaryOp::Ge) return static_cast<uint8_t>(a >= b);
+  else if constexpr (op == BinaryOp::And) return static_cast<uint8_t>(a != 0 && b != 0);
+  else if constexpr (op == BinaryOp::Or) return static_cast<uint8_t>(a != 0 || b != 0);
+  else if constexpr (op == BinaryOp::Xor) return static_cast<uint8_t>((a != 0) != (b != 0));
+  else if constexpr (!kFloating<T>) return integer_power(a, b);  // the only one left for integers: Div and Atan2 compute in floats
+  else if constexpr (op == BinaryOp::Div) return a / b;
+  else if constexpr (op == BinaryOp::Atan2) return std::atan2(a, b);
+  else return std::pow(a, b);
+}
+
+template <BinaryOp op, class T>
+void kernel(const void* const* in, void* out, int64_t n, const double*) {
+  using R = decltype(apply<op>(T(), T()));
+  const T* a = static_cast<const T*>(in[0]);
+  const T* b = static_cast<const T*>(in[1]);
+  R* __restrict r = static_cast<R*>(out);
+  for (int64_t i = 0; i < n; i++) r[i] = apply<op>(a[i], b[i]);
+}
+
+template <class T, int... op>
+BlockKernel find_kernel(int wanted, std::integer_sequence<int, op...>) {
+  constexpr BlockKernel kernels[] = {kernel<static_cast<BinaryOp>(op), T>...};
+  return kernels[wanted];
+}
+
+BlockKernel kernel_of(int op, DType compute) {
+  constexpr auto ops = std::make_integer_sequence<int, kBinaryOps>();
+  switch (compute) {
+    case DType::F32: return find_kernel<float>(op, ops);
+    case DType::F64: return find_kernel<double>(op, ops);
+    case DType::I32: return find_kernel<int32_t>(op, ops);
+    default: return find_kernel<int64_t>(op, ops);
+  }
+}
+
+}  // namespace
+
+template <>
+void binary<kIsa>(const ElementwiseParams& p, ThreadPool& pool) {
+  const DType in_types[] = {p.compute, p.compute};
+  const DType result = p.op >= static_cast<int>(BinaryOp::Eq) ? DType::Bool : p.compute;
+  Elementwise(p, kernel_of(p.op, p.compute), in_types, result).run(pool);
+}
+
+}  // namespace fovea::cpu

@@ -1,0 +1,223 @@
+// Reductions: rows of the reduced axes are cut into chunks of fixed length (the unit of parallel work when there are few rows), chunks
+// into blocks, and blocks are given to the states of cpu/reduce_states.h as dense arrays.
+//
+// A block that already lies densely is read in place. When neighbouring outputs are neighbours in memory but reduced elements are not (a
+// sum over rows of a matrix), a block is loaded for several outputs at once and turned in the L1 cache, so that every row of memory is
+// read in whole cache lines.
+#include "cpu/reduce.h"
+
+#include "cpu/reduce_states.h"
+
+namespace fovea::cpu {
+namespace {
+
+constexpr int64_t kChunk = 64 * kBlock;
+constexpr int64_t kTileElements = 32768;
+constexpr int kColumns = 16;
+constexpr int64_t kPitch = kBlock + 16;  // an odd number of cache lines, so that columns do not share cache sets
+
+struct Axes {
+  int rank = 0;
+  int64_t shape[8], strides[8], count = 1;
+
+  Axes(int n, const int64_t* sizes, const int64_t* steps) {
+    for (int i = 0; i < n; i++) {
+      count *= sizes[i];
+      if (sizes[i] == 1) continue;
+      const bool merge = rank > 0 && strides[rank - 1] == steps[i] * sizes[i];
+      if (!merge) rank++;
+      shape[rank - 1] = merge ? shape[rank - 1] * sizes[i] : sizes[i];
+      strides[rank - 1] = steps[i];
+    }
+    if (rank == 0) rank = 1, shape[0] = count, strides[0] = 1;
+  }
+  int64_t inner() const { return shape[rank - 1]; }
+  int64_t inner_stride() const { return strides[rank - 1]; }
+  // Where element `i` in row-major order lies.
+  int64_t offset(int64_t i) const {
+    int64_t at = 0;
+    for (int a = rank - 1; a >= 0; a--) {
+      at += i % shape[a] * strides[a];
+      i /= shape[a];
+    }
+    return at;
+  }
+};
+
+template <class T>
+struct DTypeOf;
+template <>
+struct DTypeOf<float> {
+  static constexpr DType value = DType::F32;
+};
+template <>
+struct DTypeOf<double> {
+  static constexpr DType value = DType::F64;
+};
+template <>
+struct DTypeOf<int64_t> {
+  static constexpr DType value = DType::I64;
+};
+
+template <class T, class State>
+class Reduction {
+ public:
+  explicit Reduction(const ReduceParams& p)
+      : p_(p),
+        kept_(p.kept_rank, p.kept_shape, p.kept_strides),
+        reduced_(p.reduced_rank, p.reduced_shape, p.reduced_strides),
+        dense_(p.in_dtype == DTypeOf<T>::value && reduced_.rank == 1 && reduced_.inner_stride() == 1),
+        columns_(kept_.inner_stride() == 1 && reduced_.inner_stride() != 1 && kept_.inner() > 1),
+        chunks_((reduced_.count + kChunk - 1) / kChunk),
+        groups_per_row_(columns_ ? (kept_.inner() + kColumns - 1) / kColumns : kept_.inner()),
+        groups_(kept_.count / kept_.inner() * groups_per_row_) {}
+
+  void run(ThreadPool& pool) const {
+    if (chunks_ <= 1) {
+      const int64_t cost = (reduced_.count + 8) * (columns_ ? kColumns : 1);
+      const int64_t per_tile = cost < kTileElements ? kTileElements / cost : 1;
+      const int64_t tiles = (groups_ + per_tile - 1) / per_tile;
+      auto body = [&](int64_t tile, int) {
+        const int64_t end = (tile + 1) * per_tile < groups_ ? (tile + 1) * per_tile : groups_;
+        for (int64_t g = tile * per_tile; g < end; g++) {
+          State states[kColumns];
+          const int width = accumulate(g, 0, states);
+          for (int c = 0; c < width; c++) finish(first_output(g) + c, states[c]);
+        }
+      };
+      if (tiles == 1) body(0, 0);
+      else pool.run(tiles, body);
+      return;
+    }
+    State* states = static_cast<State*>(pool.scratch(0, static_cast<size_t>(kept_.count * chunks_) * sizeof(State)));
+    pool.run(groups_ * chunks_, [&](int64_t tile, int) {
+      const int64_t group = tile / chunks_, chunk = tile % chunks_;
+      State local[kColumns];
+      const int width = accumulate(group, chunk, local);
+      for (int c = 0; c < width; c++) states[(first_output(group) + c) * chunks_ + chunk] = local[c];
+    });
+    for (int64_t o = 0; o < kept_.count; o++) {
+      State total = states[o * chunks_];
+      for (int64_t chunk = 1; chunk < chunks_; chunk++) total.merge(states[o * chunks_ + chunk]);
+      finish(o, total);
+    }
+  }
+
+ private:
+  // A group is one output, or up to kColumns neighbours.
+  int64_t first_output(int64_t group) const {
+    return columns_ ? group / groups_per_row_ * kept_.inner() + group % groups_per_row_ * kColumns : group;
+  }
+
+  const char* at(int64_t offset) const { return static_cast<const char*>(p_.in) + offset * static_cast<int64_t>(size_of(p_.in_dtype)); }
+
+  int accumulate(int64_t group, int64_t chunk, State* states) const {
+    const int64_t first = first_output(group), base = kept_.offset(first);
+    const int64_t begin = chunk * kChunk, end = begin + kChunk < reduced_.count ? begin + kChunk : reduced_.count;
+    if (!columns_) {
+      alignas(64) T scratch[kBlock];
+      for (int64_t i = begin; i < end; i += kBlock) {
+        const int64_t n = end - i < kBlock ? end - i : kBlock;
+        if (dense_) {
+          states[0].block(reinterpret_cast<const T*>(at(base + i)), n, i);
+        } else {
+          gather(base, i, n, scratch);
+          states[0].block(scratch, n, i);
+        }
+      }
+      return 1;
+    }
+    const int64_t left = kept_.inner() - first % kept_.inner();
+    const int width = static_cast<int>(left < kColumns ? left : kColumns);
+    alignas(64) T scratch[kColumns * kPitch];
+    for (int64_t i = begin; i < end; i += kBlock) {
+      const int64_t n = end - i < kBlock ? end - i : kBlock;
+      gather_columns(base, i, n, width, scratch);
+      for (int c = 0; c < width; c++) states[c].block(scratch + c * kPitch, n, i);
+    }
+    return width;
+  }
+
+  // Elements [first, first + n) of the reduced axes, for the output at `base`.
+  void gather(int64_t base, int64_t first, int64_t n, T* dst) const {
+    while (n > 0) {
+      int64_t run = reduced_.inner() - first % reduced_.inner();
+      if (run > n) run = n;
+      load_block(p_.in_dtype, at(base + reduced_.offset(first)), reduced_.inner_stride(), dst, run);
+      dst += run;
+      first += run;
+      n -= run;
+    }
+  }
+
+  void gather_columns(int64_t base, int64_t first, int64_t n, int width, T* dst) const {
+    T row[kColumns];
+    for (int64_t done = 0; done < n;) {
+      int64_t run = reduced_.inner() - (first + done) % reduced_.inner();
+      if (run > n - done) run = n - done;
+      const int64_t start = base + reduced_.offset(first + done);
+      for (int64_t r = 0; r < run; r++) {
+        load_block(p_.in_dtype, at(start + r * reduced_.inner_stride()), 1, row, width);
+        for (int c = 0; c < width; c++) dst[c * kPitch + done + r] = row[c];
+      }
+      done += run;
+    }
+  }
+
+  void finish(int64_t output, const State& state) const {
+    char* target = static_cast<char*>(p_.out) + output * static_cast<int64_t>(size_of(p_.out_dtype));
+    const auto value = state.finish(p_, reduced_.count);
+    if constexpr (!__is_same(decltype(value), const double)) {
+      const int64_t integer = static_cast<int64_t>(value);
+      if (p_.out_dtype == DType::Bool) *target = static_cast<char>(integer != 0);
+      else store_block(p_.out_dtype, &integer, target, 1);
+    } else if (p_.out_dtype == DType::F64) {
+      memcpy(target, &value, 8);
+    } else {
+      const float rounded = static_cast<float>(value);
+      store_block(p_.out_dtype, &rounded, target, 1);
+    }
+  }
+
+  const ReduceParams& p_;
+  Axes kept_, reduced_;
+  bool dense_, columns_;
+  int64_t chunks_, groups_per_row_, groups_;
+};
+
+template <class T, class State>
+void run_reduction(const ReduceParams& p, ThreadPool& pool) {
+  Reduction<T, State>(p).run(pool);
+}
+
+template <class T>
+void reduce_as(const ReduceParams& p, ThreadPool& pool) {
+  switch (static_cast<ReduceOp>(p.op)) {
+    case ReduceOp::Sum: return run_reduction<T, SumState<T>>(p, pool);
+    case ReduceOp::Prod: return run_reduction<T, ProdState<T>>(p, pool);
+    case ReduceOp::Max: return run_reduction<T, ExtremeState<T, Greater, true>>(p, pool);
+    case ReduceOp::Min: return run_reduction<T, ExtremeState<T, Less, false>>(p, pool);
+    case ReduceOp::ArgMax: return run_reduction<T, ArgState<T, Greater, true>>(p, pool);
+    case ReduceOp::ArgMin: return run_reduction<T, ArgState<T, Less, false>>(p, pool);
+    case ReduceOp::Any: return run_reduction<T, TruthState<T, false>>(p, pool);
+    case ReduceOp::All: return run_reduction<T, TruthState<T, true>>(p, pool);
+    default:
+      if constexpr (!kIsInteger<T>) {
+        if (p.op == static_cast<int>(ReduceOp::Mean)) return run_reduction<T, MeanState<T>>(p, pool);
+        if (p.op == static_cast<int>(ReduceOp::Var)) return run_reduction<T, VarState<T>>(p, pool);
+        if (p.op == static_cast<int>(ReduceOp::Norm)) return run_reduction<T, NormState<T>>(p, pool);
+        return run_reduction<T, LogSumExpState<T>>(p, pool);
+      }
+  }
+}
+
+}  // namespace
+
+template <>
+void reduce<kIsa>(const ReduceParams& p, ThreadPool& pool) {
+  if (p.compute == DType::F32) return reduce_as<float>(p, pool);
+  if (p.compute == DType::F64) return reduce_as<double>(p, pool);
+  reduce_as<int64_t>(p, pool);
+}
+
+}  // namespace fovea::cpu
