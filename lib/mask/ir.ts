@@ -57,6 +57,11 @@ export class Builder {
     return this.node(OP.ConstF, floatToBits(value));
   }
 
+  /** The f32 constant with these bits. */
+  constantBits(bits: number): number {
+    return this.node(OP.ConstF, bits);
+  }
+
   bool(value: boolean): number {
     return this.node(CONST_B, value ? 1 : 0);
   }

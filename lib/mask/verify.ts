@@ -145,7 +145,7 @@ class Sampler {
     if (bad) return undefined;
     this.found = true;
     this.unreachable = undefined;
-    return { ...point };
+    return point;
   }
 
   /** The length of the shortest table axis that the coordinate itself indexes. */
@@ -173,11 +173,12 @@ class Sampler {
 
   /** Small numbers, numbers of every magnitude, and the last one before the limit. */
   private coordinate(name: keyof typeof INPUTS): number {
-    const limit = this.random() < 0.1 ? 2 ** LARGEST[name] : this.limits[name];
+    const beyond = this.random() < 0.1;
+    const limit = beyond ? 2 ** LARGEST[name] : this.limits[name];
     const kind = this.random();
     if (kind < 0.05) return limit - 1;
     if (kind < 0.4) return Math.floor(this.random() * limit);
-    return Math.min(limit - 1, Math.floor(2 ** (this.random() * Math.log2(limit + 1))) - 1);
+    return Math.min(limit - 1, Math.floor(2 ** (this.random() * (32 - Math.clz32(limit)))) - 1);
   }
 
   private near(q: number): number {
