@@ -72,7 +72,8 @@ struct AttentionParams {
 struct AttentionGrads {
   AttentionTensor dout;                     // dtype of params
   const float* dlse = nullptr;              // gradient of lse, strides of params.lse, or null
-  AttentionTensor dq, dk, dv;               // dtype of params; data null = not wanted
+  AttentionTensor dq, dk, dv;               // data null = not wanted
+  DType dtype = DType::F32;                 // of dq, dk, dv: params.dtype, or f32
   AttentionGrid dbias;                      // f32, summed over broadcast axes; data null = not wanted
   const MaskProgram* derivative = nullptr;  // of params.score
   float* const* dtables = nullptr;          // one f32 array per table of the score program; null entries = not wanted
