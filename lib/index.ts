@@ -24,3 +24,5 @@ export { checkpoint } from './autograd/checkpoint.ts';
 
 export { cast, contiguous, copyFrom } from './ops/copy.ts';
 export { expand, flatten, permute, reshape, select, slice, squeeze, transpose, unsqueeze } from './ops/view.ts';
+export { ACTIVATIONS, linear, type Activation } from './ops/linear.ts';
+export { matmul, type MatmulOptions } from './ops/matmul.ts';

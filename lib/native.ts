@@ -67,6 +67,9 @@ export interface Native {
   reduce(op: number, t: Handle, axes: readonly number[], keepDims: boolean, correction: number): Handle;
 
   // matrix products
+  matmul(a: Handle, b: Handle, dtype: number): Handle;
+  linear(x: Handle, weight: Handle, bias: MaybeHandle, activation: number, wantPre: boolean): Handle[];
+  activationGrad(grad: Handle, pre: Handle, activation: number): Handle;
 
   // indexing
 

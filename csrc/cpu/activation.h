@@ -1,4 +1,4 @@
-// Activations that ride on a matrix product, and their derivatives, on one vector of f32 lanes.
+// Activations that ride on a matrix product, and their derivatives, on one vector of f32 lanes or one f64.
 //
 // GELU in its exact form is x Phi(x). Phi comes from erfc(t) = 2^(-t P(t)) with one polynomial P for t in [0, 6], so the left tail keeps
 // its relative accuracy (5e-6 at worst, 5e-7 for |x| < 1.4) where 1 + erf would cancel.
@@ -63,6 +63,38 @@ FOVEA_INLINE vf activation_derivative(Activation kind, vf x) {
       return fma(x, s * (set1(1.f) - s), s);
     }
     default: return set1(1.f);
+  }
+}
+
+// --- the same in double precision, one value at a time ---
+
+inline double normal_cdf(double x) { return 0.5 * __builtin_erfc(x * -0.70710678118654752440); }
+inline double sigmoid(double x) { return 1 / (1 + __builtin_exp(-x)); }
+inline double gelu_tanh_argument(double x) { return 2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x); }
+
+inline double activate(Activation kind, double x) {
+  switch (kind) {
+    case Activation::Relu: return x < 0 ? 0 : x;
+    case Activation::Gelu: return x * normal_cdf(x);
+    case Activation::GeluTanh: return x * sigmoid(gelu_tanh_argument(x));
+    case Activation::Silu: return x * sigmoid(x);
+    default: return x;
+  }
+}
+
+inline double activation_derivative(Activation kind, double x) {
+  switch (kind) {
+    case Activation::Relu: return x > 0 ? 1 : 0;
+    case Activation::Gelu: return normal_cdf(x) + x * 0.39894228040143267794 * __builtin_exp(-0.5 * x * x);
+    case Activation::GeluTanh: {
+      double s = sigmoid(gelu_tanh_argument(x));
+      return s + x * s * (1 - s) * 2 * 0.79788456080286535588 * (1 + 3 * 0.044715 * x * x);
+    }
+    case Activation::Silu: {
+      double s = sigmoid(x);
+      return s + x * s * (1 - s);
+    }
+    default: return 1;
   }
 }
 

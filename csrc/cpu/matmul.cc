@@ -300,6 +300,8 @@ void product_f64(const MatmulParams& p, ThreadPool& pool) {
         const double* a = static_cast<const double*>(p.a.data) + batch_offset(p, p.a, batch);
         const double* b = static_cast<const double*>(p.b.data) + batch_offset(p, p.b, batch);
         double* out = static_cast<double*>(p.out.data) + batch_offset(p, p.out, batch);
+        const double* bias = p.bias.data ? static_cast<const double*>(p.bias.data) + batch_offset(p, p.bias, batch) : nullptr;
+        double* pre = p.pre.data ? static_cast<double*>(p.pre.data) + batch_offset(p, p.pre, batch) : nullptr;
         const int64_t rows = least(kDoubleRows, p.m - i0), columns = least(kDoubleColumns, p.n - j0);
         double acc[kDoubleRows][kDoubleColumns] = {};
         for (int64_t k = 0; k < p.k; k++) {
@@ -310,8 +312,13 @@ void product_f64(const MatmulParams& p, ThreadPool& pool) {
             for (int64_t j = 0; j < columns; j++) acc[i][j] += x * line[j];
           }
         }
-        for (int64_t i = 0; i < rows; i++)
-          for (int64_t j = 0; j < columns; j++) out[(i0 + i) * p.out.row + (j0 + j) * p.out.column] = acc[i][j];
+        for (int64_t i = i0; i < i0 + rows; i++)
+          for (int64_t j = j0; j < j0 + columns; j++) {
+            double x = acc[i - i0][j - j0];
+            if (bias) x += bias[i * p.bias.row + j * p.bias.column];
+            if (pre) pre[i * p.pre.row + j * p.pre.column] = x;
+            out[i * p.out.row + j * p.out.column] = activate(p.activation, x);
+          }
       },
       p.cancel);
 }
