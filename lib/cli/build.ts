@@ -1,0 +1,26 @@
+import { spawnSync } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { note } from './output.ts';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
+
+/**
+ * `fovea build`: compiles the addon from the sources in the package, for machines without a prebuilt one. Needs a C++20 compiler, CMake, and
+ * cmake-js, node-addon-api and node-api-headers installed in the project. Exit code: that of the build, 2 when a tool is missing.
+ */
+export function build(options: { cuda?: string }): number {
+  let cmakeJs: string;
+  try {
+    const require = createRequire(join(root, 'package.json'));
+    cmakeJs = require.resolve('cmake-js/bin/cmake-js');
+    require.resolve('node-addon-api');
+    require.resolve('node-api-headers');
+  } catch {
+    note('fovea build needs: npm install --save-dev cmake-js node-addon-api node-api-headers');
+    return 2;
+  }
+  const args = [cmakeJs, 'build', `--CDFOVEA_CUDA=${options.cuda ?? 'AUTO'}`];
+  return spawnSync(process.execPath, args, { cwd: root, stdio: ['ignore', 2, 2] }).status ?? 1;
+}
