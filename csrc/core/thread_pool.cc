@@ -60,14 +60,15 @@ struct Scratch {
 
 }  // namespace
 
-// A job is published by raising `generation`; workers whose index is below `width` claim tiles until none is left and then check out.
+// A job is published by one atomic word, its number and its width together: workers whose index is below the width claim tiles until none
+// is left and then check out. The others learn from the same word that the job is not theirs, and touch nothing of it.
 struct ThreadPool::Impl {
   std::mutex run_mutex;  // one job at a time
   std::mutex park_mutex;
   std::condition_variable park;
-  std::atomic<uint64_t> generation{0};
+  static constexpr uint64_t kWidthBits = 16;
+  std::atomic<uint64_t> published{0};  // job number << kWidthBits | width
   std::atomic<int> busy{0};
-  int width = 1;
   int started = 1;  // threads that exist, the caller counted
 
   Invoke invoke = nullptr;
@@ -99,17 +100,16 @@ struct ThreadPool::Impl {
   void loop(int thread, uint64_t seen) {
     for (;;) {
       int spins = 0;
-      while (generation.load(std::memory_order_acquire) == seen) {
+      while (published.load(std::memory_order_acquire) == seen) {
         if (++spins < kSpins) {
           relax();
           continue;
         }
         std::unique_lock lock(park_mutex);
-        park.wait(lock, [&] { return generation.load(std::memory_order_acquire) != seen; });
+        park.wait(lock, [&] { return published.load(std::memory_order_acquire) != seen; });
       }
-      seen = generation.load(std::memory_order_acquire);
-      // A thread beyond the job's width was not counted in `busy` and must not touch the job.
-      if (thread < width) {
+      seen = published.load(std::memory_order_acquire);
+      if (static_cast<uint64_t>(thread) < (seen & ((1u << kWidthBits) - 1))) {
         work(thread);
         busy.fetch_sub(1, std::memory_order_release);
       }
@@ -145,11 +145,10 @@ void ThreadPool::run_erased(int64_t tiles, Invoke invoke, void* ctx, const std::
   if (width > 1) {
     {
       std::lock_guard park_lock(job.park_mutex);
-      job.width = width;
       job.busy.store(width - 1, std::memory_order_relaxed);
-      uint64_t seen = job.generation.load(std::memory_order_relaxed);
+      uint64_t seen = job.published.load(std::memory_order_relaxed);
       for (; job.started < width; job.started++) std::thread([&job, id = job.started, seen] { job.loop(id, seen); }).detach();
-      job.generation.store(seen + 1, std::memory_order_release);
+      job.published.store((((seen >> Impl::kWidthBits) + 1) << Impl::kWidthBits) | static_cast<uint64_t>(width), std::memory_order_release);
     }
     job.park.notify_all();
   }
