@@ -47,10 +47,10 @@ struct Schedule {
     for (int t = 0; g.dtables && p.score && t < p.score->table_count; t++) n += g.dtables[t] ? p.score->tables[t].length : 0;
     return n;
   }
-  // Chunks in parallel pay for a slot each; worth it only when units alone cannot feed the threads. Rows listed twice need one owner.
+  // Chunks in parallel pay for a slot each; worth it only when units alone cannot feed the threads.
   bool parallel(int threads) const {
     constexpr int64_t kMaxBytes = int64_t{1} << 31;
-    return threads > 1 && units < 2 * threads && group * chunks > 1 && !p.q_rows && slots() * slot_floats() * 4 <= kMaxBytes;
+    return threads > 1 && units < 2 * threads && group * chunks > 1 && slots() * slot_floats() * 4 <= kMaxBytes;
   }
 };
 

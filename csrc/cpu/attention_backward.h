@@ -20,9 +20,10 @@ struct Programs {
 // Bytes of workspace a call needs with that many threads. The results do not depend on it.
 int64_t attention_backward_workspace(const AttentionParams& params, const AttentionGrads& grads, int threads);
 
-// Writes dq, dk and dv; adds to dbias and dtables, which the caller has zeroed. With q_rows (kv_rows) it adds to dq (dk, dv) instead, also
-// zeroed by the caller, row by row in ascending logical order. `threads` is the number the workspace was sized for. Returns early once
-// *cancel becomes true (the pool throws ERR_ABORTED).
+// Writes dq, dk and dv; adds to dbias and dtables, which the caller has zeroed. With q_rows only the listed rows of dq are written, each of
+// which may be listed once. With kv_rows it adds to dk and dv, also zeroed by the caller, in ascending logical order: a row may be listed
+// more than once. `threads` is the number the workspace was sized for. Returns early once *cancel becomes true (the pool throws
+// ERR_ABORTED).
 template <Isa>
 void attention_backward(const AttentionParams& params, const AttentionGrads& grads, const Programs& programs, void* workspace, int threads,
                         ThreadPool& pool, const std::atomic<bool>* cancel);

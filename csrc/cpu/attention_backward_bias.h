@@ -20,7 +20,7 @@ inline void bias_gradient(const AttentionParams& p, const AttentionGrads& g, con
     if (t > tiles) tiles = t;
     if (b > blocks) blocks = b;
   }
-  const int64_t sharing_s = g.dbias.sb ? 1 : sequences, sharing_h = g.dbias.sh ? 1 : p.heads_q;
+  const int64_t sharing_s = g.dbias.sb && !p.cu_q ? 1 : sequences, sharing_h = g.dbias.sh ? 1 : p.heads_q;
   const int64_t batches = sequences / sharing_s, heads = p.heads_q / sharing_h;
   const bool by_tile = g.dbias.sq != 0, by_block = !by_tile && g.dbias.skv != 0;
   const int64_t owners = by_tile ? tiles : by_block ? blocks : 1;

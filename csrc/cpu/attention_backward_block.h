@@ -60,7 +60,7 @@ struct StripTile {
 // True where every element of dbias belongs to one chunk, so that run_strip may add to it directly.
 inline bool bias_gradient_in_blocks(const AttentionParams& p, const AttentionGrads& g) {
   int64_t sequences = p.cu_q ? p.sequences : p.batch;
-  return (sequences == 1 || g.dbias.sb) && (p.heads_q == 1 || g.dbias.sh) && (p.len_q <= kTileQ || g.dbias.sq);
+  return (sequences == 1 || (g.dbias.sb && !p.cu_q)) && (p.heads_q == 1 || g.dbias.sh) && (p.len_q <= kTileQ || g.dbias.sq);
 }
 
 class BlockWork {
@@ -157,22 +157,21 @@ class BlockWork {
  private:
   static int64_t tile_floats(const AttentionParams& p) { return kTileQ * (2 * p.dim + p.dim_v + padded(p.dim) + padded(p.dim_v) + 2); }
 
-  // out, dout and lse are indexed by logical row, q and dq by physical row.
   void pack_rows(StripTile& t) {
     for (int i = 0; i < kTileQ; i++) {
       t.lse[i] = __builtin_inff(), t.delta[i] = 0;
       if (i >= t.nq) continue;
-      int64_t row = seq_.q_begin + t.q0 + i, physical = q_rows_ ? q_rows_[t.q0 + i] : row;
+      int64_t row = q_rows_ ? q_rows_[t.q0 + i] : seq_.q_begin + t.q0 + i;
       int64_t lse_at = seq_.batch * p_.lse_sb + head_ * p_.lse_sh + row * p_.lse_sl;
-      float lse = p_.lse[lse_at], *q = t.q + i * k_pitch_, *dout = t.dout + i * v_pitch_;
-      if (physical < 0 || lse == -__builtin_inff()) {
+      float lse = row < 0 ? -__builtin_inff() : p_.lse[lse_at], *q = t.q + i * k_pitch_, *dout = t.dout + i * v_pitch_;
+      if (lse == -__builtin_inff()) {
         t.visible.drop(i);
         memset(q, 0, k_pitch_ * 4);
         memset(dout, 0, v_pitch_ * 4);
         continue;
       }
       t.lse[i] = lse * (scored_ ? 1 : kLog2E);
-      widen_row(p_.dtype, p_.q, seq_.batch * p_.q.sb + head_ * p_.q.sh + physical * p_.q.sl, p_.dim, q);
+      widen_row(p_.dtype, p_.q, seq_.batch * p_.q.sb + head_ * p_.q.sh + row * p_.q.sl, p_.dim, q);
       widen_row(p_.dtype, g_.dout, seq_.batch * g_.dout.sb + head_ * g_.dout.sh + row * g_.dout.sl, p_.dim_v, dout);
       widen_row(p_.dtype, p_.out, seq_.batch * p_.out.sb + head_ * p_.out.sh + row * p_.out.sl, p_.dim_v, row_);
       vf sum = zero();
@@ -193,7 +192,7 @@ class BlockWork {
       int64_t row = q_rows_ ? q_rows_[t.q0 + i] : seq_.q_begin + t.q0 + i;
       if (row < 0) continue;
       int64_t at = seq_.batch * g_.dq.sb + head_ * g_.dq.sh + row * g_.dq.sl;
-      put_row(g_.dtype, g_.dq, at, t.empty ? zeros_ : t.dqt + i, t.empty ? 1 : kTileQ, p_.dim, p_.scale, q_rows_ != nullptr);
+      put_row(g_.dtype, g_.dq, at, t.empty ? zeros_ : t.dqt + i, t.empty ? 1 : kTileQ, p_.dim, p_.scale, false);
     }
   }
 
@@ -361,7 +360,7 @@ class BlockWork {
 
   void load_bias(const StripTile& t, int64_t j0, int n) {
     const AttentionGrid& b = p_.bias;
-    int64_t at = seq_.index * b.sb + head_ * b.sh + t.q0 * b.sq + j0 * b.skv;
+    int64_t at = seq_.batch * b.sb + head_ * b.sh + t.q0 * b.sq + j0 * b.skv;
     switch (b.dtype) {
       case DType::BF16: return load_bias_as(static_cast<const bf16*>(b.data) + at, t, n);
       case DType::F16: return load_bias_as(static_cast<const f16*>(b.data) + at, t, n);
@@ -372,7 +371,7 @@ class BlockWork {
   // dbias += slopes_, which are still the gradient of t.
   void add_bias(const StripTile& t, int64_t j0, int n) {
     const AttentionGrid& b = g_.dbias;
-    float* to = static_cast<float*>(b.data) + seq_.index * b.sb + head_ * b.sh + t.q0 * b.sq + j0 * b.skv;
+    float* to = static_cast<float*>(b.data) + seq_.batch * b.sb + head_ * b.sh + t.q0 * b.sq + j0 * b.skv;
     for (int i = 0; i < t.nq; i++)
       for (int j = 0; j < n; j++) to[i * b.sq + j * b.skv] += slopes_[j * kTileQ + i];
   }

@@ -21,8 +21,8 @@ constexpr int kMaskRows = kTileQ / 16 + 1;
 
 // One sequence: a batch entry, or a packed sequence. Coordinates are relative to it; rows are those of the tensors.
 struct AttentionSequence {
-  int64_t batch;  // index for the strides of q, k, v, out, lse
-  int64_t index;  // index for bias, masks and programs
+  int64_t batch;  // of the tensors, bias and masks
+  int64_t index;  // of the call: what programs see as b
   int64_t q_begin, q_len;
   int64_t kv_begin, kv_rows, kv_len;  // kv_len <= kv_rows are in use
   int64_t diag;
@@ -137,7 +137,7 @@ class TileVisibility {
     int64_t first = q0_ / m.block_q, last = (q0_ + nq_ - 1) / m.block_q;
     if (last >= m.q_blocks) last = m.q_blocks - 1;
     mask_row_ = first, mask_rows_ = last < first ? 0 : static_cast<int>(last - first + 1);
-    int64_t base = seq_->index * m.batch_stride + head_ * m.head_stride;
+    int64_t base = seq_->batch * m.batch_stride + head_ * m.head_stride;
     for (int r = 0; r < mask_rows_; r++) cursor_[r] = m.row_begin[base + first + r], end_[r] = m.row_begin[base + first + r + 1];
   }
 
@@ -168,7 +168,7 @@ class TileVisibility {
 
   void and_mask_tensor(int64_t j0, int n, uint64_t* words) const {
     const AttentionGrid& m = p_->mask;
-    const uint8_t* base = static_cast<const uint8_t*>(m.data) + seq_->index * m.sb + head_ * m.sh + q0_ * m.sq + j0 * m.skv;
+    const uint8_t* base = static_cast<const uint8_t*>(m.data) + seq_->batch * m.sb + head_ * m.sh + q0_ * m.sq + j0 * m.skv;
     if (m.sq == 0) {
       for (int j = 0; j < n; j++) words[j] = base[j * m.skv] ? words[j] : 0;
       return;

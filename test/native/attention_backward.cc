@@ -1,4 +1,5 @@
-// Attention backward against plain double-precision loops: a table of configurations, every instruction-set level, 1 and 3 threads bit-equal.
+// Attention backward against plain double-precision loops: a table of configurations, every instruction-set level, 1 and 3 threads
+// bit-equal.
 #include "cpu/attention_backward.h"
 
 #include <cmath>
@@ -23,7 +24,7 @@ struct Case {
   int64_t left = -1, right = -1;
   float softcap = 0;
   bool dlse = false, kv_lengths = false, rows = false, alibi = false;
-  std::vector<int32_t> cu;                                   // packed: both q and kv
+  std::vector<int32_t> cu;                                                        // packed: both q and kv
   bool bias = false, bias_b = true, bias_h = true, bias_q = true, bias_k = true;  // axes the bias has
   bool mask = false;
   int block_q = 0, block_kv = 0;
@@ -70,8 +71,9 @@ struct Problem {
   std::vector<MaskInstr> score_code, derivative_code;
   MaskScatter scatter{};
   std::vector<double> dq, dk, dv, dbias, dslopes;  // expected
+  double slope_terms = 0;                          // sum of |terms| of dslopes, which cancel
 
-  int64_t physical_q() const { return c.rows ? c.len_q / 2 + 1 : c.len_q; }
+  int64_t physical_q() const { return c.rows ? c.len_q + 3 : c.len_q; }
   int64_t physical_kv() const { return c.rows ? c.len_kv / 2 + 1 : c.len_kv; }
   bool block_visible(int64_t q, int64_t kv) const { return (q / c.block_q + 2 * (kv / c.block_kv)) % 3 != 1; }
   bool block_full(int64_t q, int64_t kv) const { return (q / c.block_q + kv / c.block_kv) % 2 == 0; }
@@ -107,8 +109,8 @@ void make_block_mask(Problem& t) {
     }
     t.row_begin.push_back(static_cast<int32_t>(t.columns.size()));
   }
-  t.block = {c.block_q, c.block_kv, static_cast<int32_t>(qb), static_cast<int32_t>(kb), c.len_q, c.len_kv, 0, 0, t.row_begin.data(),
-             t.columns.data(), t.tiles.data(), t.tile_bits.data(), nullptr, nullptr, nullptr};
+  t.block = {c.block_q,          c.block_kv,       static_cast<int32_t>(qb), static_cast<int32_t>(kb), c.len_q, c.len_kv, 0,      0,
+             t.row_begin.data(), t.columns.data(), t.tiles.data(),           t.tile_bits.data(),       nullptr, nullptr,  nullptr};
   t.p.block_mask = &t.block;
 }
 
@@ -118,10 +120,10 @@ void make_alibi(Problem& t, std::mt19937& rng) {
   for (int64_t h = 0; h < t.c.heads_q; h++) t.slopes.push_back(uniform(rng));
   t.table = {t.slopes.data(), t.c.heads_q, 0};
   using enum MaskOp;
-  t.score_code = {{Head, 0, 0, 0}, {LoadF, 0, 0, 0}, {Query, 0, 0, 0}, {Key, 0, 0, 0}, {SubI, 2, 3, 0},
-                  {IntToFloat, 4, 0, 0}, {MulF, 1, 5, 0}, {Score, 0, 0, 0}, {SubF, 7, 6, 0}};
-  t.derivative_code = {{Head, 0, 0, 0}, {Query, 0, 0, 0}, {Key, 0, 0, 0}, {SubI, 2, 1, 0}, {IntToFloat, 3, 0, 0},
-                       {Upstream, 0, 0, 0}, {MulF, 4, 5, 0}};
+  t.score_code = {{Head, 0, 0, 0},       {LoadF, 0, 0, 0}, {Query, 0, 0, 0}, {Key, 0, 0, 0}, {SubI, 2, 3, 0},
+                  {IntToFloat, 4, 0, 0}, {MulF, 1, 5, 0},  {Score, 0, 0, 0}, {SubF, 7, 6, 0}};
+  t.derivative_code = {{Head, 0, 0, 0},       {Query, 0, 0, 0},    {Key, 0, 0, 0}, {SubI, 2, 1, 0},
+                       {IntToFloat, 3, 0, 0}, {Upstream, 0, 0, 0}, {MulF, 4, 5, 0}};
   t.scatter = {0, 0, 6};
   t.score = {t.score_code.data(), 9, 2, 3, 4, 8, nullptr, 0, &t.table, 1, nullptr, 0};
   t.derivative = {t.derivative_code.data(), 7, 1, 2, 3, 5, &t.scatter, 1, &t.table, 1, nullptr, 0};
@@ -140,15 +142,15 @@ void make_params(Problem& t, uint32_t seed) {
   t.q.fill(rng, c.batch * c.heads_q * pq * c.dim, c.dtype, 1);
   t.k.fill(rng, c.batch * c.heads_kv * pk * c.dim, c.dtype, 1);
   t.v.fill(rng, c.batch * c.heads_kv * pk * c.dim_v, c.dtype, 1);
-  t.dout.fill(rng, c.batch * c.heads_q * c.len_q * c.dim_v, c.dtype, 1);
-  t.out.fill(rng, c.batch * c.heads_q * c.len_q * c.dim_v, c.dtype, 0);
-  t.lse.resize(c.batch * c.heads_q * c.len_q);
+  t.dout.fill(rng, c.batch * c.heads_q * pq * c.dim_v, c.dtype, 1);
+  t.out.fill(rng, c.batch * c.heads_q * pq * c.dim_v, c.dtype, 0);
+  t.lse.resize(c.batch * c.heads_q * pq);
   p.q = strided(t.q.data(c.dtype), c.heads_q, pq, c.dim, true);
   p.k = strided(t.k.data(c.dtype), c.heads_kv, pk, c.dim, false);
   p.v = strided(t.v.data(c.dtype), c.heads_kv, pk, c.dim_v, true);
-  p.out = strided(t.out.data(c.dtype), c.heads_q, c.len_q, c.dim_v, false);
-  t.g.dout = strided(t.dout.data(c.dtype), c.heads_q, c.len_q, c.dim_v, true);
-  p.lse = t.lse.data(), p.lse_sb = c.heads_q * c.len_q, p.lse_sh = c.len_q;
+  p.out = strided(t.out.data(c.dtype), c.heads_q, pq, c.dim_v, false);
+  t.g.dout = strided(t.dout.data(c.dtype), c.heads_q, pq, c.dim_v, true);
+  p.lse = t.lse.data(), p.lse_sb = c.heads_q * pq, p.lse_sh = pq;
   if (c.dlse) {
     std::normal_distribution<float> normal;
     for (size_t i = 0; i < t.lse.size(); i++) t.dlse.push_back(normal(rng));
@@ -160,7 +162,7 @@ void make_params(Problem& t, uint32_t seed) {
   }
   if (!c.cu.empty()) p.cu_q = p.cu_kv = t.c.cu.data(), p.sequences = static_cast<int64_t>(c.cu.size()) - 1;
   if (c.rows) {
-    for (int64_t i = 0; i < c.len_q; i++) t.q_rows.push_back(static_cast<int32_t>(i % 9 == 5 ? -1 : i * 3 % pq));
+    for (int64_t i = 0; i < c.len_q; i++) t.q_rows.push_back(static_cast<int32_t>(i % 9 == 5 ? -1 : pq - 1 - i));
     for (int64_t i = 0; i < c.len_kv; i++) t.kv_rows.push_back(static_cast<int32_t>(i % 7 == 2 ? -1 : i * 5 % pk));
     p.q_rows = t.q_rows.data(), p.kv_rows = t.kv_rows.data();
   }
@@ -207,6 +209,7 @@ void reference_row(Problem& t, int64_t s, int64_t h, int64_t i, int64_t q_begin,
   std::vector<double> x(nk), s_in(nk), w(nk);
   std::vector<int64_t> row(nk);
   double high = -INFINITY, sum = 0;
+  if (qi < 0) return;
   for (int64_t j = 0; j < nk; j++) {
     w[j] = -INFINITY;
     if (!visible(t, s, i, j, nq, nk)) continue;
@@ -217,17 +220,17 @@ void reference_row(Problem& t, int64_t s, int64_t h, int64_t i, int64_t q_begin,
     s_in[j] = c.softcap ? c.softcap * std::tanh(x[j] / c.softcap) : x[j];
     w[j] = s_in[j];
     if (c.alibi) w[j] -= double(t.slopes[h]) * double(i - j);
-    if (c.bias) for_grid(p.bias, s, h, i, j, [&](int64_t at) { w[j] += t.bias.wide[at]; });
+    if (c.bias) for_grid(p.bias, b, h, i, j, [&](int64_t at) { w[j] += t.bias.wide[at]; });
     high = std::max(high, w[j]);
   }
   for (int64_t j = 0; j < nk; j++) sum += w[j] = high == -INFINITY ? 0 : std::exp(w[j] - high);
-  int64_t lse_at = (b * c.heads_q + h) * c.len_q + q_begin + i, out_at = offset(p.out, b, h, q_begin + i);
+  int64_t lse_at = b * p.lse_sb + h * p.lse_sh + qi, out_at = offset(p.out, b, h, qi);
   t.lse[lse_at] = static_cast<float>(high + std::log(sum));
   for (int64_t d = 0; d < c.dim_v; d++) t.out.wide[out_at + d] = 0, t.out.narrow[out_at + d] = 0;
   if (high == -INFINITY) return;
   double delta = c.dlse ? -t.dlse[lse_at] : 0;
   std::vector<double> o(c.dim_v), dp(nk);
-  const float* dout = t.dout.wide.data() + offset(t.g.dout, b, h, q_begin + i);
+  const float* dout = t.dout.wide.data() + offset(t.g.dout, b, h, qi);
   for (int64_t j = 0; j < nk; j++) {
     w[j] /= sum;
     if (w[j] == 0) continue;
@@ -248,8 +251,8 @@ void reference_row(Problem& t, int64_t s, int64_t h, int64_t i, int64_t q_begin,
   for (int64_t j = 0; j < nk; j++) {
     if (w[j] == 0) continue;
     double ds = w[j] * (dp[j] - delta);
-    if (c.bias) for_grid(p.bias, s, h, i, j, [&](int64_t at) { t.dbias[at] += ds; });
-    if (c.alibi) t.dslopes[h] -= ds * double(i - j);
+    if (c.bias) for_grid(p.bias, b, h, i, j, [&](int64_t at) { t.dbias[at] += ds; });
+    if (c.alibi) t.dslopes[h] -= ds * double(i - j), t.slope_terms += std::fabs(ds * double(i - j));
     if (c.softcap) ds *= 1 - std::pow(s_in[j] / c.softcap, 2);
     ds *= p.scale;
     for (int64_t d = 0; d < c.dim; d++) {
@@ -305,8 +308,9 @@ Result run(Problem& t, Isa isa, int threads) {
 
 int failures = 0;
 
-void compare(const Case& c, Isa isa, const char* what, const std::vector<float>& got, const std::vector<double>& want, double tolerance) {
-  double high = 1e-3, worst = 0;
+void compare(const Case& c, Isa isa, const char* what, const std::vector<float>& got, const std::vector<double>& want, double tolerance,
+             double floor = 1e-3) {
+  double high = floor, worst = 0;
   for (double x : want) high = std::max(high, std::fabs(x));
   for (size_t i = 0; i < want.size(); i++) worst = std::max(worst, std::isfinite(got[i]) ? std::fabs(got[i] - want[i]) / high : 1e9);
   if (worst <= tolerance) return;
@@ -314,7 +318,7 @@ void compare(const Case& c, Isa isa, const char* what, const std::vector<float>&
   std::printf("FAIL %s, %s, %s: error %.2e of the largest value\n", c.name, name_of(isa), what, worst);
 }
 
-bool same(const std::vector<float>& a, const std::vector<float>& b) { return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * 4) == 0; }
+bool same(const std::vector<float>& a, const std::vector<float>& b) { return a.empty() || memcmp(a.data(), b.data(), a.size() * 4) == 0; }
 
 void check_case(const Case& c, uint32_t seed) {
   Problem t;
@@ -329,7 +333,7 @@ void check_case(const Case& c, uint32_t seed) {
     compare(c, isa, "dk", one.dk, t.dk, tolerance);
     compare(c, isa, "dv", one.dv, t.dv, tolerance);
     compare(c, isa, "dbias", one.dbias, t.dbias, tolerance);
-    if (c.alibi) compare(c, isa, "dslopes", one.dslopes, t.dslopes, 5 * tolerance);
+    if (c.alibi) compare(c, isa, "dslopes", one.dslopes, t.dslopes, 1e-6, t.slope_terms);
     if (!same(one.dq, three.dq) || !same(one.dk, three.dk) || !same(one.dv, three.dv) || !same(one.dbias, three.dbias) ||
         !same(one.dslopes, three.dslopes)) {
       failures++;
@@ -367,37 +371,178 @@ int main() {
       {.name = "odd dims", .batch = 1, .heads_q = 2, .heads_kv = 1, .len_q = 67, .len_kv = 71, .dim = 37, .dim_v = 19},
       {.name = "wide", .heads_q = 1, .len_q = 70, .len_kv = 90, .dim = 256, .dim_v = 256, .causal = true},
       {.name = "gqa", .batch = 2, .heads_q = 6, .heads_kv = 2, .len_q = 100, .len_kv = 100, .dim = 32, .dim_v = 48, .causal = true},
-      {.name = "bottom right", .batch = 2, .heads_q = 2, .heads_kv = 1, .len_q = 150, .len_kv = 230, .dim = 16, .dim_v = 16, .causal = true,
-       .bottom_right = true, .kv_lengths = true},
-      {.name = "more queries than keys", .heads_q = 1, .len_q = 150, .len_kv = 40, .dim = 16, .dim_v = 16, .causal = true, .bottom_right = true},
+      {.name = "bottom right",
+       .batch = 2,
+       .heads_q = 2,
+       .heads_kv = 1,
+       .len_q = 150,
+       .len_kv = 230,
+       .dim = 16,
+       .dim_v = 16,
+       .causal = true,
+       .bottom_right = true,
+       .kv_lengths = true},
+      {.name = "more queries than keys",
+       .heads_q = 1,
+       .len_q = 150,
+       .len_kv = 40,
+       .dim = 16,
+       .dim_v = 16,
+       .causal = true,
+       .bottom_right = true},
       {.name = "window", .heads_q = 2, .heads_kv = 2, .len_q = 300, .len_kv = 300, .dim = 24, .dim_v = 8, .left = 40, .right = 11},
       {.name = "causal window", .heads_q = 1, .len_q = 400, .len_kv = 400, .dim = 8, .dim_v = 8, .causal = true, .left = 70},
       {.name = "softcap", .heads_q = 2, .heads_kv = 2, .len_q = 65, .len_kv = 129, .dim = 16, .dim_v = 16, .softcap = 3, .dlse = true},
-      {.name = "packed", .heads_q = 4, .heads_kv = 2, .len_q = 260, .len_kv = 260, .dim = 16, .dim_v = 16, .causal = true,
+      {.name = "packed",
+       .heads_q = 4,
+       .heads_kv = 2,
+       .len_q = 260,
+       .len_kv = 260,
+       .dim = 16,
+       .dim_v = 16,
+       .causal = true,
        .cu = {0, 1, 1, 70, 200, 260}},
       {.name = "rows", .batch = 2, .heads_q = 2, .heads_kv = 2, .len_q = 90, .len_kv = 140, .dim = 16, .dim_v = 24, .rows = true},
       {.name = "bias", .batch = 2, .heads_q = 2, .heads_kv = 1, .len_q = 70, .len_kv = 80, .dim = 16, .dim_v = 16, .bias = true},
-      {.name = "bias over heads", .batch = 2, .heads_q = 2, .heads_kv = 1, .len_q = 70, .len_kv = 80, .dim = 16, .dim_v = 16, .causal = true,
-       .bias = true, .bias_b = false},
-      {.name = "bias over all", .batch = 3, .heads_q = 2, .heads_kv = 2, .len_q = 70, .len_kv = 80, .dim = 16, .dim_v = 16, .bias = true,
-       .bias_b = false, .bias_h = false},
-      {.name = "key bias", .batch = 2, .heads_q = 2, .heads_kv = 2, .len_q = 70, .len_kv = 80, .dim = 16, .dim_v = 16, .softcap = 5,
-       .bias = true, .bias_h = false, .bias_q = false},
-      {.name = "query bias", .batch = 2, .heads_q = 2, .heads_kv = 2, .len_q = 70, .len_kv = 80, .dim = 16, .dim_v = 16, .dlse = true,
-       .bias = true, .bias_b = false, .bias_k = false},
-      {.name = "scalar bias", .batch = 2, .heads_q = 2, .heads_kv = 2, .len_q = 70, .len_kv = 80, .dim = 16, .dim_v = 16, .dlse = true,
-       .bias = true, .bias_b = false, .bias_h = false, .bias_q = false, .bias_k = false},
-      {.name = "mask", .batch = 2, .heads_q = 2, .heads_kv = 2, .len_q = 70, .len_kv = 133, .dim = 16, .dim_v = 16, .causal = true, .mask = true},
+      {.name = "bias over heads",
+       .batch = 2,
+       .heads_q = 2,
+       .heads_kv = 1,
+       .len_q = 70,
+       .len_kv = 80,
+       .dim = 16,
+       .dim_v = 16,
+       .causal = true,
+       .bias = true,
+       .bias_b = false},
+      {.name = "bias over all",
+       .batch = 3,
+       .heads_q = 2,
+       .heads_kv = 2,
+       .len_q = 70,
+       .len_kv = 80,
+       .dim = 16,
+       .dim_v = 16,
+       .bias = true,
+       .bias_b = false,
+       .bias_h = false},
+      {.name = "key bias",
+       .batch = 2,
+       .heads_q = 2,
+       .heads_kv = 2,
+       .len_q = 70,
+       .len_kv = 80,
+       .dim = 16,
+       .dim_v = 16,
+       .softcap = 5,
+       .bias = true,
+       .bias_h = false,
+       .bias_q = false},
+      {.name = "query bias",
+       .batch = 2,
+       .heads_q = 2,
+       .heads_kv = 2,
+       .len_q = 70,
+       .len_kv = 80,
+       .dim = 16,
+       .dim_v = 16,
+       .dlse = true,
+       .bias = true,
+       .bias_b = false,
+       .bias_k = false},
+      {.name = "scalar bias",
+       .batch = 2,
+       .heads_q = 2,
+       .heads_kv = 2,
+       .len_q = 70,
+       .len_kv = 80,
+       .dim = 16,
+       .dim_v = 16,
+       .dlse = true,
+       .bias = true,
+       .bias_b = false,
+       .bias_h = false,
+       .bias_q = false,
+       .bias_k = false},
+      {.name = "packed bias",
+       .heads_q = 2,
+       .heads_kv = 1,
+       .len_q = 150,
+       .len_kv = 150,
+       .dim = 16,
+       .dim_v = 16,
+       .cu = {0, 40, 150},
+       .bias = true},
+      {.name = "mask",
+       .batch = 2,
+       .heads_q = 2,
+       .heads_kv = 2,
+       .len_q = 70,
+       .len_kv = 133,
+       .dim = 16,
+       .dim_v = 16,
+       .causal = true,
+       .mask = true},
       {.name = "block 64", .heads_q = 2, .heads_kv = 1, .len_q = 300, .len_kv = 260, .dim = 16, .dim_v = 16, .block_q = 64, .block_kv = 64},
-      {.name = "block 128", .heads_q = 2, .heads_kv = 1, .len_q = 500, .len_kv = 300, .dim = 16, .dim_v = 16, .causal = true, .block_q = 128,
+      {.name = "block 128",
+       .heads_q = 2,
+       .heads_kv = 1,
+       .len_q = 500,
+       .len_kv = 300,
+       .dim = 16,
+       .dim_v = 16,
+       .causal = true,
+       .block_q = 128,
        .block_kv = 128},
       {.name = "block 48 x 24", .heads_q = 1, .len_q = 301, .len_kv = 263, .dim = 16, .dim_v = 16, .block_q = 48, .block_kv = 24},
-      {.name = "block 16 x 100", .heads_q = 1, .len_q = 301, .len_kv = 263, .dim = 16, .dim_v = 16, .left = 200, .block_q = 16, .block_kv = 100},
-      {.name = "alibi", .batch = 2, .heads_q = 4, .heads_kv = 2, .len_q = 100, .len_kv = 100, .dim = 16, .dim_v = 16, .causal = true, .alibi = true},
-      {.name = "alibi, chunks", .heads_q = 2, .heads_kv = 1, .len_q = 1100, .len_kv = 64, .dim = 8, .dim_v = 8, .softcap = 4, .alibi = true},
-      {.name = "chunks", .heads_q = 2, .heads_kv = 1, .len_q = 2100, .len_kv = 300, .dim = 8, .dim_v = 8, .causal = true, .bottom_right = true},
-      {.name = "bf16", .batch = 2, .heads_q = 2, .heads_kv = 1, .len_q = 100, .len_kv = 150, .dim = 64, .dim_v = 64, .causal = true,
-       .dlse = true, .dtype = DType::BF16},
+      {.name = "block 16 x 100",
+       .heads_q = 1,
+       .len_q = 301,
+       .len_kv = 263,
+       .dim = 16,
+       .dim_v = 16,
+       .left = 200,
+       .block_q = 16,
+       .block_kv = 100},
+      {.name = "alibi",
+       .batch = 2,
+       .heads_q = 4,
+       .heads_kv = 2,
+       .len_q = 100,
+       .len_kv = 100,
+       .dim = 16,
+       .dim_v = 16,
+       .causal = true,
+       .alibi = true},
+      {.name = "alibi, chunks",
+       .heads_q = 2,
+       .heads_kv = 1,
+       .len_q = 1100,
+       .len_kv = 64,
+       .dim = 8,
+       .dim_v = 8,
+       .softcap = 4,
+       .alibi = true},
+      {.name = "chunks",
+       .heads_q = 2,
+       .heads_kv = 1,
+       .len_q = 2100,
+       .len_kv = 300,
+       .dim = 8,
+       .dim_v = 8,
+       .causal = true,
+       .bottom_right = true},
+      {.name = "bf16",
+       .batch = 2,
+       .heads_q = 2,
+       .heads_kv = 1,
+       .len_q = 100,
+       .len_kv = 150,
+       .dim = 64,
+       .dim_v = 64,
+       .causal = true,
+       .dlse = true,
+       .dtype = DType::BF16},
   };
   uint32_t seed = 1;
   for (const Case& c : cases) check_case(c, seed++);
