@@ -1,0 +1,62 @@
+/** Block masks with their undecided tiles evaluated natively. */
+import { buildBlockMask, type BlockMaskSizes } from '../mask/build.ts';
+import { encodeProgram, uniformBits, type Program } from '../mask/program.ts';
+import { native } from '../native.ts';
+import type { BlockMask } from '../mask/block_mask.ts';
+import type { Mask } from '../mask/mask.ts';
+import type { TileEvaluator } from '../mask/tile_store.ts';
+
+/** Tiles per native call: bounds the memory for matrices that turn out equal. */
+const BATCH = 1024;
+
+const DTYPES = ['f32', 'i32', 'u8'] as const;
+
+/** The captured tables in one piece of memory, and per table its dtype, byte offset and length. */
+function packTables({ tables }: Program): { memory: Uint8Array; info: number[] } {
+  const info: number[] = [];
+  let bytes = 0;
+  for (const { dtype, data } of tables) {
+    info.push(DTYPES.indexOf(dtype), bytes, data.length);
+    bytes += Math.ceil(data.byteLength / 4) * 4;
+  }
+  const memory = new Uint8Array(bytes);
+  tables.forEach(({ data }, i) => memory.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), info[3 * i + 1]));
+  return { memory, info };
+}
+
+/** Evaluates tiles with the vector interpreter of the addon. */
+export const evaluateTilesNatively: TileEvaluator = (request, store) => {
+  const { program, blockQ, blockKv, qLength, kvLength, tiles } = request;
+  const flat = encodeProgram(program);
+  const uniforms = uniformBits(program);
+  const { memory, info } = packTables(program);
+  const count = tiles.length / 4;
+  const ids = new Int32Array(count);
+  const bits = new Uint8Array(Math.min(count, BATCH) * store.tileBytes);
+  const shape = [blockQ, blockKv, qLength, kvLength];
+  for (let first = 0; first < count; first += BATCH) {
+    const last = Math.min(first + BATCH, count);
+    const part = ids.subarray(first, last);
+    const distinct = native().maskBits(flat, uniforms, memory, info, shape, tiles.subarray(4 * first, 4 * last), part, bits);
+    const stored = new Int32Array(distinct);
+    for (let i = 0; i < distinct; ++i)
+      stored[i] = store.add(bits.subarray(i * store.tileBytes, (i + 1) * store.tileBytes));
+    for (let i = 0; i < part.length; ++i) if (part[i] >= 0) part[i] = stored[part[i]];
+  }
+  return ids;
+};
+
+/**
+ * The block mask of a mask function: which key blocks each query block visits, and a bit matrix for those it visits in part.
+ *
+ * Costs what the mask's boundary costs, not its area. Batches and heads are only told apart where the function uses `b` or `h`. The
+ * result serves every shorter length (a prefix of it applies) and can be cut with `slice`; for a decode step at position n build
+ * `blockMask(offset(mask, { q: n }), { q: 1, kv })`.
+ *
+ * @param sizes `q`, `kv` (default `q`) lengths; `b`, `h` batches and query heads the mask may tell apart (default 1); `block` side or
+ * [queries, keys], default 128, queries a multiple of 16
+ * @throws FoveaError ERR_ARGUMENT for sizes; ERR_MASK_INDEX where a captured table would be read out of range at these lengths
+ */
+export function blockMask(mask: Mask, sizes: BlockMaskSizes): BlockMask {
+  return buildBlockMask(mask, sizes, evaluateTilesNatively);
+}
