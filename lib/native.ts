@@ -81,6 +81,16 @@ export interface Native {
   // normalisation and losses
 
   // masks
+  maskBits(
+    program: Int32Array,
+    uniforms: Int32Array,
+    tables: Uint8Array,
+    tableInfo: readonly number[],
+    blocks: readonly number[],
+    tiles: Int32Array,
+    ids: Int32Array,
+    bits: Uint8Array,
+  ): number;
 
   // attention
 

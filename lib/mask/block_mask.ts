@@ -260,6 +260,9 @@ function checkRange(name: string, [begin, end]: readonly [number, number], lengt
   if (!Number.isInteger(begin) || !Number.isInteger(end) || begin < 0 || end > length || begin > end)
     throw new FoveaError('ERR_ARGUMENT', `slice: ${name} range [${begin}, ${end}) is not within [0, ${length})`);
   if (begin % block !== 0)
-    throw new FoveaError('ERR_ARGUMENT', `slice: ${name} begins at ${begin}, which is not a multiple of the block of ${block}`);
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `slice: ${name} begins at ${begin}, which is not a multiple of the block of ${block}`,
+    );
   return [begin, end] as const;
 }

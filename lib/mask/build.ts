@@ -9,7 +9,7 @@
 import { FoveaError } from '../errors.ts';
 import { BlockMask } from './block_mask.ts';
 import { prepareValues } from './evaluate.ts';
-import { checkIndices, prepareIntervals } from './intervals.ts';
+import { BOX_ALL, BOX_NONE, prepareIntervals } from './interval.ts';
 import { operandFields, OP, OPS, type Program } from './program.ts';
 import { EMPTY, FULL, TileStore, tileExtent, tileFrom, type TileEvaluator } from './tile_store.ts';
 import type { Mask } from './mask.ts';
@@ -40,14 +40,26 @@ export interface ResolvedSizes {
 
 /** Checks and completes sizes. Throws ERR_ARGUMENT. */
 export function resolveSizes({ b = 1, h = 1, q, kv = q, block = DEFAULT_BLOCK }: BlockMaskSizes): ResolvedSizes {
-  for (const [name, value, least] of [['b', b, 1], ['h', h, 1], ['q', q, 0], ['kv', kv, 0]] as const) // prettier-ignore
+  for (const [name, value, least] of [
+    ['b', b, 1],
+    ['h', h, 1],
+    ['q', q, 0],
+    ['kv', kv, 0],
+  ] as const)
+    // prettier-ignore
     if (!Number.isInteger(value) || value < least || value > 2 ** 30)
       throw new FoveaError('ERR_ARGUMENT', `blockMask: ${name} must be an integer from ${least} to 2^30, got ${value}`);
   const [blockQ, blockKv] = typeof block === 'number' ? [block, block] : block;
   if (!Number.isInteger(blockQ) || blockQ < 16 || blockQ % 16 !== 0 || blockQ > 4096)
-    throw new FoveaError('ERR_ARGUMENT', `blockMask: queries of a block must be a multiple of 16 up to 4096, got ${blockQ}`);
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `blockMask: queries of a block must be a multiple of 16 up to 4096, got ${blockQ}`,
+    );
   if (!Number.isInteger(blockKv) || blockKv < 1 || blockKv > 65536)
-    throw new FoveaError('ERR_ARGUMENT', `blockMask: keys of a block must be an integer from 1 to 65536, got ${blockKv}`);
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `blockMask: keys of a block must be an integer from 1 to 65536, got ${blockKv}`,
+    );
   return { b, h, q, kv, block: [blockQ, blockKv] };
 }
 
@@ -60,11 +72,7 @@ export function resolveSizes({ b = 1, h = 1, q, kv = q, block = DEFAULT_BLOCK }:
  * @param evaluate who evaluates undecided tiles; the default is a plain interpreter
  * @throws FoveaError ERR_ARGUMENT for sizes; ERR_MASK_INDEX where a captured table would be read out of range at these lengths
  */
-export function buildBlockMask(
-  mask: Mask,
-  sizes: BlockMaskSizes,
-  evaluate: TileEvaluator = evaluateTiles,
-): BlockMask {
+export function buildBlockMask(mask: Mask, sizes: BlockMaskSizes, evaluate: TileEvaluator = evaluateTiles): BlockMask {
   const { b, h, q, kv, block } = resolveSizes(sizes);
   const { program } = mask;
   const uses = inputsOf(program);
@@ -101,9 +109,6 @@ export function inputsOf(program: Program): Set<string> {
   }
   return found;
 }
-
-const NONE = 0;
-const ALL = 1;
 
 /** Decided rectangles and undecided blocks in reading order: six numbers each, [set, q0, q1, kv0, kv1 (blocks), undecided? 1 : 0]. */
 class Leaves {
@@ -171,7 +176,11 @@ class Leaves {
     return { rowBegin, columns, tiles };
   }
 
-  #forEach(ids: Int32Array, visit: (row: number, kv0: number, kv1: number, tile: number) => void, qBlocks: number): void {
+  #forEach(
+    ids: Int32Array,
+    visit: (row: number, kv0: number, kv1: number, tile: number) => void,
+    qBlocks: number,
+  ): void {
     const data = this.#data;
     for (let at = 0, evaluated = 0; at < this.#length; at += 6) {
       const tile = data[at + 5] ? ids[evaluated++] : FULL;
@@ -198,8 +207,8 @@ function classify(program: Program, { b, h, q, kv, block: [blockQ, blockKv] }: R
     box.kv[0] = kv0 * blockKv;
     box.kv[1] = Math.min(kv1 * blockKv, kv) - 1;
     const verdict = decide(box);
-    if (verdict === NONE) return;
-    if (verdict === ALL || side === 1) return leaves.add(set, q0, q1, kv0, kv1, verdict !== ALL);
+    if (verdict === BOX_NONE) return;
+    if (verdict === BOX_ALL || side === 1) return leaves.add(set, q0, q1, kv0, kv1, verdict !== BOX_ALL);
     const half = side / 2;
     visit(set, q0, kv0, half);
     visit(set, q0, kv0 + half, half);

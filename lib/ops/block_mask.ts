@@ -20,7 +20,9 @@ function packTables({ tables }: Program): { memory: Uint8Array; info: number[] }
     bytes += Math.ceil(data.byteLength / 4) * 4;
   }
   const memory = new Uint8Array(bytes);
-  tables.forEach(({ data }, i) => memory.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), info[3 * i + 1]));
+  tables.forEach(({ data }, i) =>
+    memory.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), info[3 * i + 1]),
+  );
   return { memory, info };
 }
 
@@ -37,7 +39,16 @@ export const evaluateTilesNatively: TileEvaluator = (request, store) => {
   for (let first = 0; first < count; first += BATCH) {
     const last = Math.min(first + BATCH, count);
     const part = ids.subarray(first, last);
-    const distinct = native().maskBits(flat, uniforms, memory, info, shape, tiles.subarray(4 * first, 4 * last), part, bits);
+    const distinct = native().maskBits(
+      flat,
+      uniforms,
+      memory,
+      info,
+      shape,
+      tiles.subarray(4 * first, 4 * last),
+      part,
+      bits,
+    );
     const stored = new Int32Array(distinct);
     for (let i = 0; i < distinct; ++i)
       stored[i] = store.add(bits.subarray(i * store.tileBytes, (i + 1) * store.tileBytes));
