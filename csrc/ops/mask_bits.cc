@@ -25,7 +25,7 @@ namespace fovea {
 namespace {
 
 constexpr int32_t kProgramMagic = 0x464d5031;
-constexpr int64_t kTilesAlone = 512, kTilesPerTask = 32;
+constexpr int64_t kTilesAlone = 2048, kTilesPerTask = 32;
 
 struct BoundProgram {
   MaskProgram program{};

@@ -9,6 +9,7 @@
 import { FoveaError } from '../errors.ts';
 import { BlockMask } from './block_mask.ts';
 import { prepareValues } from './evaluate.ts';
+import { checkIndices } from './indices.ts';
 import { BOX_ALL, BOX_NONE, prepareIntervals } from './interval.ts';
 import { operandFields, OP, OPS, type Program } from './program.ts';
 import { EMPTY, FULL, TileStore, tileExtent, tileFrom, type TileEvaluator } from './tile_store.ts';
@@ -78,7 +79,7 @@ export function buildBlockMask(mask: Mask, sizes: BlockMaskSizes, evaluate: Tile
   const uses = inputsOf(program);
   const batch = uses.has('Batch') ? b : 1;
   const heads = uses.has('Head') ? h : 1;
-  checkIndices(program, { b: [0, b - 1], h: [0, h - 1], q: [0, q - 1], kv: [0, kv - 1] });
+  if (q > 0 && kv > 0) checkIndices(program, { b: [0, b - 1], h: [0, h - 1], q: [0, q - 1], kv: [0, kv - 1] });
   const leaves = classify(program, { b: batch, h: heads, q, kv, block });
   const store = new TileStore(...block);
   const request = { program, blockQ: block[0], blockKv: block[1], qLength: q, kvLength: kv, tiles: leaves.undecided() };
@@ -197,7 +198,8 @@ function classify(program: Program, { b, h, q, kv, block: [blockQ, blockKv] }: R
   const decide = prepareIntervals(program);
   const qBlocks = Math.ceil(q / blockQ);
   const kvBlocks = Math.ceil(kv / blockKv);
-  const box = { b: [0, 0], h: [0, 0], q: [0, 0], kv: [0, 0] };
+  const range = (): [number, number] => [0, 0];
+  const box = { b: range(), h: range(), q: range(), kv: range() };
   const visit = (set: number, q0: number, kv0: number, side: number): void => {
     const q1 = Math.min(q0 + side, qBlocks);
     const kv1 = Math.min(kv0 + side, kvBlocks);

@@ -75,6 +75,11 @@ export class TileStore {
 
 function hashOf(bytes: Uint8Array): number {
   let hash = 0x811c9dc5;
+  if (bytes.byteOffset % 4 === 0 && bytes.length % 4 === 0) {
+    const words = new Int32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+    for (let i = 0; i < words.length; ++i) hash = Math.imul(hash ^ words[i], 0x01000193) ^ (hash >>> 15);
+    return hash;
+  }
   for (let i = 0; i < bytes.length; ++i) hash = Math.imul(hash ^ bytes[i], 0x01000193);
   return hash;
 }

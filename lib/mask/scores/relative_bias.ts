@@ -11,7 +11,7 @@ import { seen, type FloatTable2 } from './table.ts';
  */
 export function relativeBias(bias: FloatTable2, reach: number): Score {
   return score(({ s, h, q, kv }, { bias, reach }) => s + bias[h][Math.min(Math.max(kv - q, -reach), reach) + reach], {
-    bias,
+    bias: seen(bias),
     reach,
   });
 }

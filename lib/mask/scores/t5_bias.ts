@@ -23,7 +23,7 @@ export function t5Bias(bias: FloatTable2, options: T5BiasOptions = {}): Score {
   const bucket = t5Buckets(bidirectional ? buckets / 2 : buckets, maxDistance);
   if (!bidirectional)
     return score(({ s, h, q, kv }, { bias, bucket, far }) => s + bias[h][bucket[Math.min(Math.max(q - kv, 0), far)]], {
-      bias,
+      bias: seen(bias),
       bucket,
       far: maxDistance,
     });
