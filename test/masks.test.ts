@@ -1,0 +1,222 @@
+import { describe, expect, test } from 'vitest';
+import { loadSafetensors } from '../lib/io/safetensors.ts';
+import { buildBlockMask } from '../lib/mask/build.ts';
+import { and } from '../lib/mask/compose.ts';
+import * as masks from '../lib/mask/masks/index.ts';
+import { blockMask } from '../lib/ops/block_mask.ts';
+import type { Mask } from '../lib/mask/mask.ts';
+
+/** One row per mask: how it is made for a length, and in plain words which pairs it lets through. */
+interface Row {
+  readonly name: keyof typeof masks;
+  readonly make: (length: number) => Mask;
+  readonly sees: (q: number, kv: number, length: number) => boolean;
+  /** Lengths to try; default 1, 16, 37, 100. */
+  readonly lengths?: readonly number[];
+  /** Keys where they are not as many as queries. */
+  readonly keys?: (length: number) => number;
+}
+
+const memo = new Map<number, number[]>();
+const ids = (length: number): number[] => {
+  if (!memo.has(length))
+    memo.set(
+      length,
+      Array.from({ length }, (_, i) => Math.floor(Math.sqrt(3 * i))),
+    );
+  return memo.get(length)!;
+};
+const startOf = (doc: number[], i: number) => doc.indexOf(doc[i]);
+const images = Array.from({ length: 100 }, (_, i) => Math.floor(i / 7) - 1);
+
+const ROWS: readonly Row[] = [
+  { name: 'causal', make: () => masks.causal(), sees: (q, kv) => kv <= q },
+  { name: 'slidingWindow', make: () => masks.slidingWindow(5, 2), sees: (q, kv) => kv - q <= 2 && q - kv <= 5 },
+  {
+    name: 'globalWindow',
+    make: () => masks.globalWindow(3, 4),
+    sees: (q, kv) => Math.min(q, kv) < 3 || (q - kv <= 4 && kv - q <= 4),
+  },
+  { name: 'prefixLM', make: () => masks.prefixLM(9), sees: (q, kv) => (q < 9 && kv < 9) || kv <= q },
+  { name: 'document', make: (n) => masks.document(ids(n)), sees: (q, kv, n) => ids(n)[q] === ids(n)[kv] },
+  {
+    name: 'prefixDocument',
+    make: (n) => masks.prefixDocument(ids(n), 4),
+    sees: (q, kv, n) => {
+      const doc = ids(n);
+      return doc[q] === doc[kv] && (kv <= q || kv < startOf(doc, q) + 4);
+    },
+  },
+  {
+    name: 'blockDocument',
+    make: (n) => masks.blockDocument(ids(n), 3),
+    sees: (q, kv, n) => {
+      const doc = ids(n);
+      const start = startOf(doc, q);
+      return doc[q] === doc[kv] && kv < start + 3 * (Math.floor((q - start) / 3) + 1);
+    },
+  },
+  {
+    name: 'causalBlockwise',
+    make: (n) => masks.causalBlockwise(ids(n)),
+    sees: (q, kv, n) => kv <= q && kv >= (ids(n)[q] === ids(n)[n - 1] ? 0 : startOf(ids(n), q)),
+  },
+  {
+    name: 'sharedPrefix',
+    make: (n) => masks.sharedPrefix(ids(n)),
+    sees: (q, kv, n) => kv <= q && [0, ids(n)[q]].includes(ids(n)[kv]),
+  },
+  {
+    name: 'dilated',
+    make: () => masks.dilated(3, 4, 1),
+    sees: (q, kv) => [-12, -9, -6, -3, 0, 3].includes(kv - q),
+  },
+  { name: 'streaming', make: () => masks.streaming(3, 6), sees: (q, kv) => kv <= q && (kv < 3 || kv > q - 6) },
+  {
+    name: 'blockStreaming',
+    make: () => masks.blockStreaming(1, 2, 8),
+    sees: (q, kv) => kv <= q && (kv < 8 || (q >> 3) - (kv >> 3) < 2),
+  },
+  {
+    name: 'triangle',
+    make: (n) => masks.triangle(3, 6, 5, n),
+    sees: (q, kv, n) => kv <= q && (kv < 3 || kv > q - 6 || q + 5 >= n),
+  },
+  {
+    name: 'blockDiffusion',
+    make: (n) => masks.blockDiffusion(n / 2, 4),
+    lengths: [2, 16, 40, 100],
+    sees: (q, kv, n) => {
+      const [half, block] = [n / 2, (i: number) => Math.floor((i % (n / 2)) / 4)];
+      if (q < half && kv < half) return block(q) === block(kv);
+      if (q < half) return block(kv) < block(q);
+      return kv >= half && block(kv) <= block(q);
+    },
+  },
+  {
+    name: 'flamingo',
+    make: (n) => masks.flamingo(images.slice(0, n), 5),
+    keys: (n) => 5 * Math.ceil(n / 7),
+    sees: (q, kv) => kv >= 5 * images[q] && kv < 5 * (images[q] + 1),
+  },
+  {
+    name: 'natten',
+    make: (n) => masks.natten({ shape: [n / 6, 6], kernelSize: [3, 2], dilation: [1, 2] }),
+    lengths: [18, 36, 96],
+    sees: (q, kv, n) => {
+      const rows = n / 6;
+      const top = Math.min(Math.max(Math.floor(q / 6) - 1, 0), rows - 3);
+      const row = Math.floor(kv / 6) - top;
+      // Three columns of equal parity: 0 and 1 see the first two, 2 sees the last two.
+      const [x, y] = [q % 6, kv % 6];
+      const left = Math.min(Math.max((x >> 1) - 1, 0), 1);
+      return row >= 0 && row < 3 && x % 2 === y % 2 && y >> 1 >= left && y >> 1 < left + 2;
+    },
+  },
+  {
+    name: 'tile',
+    make: () => masks.tile({ tiles: [2, 3, 2], window: [1, 3, 2], tileTokens: 8 }),
+    lengths: [96],
+    sees: (q, kv) => Math.floor(q / 48) === Math.floor(kv / 48),
+  },
+];
+
+const BLOCKS = [[16, 16], [32, 24]] as const; // prettier-ignore
+
+describe.each(ROWS)('$name', ({ make, sees, lengths = [1, 16, 37, 100], keys = (n) => n }) => {
+  test.each(lengths)('lets through what its description says at length %i', (length) => {
+    const mask = make(length);
+    const kvLength = keys(length);
+    for (const block of BLOCKS) {
+      for (const build of [blockMask, buildBlockMask]) {
+        const built = build(mask, { q: length, kv: kvLength, block });
+        const dense = built.toDense();
+        let visible = 0;
+        for (let q = 0; q < length; ++q) {
+          for (let kv = 0; kv < kvLength; ++kv) {
+            const expected = sees(q, kv, length);
+            visible += Number(expected);
+            if (dense[q * kvLength + kv] !== Number(expected) || mask.value({ q, kv }) !== expected)
+              expect.fail(`(${q}, ${kv}) of ${length} x ${kvLength}, blocks ${block}: expected ${expected}`);
+          }
+        }
+        expect(built.visiblePairs()).toBe(visible);
+      }
+    }
+  });
+});
+
+test('every mask of the library has a row', () => {
+  const makers = Object.keys(masks).filter((name) => name !== 'documentIds');
+  expect(ROWS.map(({ name }) => name).sort()).toEqual(makers.sort());
+});
+
+describe('goldens', () => {
+  const golden = (file: string) => loadSafetensors(new URL(`goldens/${file}.safetensors`, import.meta.url).pathname);
+  const expectEqual = (mask: Mask, expected: ArrayLike<unknown>, length: number) => {
+    const dense = blockMask(mask, { q: length, block: 16 }).toDense();
+    expect(Array.from(dense)).toEqual(Array.from(expected, Number));
+  };
+
+  test('long-context benchmark', () => {
+    const file = golden('masks_longca');
+    const lengths = Array.from(file.get('input.doc_lens').dataSync(), Number);
+    const doc = masks.documentIds(lengths);
+    const n = doc.length;
+    const cases: Record<string, Mask> = {
+      causal: masks.causal(),
+      full_document: masks.document(doc),
+      causal_document: and(masks.causal(), masks.document(doc)),
+      sliding_window: masks.slidingWindow(5, 5),
+      sliding_window_causal: masks.slidingWindow(5),
+      share_question: masks.sharedPrefix(doc),
+      causal_blockwise: masks.causalBlockwise(doc),
+      prefix_lm_causal: masks.prefixLM(4),
+      prefix_lm_document: masks.prefixDocument(doc, 4),
+      global_sliding_window: masks.globalWindow(5, 5),
+      block_causal_document: masks.blockDocument(doc, 4),
+    };
+    for (const [name, mask] of Object.entries(cases)) {
+      const area = Number(file.get(`output.area_${name}`).dataSync()[0]);
+      expect(blockMask(mask, { q: n, block: 16 }).visiblePairs(), name).toBe(area);
+      expectEqual(mask, file.get(`output.${name}`).dataSync(), n);
+    }
+    expectEqual(masks.streaming(3, 6), file.get('output.streaming').dataSync(), n);
+    expectEqual(masks.triangle(3, 6, 5, n), file.get('output.triangle').dataSync(), n);
+  });
+
+  test('block streaming', () => {
+    const file = golden('masks_block_streaming');
+    expectEqual(masks.blockStreaming(1, 2, 8), file.get('output.mask').dataSync(), 40);
+  });
+
+  test.each(['na1d_all', 'na2d_all'])('neighborhood masks of %s', (name) => {
+    const file = golden(name);
+    const cases = JSON.parse(file.metadata.cases) as {
+      case: number;
+      shape: number[];
+      kernel: number[];
+      stride: number[];
+      dilation: number[];
+      causal: number[];
+    }[];
+    let compared = 0;
+    for (const { case: id, shape, kernel, stride, dilation, causal } of cases) {
+      const key = `${String(id).padStart(3, '0')}.output.mask`;
+      if (!file.has(key)) continue;
+      const mask = masks.natten({ shape, kernelSize: kernel, stride, dilation, causal: causal.map(Boolean) });
+      expectEqual(mask, file.get(key).dataSync(), shape.reduce((a, b) => a * b, 1)); // prettier-ignore
+      ++compared;
+    }
+    expect(compared).toBeGreaterThan(1);
+  });
+});
+
+test('natten refuses windows that do not fit', () => {
+  expect(() => masks.natten({ shape: [8], kernelSize: 3, dilation: 3 })).toThrow(
+    expect.objectContaining({ code: 'ERR_ARGUMENT' }),
+  );
+  expect(() => masks.natten({ shape: [8], kernelSize: 3, stride: 4 })).toThrow(
+    expect.objectContaining({ code: 'ERR_ARGUMENT' }),
+  );
+});
