@@ -81,13 +81,14 @@ class Differentiation {
       else if (op === OP.LoadF) scatters.push({ table: this.tableOf(value), index: graph.b[value], grad: gradient });
       else RULES[OPS[op]]?.(this, value, gradient);
     }
+    const checks = program.checks && { code: program.checks.code, reads: program.checks.reads };
     const bound = { tables: program.tables, uniforms: program.uniforms };
     return schedule(graph, {
       kind: 'derivative',
       result: ds,
       scatters: scatters.reverse(),
       bound,
-      checks: program.checks,
+      checks,
     });
   }
 

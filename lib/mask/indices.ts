@@ -9,6 +9,7 @@ import { IntervalMachine } from './interval.ts';
 import { Relations } from './affine.ts';
 import { Narrowing } from './narrow.ts';
 import { OP } from './program.ts';
+import { FoveaError } from '../errors.ts';
 import { indexError } from './index_error.ts';
 import type { Box } from './interval.ts';
 import type { IndexChecks, Program } from './program.ts';
@@ -21,7 +22,8 @@ const proven = new WeakMap<Program, Box[]>();
  * Checks every table read of a program for a box of coordinates, for instance all of `0 <= q < queries`, `0 <= kv < keys`.
  *
  * @param title how the message names the mask; by default its kind
- * @throws FoveaError ERR_MASK_INDEX naming the read, its index range and the table's length, where a read may be out of range
+ * @throws FoveaError ERR_MASK_INDEX naming the read, its index range and the table's length, where a read may be out of range; also where an
+ * integer of the function may exceed 2^31
  */
 export function checkIndices(program: Program, box: Box, title?: string): void {
   const known = proven.get(program) ?? [];
@@ -31,6 +33,7 @@ export function checkIndices(program: Program, box: Box, title?: string): void {
   machine.setBox(box);
   machine.run(0, machine.size);
   checks.reads.forEach((_, read) => checkRead(program, checks, machine, read, title));
+  checkExact(program, box, title);
   const own: Box = { b: [...box.b], h: [...box.h], q: [...box.q], kv: [...box.kv] };
   proven.set(program, [...known.filter((smaller) => !contains(box, smaller)), own].slice(-8));
 }
@@ -38,6 +41,22 @@ export function checkIndices(program: Program, box: Box, title?: string): void {
 function contains(outer: Box, inner: Box): boolean {
   return (['b', 'h', 'q', 'kv'] as const).every(
     (name) => outer[name][0] <= inner[name][0] && outer[name][1] >= inner[name][1],
+  );
+}
+
+/** Where the function's integers may exceed i32 at great lengths: a proof that they don't for these. */
+function checkExact(program: Program, box: Box, title: string = program.kind): void {
+  const exact = program.checks?.exact ?? [];
+  if (exact.length === 0) return;
+  const machine = new IntervalMachine(program);
+  machine.setBox(box);
+  machine.run(0, machine.size);
+  if (!exact.some((i) => machine.bounds.wrapped[i])) return;
+  const ends = `${box.q[1] + 1} queries and ${box.kv[1] + 1} keys`;
+  throw new FoveaError(
+    'ERR_MASK_INDEX',
+    `${title}: an integer sum or product of the function may exceed 2^31 for ${ends}, where programs compute with 32-bit integers\n\n` +
+      'Hint: compare smaller numbers, or make it a float by multiplying with 0.5',
   );
 }
 

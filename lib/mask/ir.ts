@@ -9,8 +9,8 @@
  */
 import { FoveaError } from '../errors.ts';
 import { floatToBits, bitsToFloat } from './evaluate.ts';
-import { fold } from './fold.ts';
-import { MAX_PROGRAM_SIZE, OP, OPS, resultType } from './program.ts';
+import { asInt, fold } from './fold.ts';
+import { MAX_PROGRAM_SIZE, OP, OPS, operandFields, resultType } from './program.ts';
 import { staticRange } from './static_range.ts';
 import type { OpName, Table, Uniform, ValueType } from './program.ts';
 
@@ -26,6 +26,11 @@ export interface Read {
 
 const types: readonly ValueType[] = [...OPS.map(resultType), 'bool'];
 
+/** Float instructions whose operands should be wide; roundings take the integer form, from which they make an integer. */
+const resultsFromFloats: ReadonlySet<OpName> = new Set(
+  OPS.filter((op) => /F$/.test(op) && operandFields(op).length > 0 && !/^(Floor|Ceil|Trunc|Round|Load)F$/.test(op)),
+);
+
 export class Builder {
   readonly ops: number[] = [];
   readonly a: number[] = [];
@@ -39,6 +44,9 @@ export class Builder {
   readonly reads: Read[] = [];
   readonly path: number[] = [];
   private readonly known = new Map<string, number>();
+  private readonly overflowing = new Map<number, boolean>();
+  /** For f32 values made of integers: the same computed in f32. */
+  private readonly wide = new Map<number, number>();
   private readonly tableNumbers = new Map<Table, number>();
 
   type(value: number): ValueType {
@@ -104,8 +112,15 @@ export class Builder {
 
   /** The value of an instruction, simplified where its operands allow. */
   emit(op: OpName, a: number, b = 0, c = 0): number {
-    const folded = fold(this, OP[op], a, b, c);
-    return folded ?? this.node(OP[op], a, b, c);
+    if (this.wide.size > 0 && resultsFromFloats.has(op)) return this.emitWide(op, a, b, c);
+    const value = fold(this, OP[op], a, b, c) ?? this.node(OP[op], a, b, c);
+    if (op === 'IntToFloat') this.widen(a, value);
+    return value;
+  }
+
+  /** The value as floats see it: a converted product that i32 might not hold is multiplied in f32 instead. */
+  widest(value: number): number {
+    return this.wide.get(value) ?? value;
   }
 
   not(value: number): number {
@@ -150,6 +165,53 @@ export class Builder {
   read(table: number, indices: readonly number[], text: string): void {
     const path = [...new Set(this.path)].filter((condition) => this.valueOf(condition) !== 1);
     this.reads.push({ table, indices: [...indices], path, text });
+  }
+
+  /** A quotient of integers keeps its integer form for a rounding that may follow; every other use takes the wide form. */
+  private emitWide(op: OpName, a: number, b: number, c: number): number {
+    const plain = fold(this, OP[op], a, b, c) ?? this.node(OP[op], a, b, c);
+    const [x, y] = [this.widest(a), operandFields(op).length > 1 ? this.widest(b) : b];
+    if (x === a && y === b) return plain;
+    const ints = asInt(this, a) !== undefined && asInt(this, b) !== undefined;
+    if (ints && op !== 'DivF' && operandFields(op).length === 2 && this.type(plain) === 'bool') return plain;
+    const wide = fold(this, OP[op], x, y, c) ?? this.node(OP[op], x, y, c);
+    if (op !== 'DivF' || !ints) return wide;
+    this.wide.set(plain, wide);
+    return plain;
+  }
+
+  private widen(int: number, converted: number): void {
+    if (this.wide.has(converted) || !this.mayOverflow(int)) return;
+    this.wide.set(converted, this.wideFloat(int));
+  }
+
+  /** Products without static bounds, and sums of them. */
+  private mayOverflow(int: number): boolean {
+    const known = this.overflowing.get(int);
+    if (known !== undefined) return known;
+    const op = OPS[this.ops[int]];
+    let result = false;
+    if (op === 'MulI') result = this.lo[int] === -2147483648 && this.hi[int] === 2147483647;
+    else if (op === 'AddI' || op === 'SubI') result = this.mayOverflow(this.a[int]) || this.mayOverflow(this.b[int]);
+    else if (op === 'NegI') result = this.mayOverflow(this.a[int]);
+    this.overflowing.set(int, result);
+    return result;
+  }
+
+  private wideFloat(int: number): number {
+    if (!this.mayOverflow(int)) return this.toFloat(int);
+    const converted = this.node(OP.IntToFloat, int);
+    let wide = this.wide.get(converted);
+    if (wide === undefined) {
+      const a = this.wideFloat(this.a[int]);
+      if (this.is(int, 'NegI')) wide = this.emit('NegF', a);
+      else {
+        const op = this.is(int, 'MulI') ? 'MulF' : this.is(int, 'AddI') ? 'AddF' : 'SubF';
+        wide = this.emit(op, a, this.wideFloat(this.b[int]));
+      }
+      this.wide.set(converted, wide);
+    }
+    return wide;
   }
 
   private node(op: number, a = 0, b = 0, c = 0): number {

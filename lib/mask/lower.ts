@@ -41,7 +41,7 @@ export class Lowering extends LoweringBase {
     const returns = (node: estree.Node, names: Scope): number => {
       if (this.kind === 'mask') return this.condition(node, names);
       const result = this.expression(node, names);
-      if (this.graph.type(result) !== 'bool') return this.graph.toFloat(result);
+      if (this.graph.type(result) !== 'bool') return this.graph.widest(this.graph.toFloat(result));
       throw this.error(node, 'a score returns a number, this is a boolean', 'use a ternary: keep ? s : -Infinity');
     };
     return this.calling(root, root, () => lowerBody(this, root, scope, returns));

@@ -71,8 +71,7 @@ export function partsOf(value: Mask | Score, kind: MaskKind, who: string): Parts
 
 /** Compiles and verifies parts into a mask. */
 export function makeMask(name: string, own: Parts, captures: Compiled['captures'], title = `mask "${name}"`): Mask {
-  const program = compileTerm(own.term, 'mask', title);
-  verify(program, own.oracle, title);
+  const program = verified(own, 'mask', title);
   const made: Mask = Object.freeze({
     kind: 'mask',
     name,
@@ -86,8 +85,7 @@ export function makeMask(name: string, own: Parts, captures: Compiled['captures'
 
 /** Compiles and verifies parts into a score. */
 export function makeScore(name: string, own: Parts, captures: Compiled['captures'], title = `score "${name}"`): Score {
-  const program = compileTerm(own.term, 'score', title);
-  verify(program, own.oracle, title);
+  const program = verified(own, 'score', title);
   const made: Score = Object.freeze({
     kind: 'score',
     name,
@@ -97,6 +95,13 @@ export function makeScore(name: string, own: Parts, captures: Compiled['captures
   });
   parts.set(made, own);
   return made;
+}
+
+function verified(own: Parts, kind: MaskKind, title: string): Program {
+  const program = compileTerm(own.term, kind, title);
+  const exact = verify(program, own.oracle, title);
+  if (exact.length === 0 || !program.checks) return program;
+  return Object.freeze({ ...program, checks: { ...program.checks, exact } });
 }
 
 function fill({ b = 0, h = 0, q = 0, kv = 0, s = 0 }: Point): ScoreCoordinates {

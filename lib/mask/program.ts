@@ -77,6 +77,8 @@ export interface TableRead {
 export interface IndexChecks {
   readonly code: Int32Array;
   readonly reads: readonly TableRead[];
+  /** Instructions of the program itself (not of `code`) that JavaScript computes beyond i32 for some lengths; they must not wrap. */
+  readonly exact?: readonly number[];
 }
 
 export interface Program {
