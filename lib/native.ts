@@ -92,7 +92,20 @@ export interface Native {
     bits: Uint8Array,
   ): number;
 
-  // attention
+  // attention: arguments as csrc/ops/attention_call.h lists them
+  attentionBackward(
+    operands: readonly MaybeHandle[],
+    block: readonly Handle[],
+    tables: readonly Handle[],
+    program: Int32Array | null,
+    derivative: Int32Array | null,
+    uniforms: Int32Array | null,
+    integers: readonly number[],
+    scale: number,
+    softcap: number,
+    saved: readonly MaybeHandle[],
+    wanted: readonly number[],
+  ): MaybeHandle[];
 
   // optimizers
 
