@@ -2,11 +2,12 @@
 //
 //   S^T = K rows x Q^T      P = 2^(S - m)      O^T += V rows x P
 //
-// Two bodies. A full block of a plain call is finished in registers: scores become weights before they are ever stored. That needs the
-// maximum m before the scores exist, so m is the maximum of earlier blocks and may be stale: weights up to 2^kSlack are exact all the same,
-// and only when a lane exceeds that is the block redone by the other body, which stores scores, applies what the call asks for, takes
-// the true maximum and rescales O. In practice that happens in the first block of a tile only, so O is hardly ever rescaled.
-// Whether it happens depends on the tile's own data, never on threads or batch.
+// Two bodies. A block of a plain call (masks, but no bias, cap or program) is weighed in the shadow of its own product: the exponentials of
+// one register tile run while the next tile's scores are summed. That needs the maximum m before the scores exist, so m is an estimate: the
+// first scores the tile meets, visible or not. Weights up to 2^kSlack are exact all the same; when a lane exceeds that, the block is redone
+// by the other body, which stores scores, applies what the call asks for, takes the true maximum and rescales O. Should an estimate turn
+// out far too high (a sum below kFaint), the tile is run again with true maxima. Both are rare, and depend on the tile's data alone,
+// never on threads or batch.
 #pragma once
 
 #include "core/thread_pool.h"
@@ -15,7 +16,8 @@
 namespace fovea::cpu {
 namespace {
 
-constexpr float kSlack = 24;  // log2; sums stay far below the largest float
+constexpr float kSlack = 24;        // log2; sums stay far below the largest float
+constexpr float kFaint = 0x1p-60f;  // sums above it have all their bits
 
 // What all tiles of a call share.
 struct Call {
@@ -55,7 +57,6 @@ struct Workspace {
       at += padded(n);
       return base ? base + here : nullptr;
     };
-    const int64_t wide = round_up(c.words > c.dim_v ? c.words : c.dim_v, kLanes);
     queries = take(int64_t{c.words} * kTileQueries);
     scores = take(int64_t{kBlockKeys + kRowsOfTile} * kTileQueries);
     weights = take(int64_t{kBlockKeys / 2 + kRowsOfTile} * kTileQueries);
@@ -64,7 +65,7 @@ struct Workspace {
     sum = take(kTileQueries);
     keys = take(c.copy_keys ? int64_t{kBlockKeys} * c.words : 0);
     values = take(c.copy_values ? int64_t{kBlockKeys} * c.dim_v : 0);
-    rows = take(wide * kLanes);
+    rows = take(kLanes);
     return at;
   }
 };
@@ -93,116 +94,148 @@ class Engine {
 
   // Visits keys [from, to) of the tile and leaves O^T, sum and maximum in the workspace.
   void run(int64_t from, int64_t to) {
+    pass(from, to, !c_.plain);
+    if (c_.plain && faint()) pass(from, to, true);
+  }
+
+ private:
+  void pass(int64_t from, int64_t to, bool exact) {
     for (int z = 0; z < NZ; z++) {
       store(w_.maximum + z * kLanes, set1(kLowest));
       store(w_.sum + z * kLanes, zero());
     }
     for (int64_t i = 0; i < int64_t{c_.dim_v} * NZ; i++) store(w_.out + i * kLanes, zero());
-    bool packed = false, settled = false;
     KeyBlocks blocks(p_, t_, from, to);
-    for (KeyBlock b; blocks.next(b);) {
-      if (!packed) pack_queries();
-      packed = true;
+    started_ = false;
+    for (KeyBlock b; blocks.next(b); started_ = true) {
+      if (!started_) pack_queries();
       uint64_t missing = point_at_keys(b);
-      bool full = settled && c_.plain && !b.edge && !b.bits && !missing && b.count % kRowsOfTile == 0;
-      if (!full || !weigh_in_registers(b)) weigh_in_memory(b, missing);
-      settled = true;
+      if (exact || missing || !weigh_in_shadow(b)) weigh_in_memory(b, missing);
       add_values(b);
     }
   }
 
- private:
-  const float* row_words(const T* p) const { return reinterpret_cast<const float*>(p); }
+  // Some lane that sees keys has almost nothing in its sum.
+  bool faint() const {
+    vi found{};
+    FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++)
+      found |= (load(w_.sum + z * kLanes) < set1(kFaint)) & (load(t_.begin + z * kLanes) < load(t_.end + z * kLanes));
+    return started_ && any(found);
+  }
+
+  bool weigh_in_shadow(const KeyBlock& b) {
+    if (b.bits) return b.edge ? weigh_in_shadow<true, true>(b) : weigh_in_shadow<false, true>(b);
+    return b.edge ? weigh_in_shadow<true, false>(b) : weigh_in_shadow<false, false>(b);
+  }
 
   // Q^T, kLanes queries by kLanes words at a time.
-  void pack_queries() {
-    const int64_t pitch = round_up(c_.words, kLanes);
+  __attribute__((noinline)) void pack_queries() {
+    constexpr int kPerWord = kWords == Words::Bf16Pair ? 2 : 1;
+    const int64_t dim = p_.dim, step = p_.q.sd;
+    const int words = c_.words;
+    const vf scale = set1(c_.query_scale);
+    float* rest = w_.rows;  // the last words of every row, where fewer than kLanes are left or elements are not neighbours
     for (int z = 0; z < NZ; z++) {
-      for (int i = 0; i < kLanes; i++) {
-        int lane = z * kLanes + i;
-        float* to = w_.rows + i * pitch;
-        int64_t row = lane < t_.lanes ? query_row(p_, t_.seq, t_.head, t_.query_of(lane)) : -1;
-        if (row < 0) {
-          for (int64_t d = 0; d < pitch; d += kLanes) store(to + d, zero());
-          continue;
-        }
-        const T* from = static_cast<const T*>(p_.q.data) + t_.seq.batch * p_.q.sb + t_.head_of(lane) * p_.q.sh + row * p_.q.sl;
-        copy_row<kWords>(from, p_.q.sd, p_.dim, to);
-      }
-      for (int64_t d0 = 0; d0 < c_.words; d0 += kLanes) {
+      const T* row[kLanes];
+      for (int i = 0; i < kLanes; i++) row[i] = query_pointer(z * kLanes + i);
+      for (int d0 = 0; d0 < words; d0 += kLanes) {
         vf v[kLanes];
-        FOVEA_UNROLL
-        for (int i = 0; i < kLanes; i++) v[i] = load(w_.rows + i * pitch + d0);
-        transpose(v);
-        int n = c_.words - d0 < kLanes ? static_cast<int>(c_.words - d0) : kLanes;
-        for (int i = 0; i < n; i++) {
-          if constexpr (kWords == Words::F32) v[i] = v[i] * set1(c_.query_scale);
-          store(w_.queries + ((d0 + i) * NZ + z) * kLanes, v[i]);
+        const int n = words - d0 < kLanes ? words - d0 : kLanes;
+        if (step == 1 && (d0 + kLanes) * kPerWord <= dim) {
+          FOVEA_UNROLL
+          for (int i = 0; i < kLanes; i++) v[i] = row[i] ? load_words(row[i] + d0 * kPerWord) : zero();
+        } else {
+          for (int i = 0; i < kLanes; i++) {
+            store(rest, zero());
+            if (row[i]) copy_row<kWords>(row[i] + d0 * kPerWord * step, step, min64(int64_t{kLanes} * kPerWord, dim - d0 * kPerWord), rest);
+            v[i] = load(rest);
+          }
         }
+        transpose(v);
+        float* to = w_.queries + (static_cast<size_t>(d0) * NZ + z) * kLanes;
+        if constexpr (kWords == Words::F32) {
+          FOVEA_UNROLL
+          for (int i = 0; i < kLanes; i++) v[i] = v[i] * scale;
+        }
+        FOVEA_UNROLL
+        for (int i = 0; i < kLanes; i++)
+          if (i < n) store(to + i * NZ * kLanes, v[i]);
       }
     }
   }
 
-  // Row pointers of a block's keys; bit j of the result is set where key j has no row. Whole register tiles are pointed at.
-  uint64_t point_at_keys(const KeyBlock& b) {
-    uint64_t missing = 0;
-    const T* base = static_cast<const T*>(p_.k.data);
-    bool affine = !p_.page_table && !p_.kv_rows;
-    const T* first = base + key_row(p_, t_, p_.k, affine ? b.first : 0);
-    const float* last = nullptr;
-    for (int j = 0; j < b.count; j++) {
-      const T* from = first + j * p_.k.sl;
-      if (!affine) {
-        int64_t offset = key_row(p_, t_, p_.k, b.first + j);
-        if (offset < 0) missing |= uint64_t{1} << j, offset = 0;
-        from = base + offset;
-      }
-      if (c_.copy_keys) {
-        float* to = w_.keys + int64_t{j} * c_.words;
-        copy_row<kWords>(from, p_.k.sd, p_.dim, to);
-        last = to;
-      } else {
-        last = row_words(from);
-      }
-      row_[j] = last;
+  const T* query_pointer(int lane) const {
+    if (lane >= t_.lanes) return nullptr;
+    int64_t head = t_.head, i = t_.first + lane;
+    if (t_.heads > 1) head = t_.head_of(lane), i = t_.query_of(lane);
+    int64_t row = query_row(p_, t_.seq, head, i);
+    return row < 0 ? nullptr : static_cast<const T*>(p_.q.data) + t_.seq.batch * p_.q.sb + head * p_.q.sh + row * p_.q.sl;
+  }
+
+  FOVEA_INLINE static vf load_words(const T* p) {
+    if constexpr (kWords == Words::Bf16Pair) return load(reinterpret_cast<const float*>(p));
+    else return load(p);
+  }
+
+  // Addresses of the rows of a block's keys in k or v, as words; bit j of the result is set where key j has no row.
+  FOVEA_INLINE uint64_t point_at(const AttentionTensor& tensor, const KeyBlock& b, const float** row) const {
+    const T* base = static_cast<const T*>(tensor.data);
+    if (!p_.page_table && !p_.kv_rows) {
+      const T* first = base + key_row(p_, t_, tensor, b.first);
+      const int64_t step = tensor.sl;
+      for (int j = 0; j < b.count; j++) row[j] = reinterpret_cast<const float*>(first + j * step);
+      return 0;
     }
-    for (int j = b.count; j % kRowsOfTile; j++) row_[j] = last;
+    uint64_t missing = 0;
+    for (int j = 0; j < b.count; j++) {
+      int64_t offset = key_row(p_, t_, tensor, b.first + j);
+      if (offset < 0) missing |= uint64_t{1} << j;
+      row[j] = reinterpret_cast<const float*>(base + max64(offset, 0));
+    }
+    return missing;
+  }
+
+  static const T* elements(const float* words) { return reinterpret_cast<const T*>(words); }
+
+  // Rows of the block's keys as words in row_, whole register tiles of them.
+  uint64_t point_at_keys(const KeyBlock& b) {
+    uint64_t missing = point_at(p_.k, b, row_);
+    if (c_.copy_keys)
+      for (int j = 0; j < b.count; j++) {
+        float* to = w_.keys + int64_t{j} * c_.words;
+        copy_row<kWords>(elements(row_[j]), p_.k.sd, p_.dim, to);
+        row_[j] = to;
+      }
+    for (int j = b.count; j % kRowsOfTile; j++) row_[j] = row_[b.count - 1];
     return missing;
   }
 
   // Values of a block: rows as they are, converted, or in pairs of neighbouring keys for the dot instruction.
-  void add_values(const KeyBlock& b) {
-    const T* from[kBlockKeys + 1];
-    const T* base = static_cast<const T*>(p_.v.data);
-    bool affine = !p_.page_table && !p_.kv_rows;
-    const T* first = base + key_row(p_, t_, p_.v, affine ? b.first : 0);
-    for (int j = 0; j < b.count; j++) {
-      from[j] = first + j * p_.v.sl;
-      if (affine) continue;
-      from[j] = base + max64(0, key_row(p_, t_, p_.v, b.first + j));
-    }
-    const float* row[kBlockKeys];
-    int rows = b.count;
-    const float* weights = w_.scores;
+  __attribute__((noinline)) void add_values(const KeyBlock& b) {
+    const float* from[kBlockKeys + 1];
+    point_at(p_.v, b, from);
     if constexpr (kWords == Words::Bf16Pair) {
       from[b.count] = from[b.count - 1];
-      rows = (b.count + 1) / 2;
-      weights = w_.weights;
+      const int rows = (b.count + 1) / 2;
+      const float* row[kBlockKeys / 2];
       for (int j = 0; j < rows; j++) {
         float* to = w_.values + int64_t{j} * c_.dim_v;
-        pair_rows(from[2 * j], from[2 * j + 1], to);
+        pair_rows(elements(from[2 * j]), elements(from[2 * j + 1]), to);
         row[j] = to;
       }
+      accumulate_values<NZ, kWords>(row, rows, c_.dim_v, w_.weights, w_.out);
+    } else if (c_.copy_values) {
+      const float* row[kBlockKeys];
+      for (int j = 0; j < b.count; j++) {
+        float* to = w_.values + int64_t{j} * c_.dim_v;
+        copy_row<kWords>(elements(from[j]), p_.v.sd, p_.dim_v, to);
+        row[j] = to;
+      }
+      accumulate_values<NZ, kWords>(row, b.count, c_.dim_v, w_.scores, w_.out);
     } else {
-      for (int j = 0; j < rows; j++) {
-        row[j] = row_words(from[j]);
-        if (!c_.copy_values) continue;
-        float* to = w_.values + int64_t{j} * c_.dim_v;
-        copy_row<kWords>(from[j], p_.v.sd, p_.dim_v, to);
-        row[j] = to;
-      }
+      accumulate_values<NZ, kWords>(from, b.count, c_.dim_v, w_.scores, w_.out);
     }
-    accumulate_values<NZ, kWords>(row, rows, c_.dim_v, weights, w_.out);
   }
 
   // to[d] = (a[d], b[d]) as one word.
@@ -227,47 +260,93 @@ class Engine {
     return reinterpret_cast<vf>(low | high);
   }
 
-  // Scores of a full block turned into weights before they are stored. False: some lane outgrew its maximum, nothing was kept.
-  bool weigh_in_registers(const KeyBlock& b) {
-    vf sum[NZ], highest[NZ];
+  // Weights of a block of a plain call, in the shadow of its scores. False: some lane outgrew its maximum, and nothing was kept.
+  template <bool kRange, bool kBits>
+  __attribute__((noinline)) bool weigh_in_shadow(const KeyBlock& b) {
+    // Copies: vector stores may alias anything, so members would be read again after each.
+    float *const scores = w_.scores, *const weights = w_.weights, *const maximum = w_.maximum;
+    const int32_t *const begin = t_.begin, *const end = t_.end;
+    const float scale = c_.to_log2;
+    const KeyBlock block = b;
+    const int count = block.count, whole = (count - 1) / kRowsOfTile * kRowsOfTile;
+    alignas(64) float sum[NZ * kLanes], highest[NZ * kLanes];
     FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) sum[z] = zero(), highest[z] = set1(-kInfinity);
-    const vf scale = set1(c_.to_log2);
-    for (int j = 0; j < b.count; j += kRowsOfTile) {
-      vf acc[kRowsOfTile][NZ];
-      score_tile<NZ, kWords>(row_ + j, w_.queries, c_.words, acc);
-      FOVEA_UNROLL
-      for (int z = 0; z < NZ; z++) {
-        vf m = load(w_.maximum + z * kLanes);
+    for (int z = 0; z < NZ; z++) {
+      store(sum + z * kLanes, load(w_.sum + z * kLanes));
+      store(highest + z * kLanes, set1(-kInfinity));
+    }
+    auto weight = [&](const float* at, int j, int z, const Exp2Constants* constants) __attribute__((always_inline)) {
+      vf s = load(at + z * kLanes), m = load(maximum + z * kLanes);
+      if constexpr (kRange) {
+        vi first = load(begin + z * kLanes);
+        s = mask_range(s, first, load(end + z * kLanes) - first, static_cast<int32_t>(block.first) + j);
+      }
+      if constexpr (kBits) s = mask_bits(s, block.bits + j * block.bits_pitch, block.bits_shift + z * kLanes);
+      vf x = kWords == Words::F32 ? s - m : fma(s, set1(scale), zero() - m);
+      store(highest + z * kLanes, max(load(highest + z * kLanes), x));
+      vf e = exp2_weight<kWords>(x, constants);
+      store(sum + z * kLanes, load(sum + z * kLanes) + e);
+      return e;
+    };
+    auto weigh_row = [&](int j) __attribute__((always_inline)) {
+      const Exp2Constants* constants = exp2_constants();
+      float* at = scores + static_cast<size_t>(j) * NZ * kLanes;
+      if constexpr (kWords == Words::F32) {
         FOVEA_UNROLL
-        for (int i = 0; i < kRowsOfTile; i++) {
-          vf x = kWords == Words::F32 ? acc[i][z] - m : fma(acc[i][z], scale, zero() - m);
-          highest[z] = max(highest[z], x);
-          acc[i][z] = exp2_weight<kWords>(x);
-          sum[z] += acc[i][z];
-          if constexpr (kWords == Words::F32) store(w_.scores + ((j + i) * NZ + z) * kLanes, acc[i][z]);
-          else if (i % 2) store(w_.weights + ((j + i) / 2 * NZ + z) * kLanes, pair_of(acc[i - 1][z], acc[i][z]));
+        for (int z = 0; z < NZ; z++) store(at + z * kLanes, weight(at, j, z, constants));
+      } else if (j % 2) {
+        FOVEA_UNROLL
+        for (int z = 0; z < NZ; z++) {
+          vf first = weight(at - NZ * kLanes, j - 1, z, constants), second = weight(at, j, z, constants);
+          store(weights + (static_cast<size_t>(j / 2) * NZ + z) * kLanes, pair_of(first, second));
         }
       }
+    };
+    score_rows(0, scores, [](int) {});
+    if (!started_) estimate_maximum(count);
+    for (int j = kRowsOfTile; j < count; j += kRowsOfTile)
+      score_rows(
+          j, scores, [&](int i) __attribute__((always_inline)) { weigh_row(j - kRowsOfTile + i); });
+    for (int j = whole; j < count; j++) weigh_row(j);
+    if (kWords == Words::Bf16Pair && count % 2)  // the last key has no partner
+      FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) {
+      const float* at = scores + static_cast<size_t>(count - 1) * NZ * kLanes;
+      store(weights + (static_cast<size_t>(count / 2) * NZ + z) * kLanes, pair_of(weight(at, count - 1, z, exp2_constants()), zero()));
     }
-    vi over = highest[0] > set1(kSlack);
+    vi over{};
     FOVEA_UNROLL
-    for (int z = 1; z < NZ; z++) over |= highest[z] > set1(kSlack);
+    for (int z = 0; z < NZ; z++) over |= load(highest + z * kLanes) > set1(kSlack);
     if (any(over)) return false;
     FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, load(w_.sum + z * kLanes) + sum[z]);
+    for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, load(sum + z * kLanes));
     return true;
   }
 
-  // Any block: scores in memory, whatever the call does to them, maximum, weights.
-  void weigh_in_memory(const KeyBlock& b, uint64_t missing) {
-    for (int j = 0; j < b.count; j += kRowsOfTile) {
-      vf acc[kRowsOfTile][NZ];
-      score_tile<NZ, kWords>(row_ + j, w_.queries, c_.words, acc);
-      FOVEA_UNROLL
-      for (int i = 0; i < kRowsOfTile; i++) FOVEA_UNROLL
-      for (int z = 0; z < NZ; z++) store(w_.scores + ((j + i) * NZ + z) * kLanes, acc[i][z]);
+  // The largest of the first stored scores.
+  void estimate_maximum(int count) {
+    const int rows = count < kRowsOfTile ? count : kRowsOfTile;
+    for (int z = 0; z < NZ; z++) {
+      vf m = set1(kLowest);
+      for (int j = 0; j < rows; j++) m = max(load(w_.scores + (j * NZ + z) * kLanes) * set1(c_.to_log2), m);
+      store(w_.maximum + z * kLanes, m);
     }
+  }
+
+  // Stores the raw scores of kRowsOfTile keys from key j of the block.
+  template <class Shadow>
+  FOVEA_INLINE void score_rows(int j, float* scores, Shadow&& shadow) {
+    vf acc[kRowsOfTile][NZ];
+    score_tile<NZ, kWords>(row_ + j, w_.queries, c_.words, acc, shadow);
+    scores += static_cast<size_t>(j) * NZ * kLanes;
+    FOVEA_UNROLL
+    for (int i = 0; i < kRowsOfTile; i++) FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) store(scores + (i * NZ + z) * kLanes, acc[i][z]);
+  }
+
+  // Any block: scores in memory, whatever the call does to them, maximum, weights.
+  __attribute__((noinline)) void weigh_in_memory(const KeyBlock& b, uint64_t missing) {
+    for (int j = 0; j < b.count; j += kRowsOfTile) score_rows(j, w_.scores, [](int) {});
     if (!c_.plain) {
       if (c_.score_scale != 1 || p_.softcap > 0) scale_and_cap<NZ>(w_.scores, b.count, c_.score_scale, p_.softcap);
       if (p_.bias.data) add_bias<NZ>(p_.bias, t_, b, w_.scores);
@@ -304,8 +383,9 @@ class Engine {
     vf sum[NZ], m[NZ];
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) sum[z] = load(w_.sum + z * kLanes), m[z] = load(w_.maximum + z * kLanes);
+    const Exp2Constants* constants = exp2_constants();
     auto weight = [&](int j, int z) {
-      vf e = exp2_weight<kWords>(load(w_.scores + (j * NZ + z) * kLanes) - m[z]);
+      vf e = exp2_weight<kWords>(load(w_.scores + (j * NZ + z) * kLanes) - m[z], constants);
       sum[z] += e;
       return e;
     };
@@ -328,6 +408,7 @@ class Engine {
   const QueryTile& t_;
   const Workspace& w_;
   const float* row_[kBlockKeys + kRowsOfTile];
+  bool started_ = false;  // a block has been visited
 };
 
 // Divides by the sums and writes out and lse of a tile whose O^T, sum and maximum are in the workspace.
@@ -343,10 +424,14 @@ void finish_tile(const Call& c, const QueryTile& t, const Workspace& w) {
     lse = select(sum != sum, sum, lse);
     const int used = t.lanes - z * kLanes < kLanes ? t.lanes - z * kLanes : kLanes;
     T* to[kLanes];
+    bool whole = used == kLanes && p.out.sd == 1;
     for (int i = 0; i < used; i++) {
       int lane = z * kLanes + i;
-      int64_t row = query_row(p, t.seq, t.head, t.query_of(lane)), head = t.head_of(lane);
+      int64_t head = t.head, query = t.first + lane;
+      if (t.heads > 1) head = t.head_of(lane), query = t.query_of(lane);
+      int64_t row = query_row(p, t.seq, head, query);
       to[i] = row < 0 ? nullptr : static_cast<T*>(p.out.data) + t.seq.batch * p.out.sb + head * p.out.sh + row * p.out.sl;
+      whole = whole && to[i];
       if (p.lse && row >= 0) p.lse[t.seq.batch * p.lse_sb + head * p.lse_sh + row * p.lse_sl] = lse[i];
     }
     for (int64_t d0 = 0; d0 < c.dim_v; d0 += kLanes) {
@@ -354,12 +439,18 @@ void finish_tile(const Call& c, const QueryTile& t, const Workspace& w) {
       FOVEA_UNROLL
       for (int i = 0; i < kLanes; i++) v[i] = select(nothing, zero(), load(w.out + ((d0 + i) * NZ + z) * kLanes) * inverse);
       transpose(v);
+      if (whole && d0 + kLanes <= c.dim_v) {
+        FOVEA_UNROLL
+        for (int i = 0; i < kLanes; i++) store(to[i] + d0, v[i]);
+        continue;
+      }
       int n = c.dim_v - d0 < kLanes ? static_cast<int>(c.dim_v - d0) : kLanes;
-      for (int i = 0; i < used; i++) {
-        if (!to[i]) continue;
-        if (p.out.sd == 1) store_part(to[i] + d0, v[i], n);
-        else
-          for (int d = 0; d < n; d++) to[i][(d0 + d) * p.out.sd] = narrow<T>(v[i][d]);
+      FOVEA_UNROLL
+      for (int i = 0; i < kLanes; i++) {
+        if (i >= used || !to[i]) continue;
+        alignas(64) float part[kLanes];
+        store(part, v[i]);
+        for (int d = 0; d < n; d++) to[i][(d0 + d) * p.out.sd] = narrow<T>(part[d]);
       }
     }
   }

@@ -41,25 +41,31 @@ FOVEA_INLINE vf broadcast(const float* p) {
 #endif
 }
 
-// acc[i][z] = sum_w rows[i][w] * queries[w][z]: kRowsOfTile keys against NZ vectors of queries.
-template <int NZ, Words kWords>
-FOVEA_INLINE void score_tile(const float* const* rows, const float* queries, int words, vf (&acc)[kRowsOfTile][NZ]) {
+// acc[i][z] = sum_w rows[i][w] * queries[w][z]: kRowsOfTile keys against NZ vectors of queries. shadow(i), i < kRowsOfTile, is called at
+// even distances inside the sum: other work put there runs on units and in issue slots the FMAs leave free.
+template <int NZ, Words kWords, class Shadow>
+FOVEA_INLINE void score_tile(const float* const* rows, const float* queries, int words, vf (&acc)[kRowsOfTile][NZ], Shadow&& shadow) {
   FOVEA_UNROLL
   for (int i = 0; i < kRowsOfTile; i++) FOVEA_UNROLL
   for (int z = 0; z < NZ; z++) acc[i][z] = zero();
   const float* row[kRowsOfTile];
   FOVEA_UNROLL
   for (int i = 0; i < kRowsOfTile; i++) row[i] = rows[i];
-  for (int w = 0; w < words; w++) {
-    vf b[NZ];
-    FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) b[z] = load(queries + (w * NZ + z) * kLanes);
-    FOVEA_UNROLL
-    for (int i = 0; i < kRowsOfTile; i++) {
-      vf a = broadcast(row[i] + w);
+  size_t w = 0, share = 0;
+  for (int step = 0; step < kRowsOfTile; step++) {
+    share += static_cast<size_t>(words);
+    for (const size_t end = share / kRowsOfTile; w < end; w++, queries += NZ * kLanes) {
+      vf b[NZ];
       FOVEA_UNROLL
-      for (int z = 0; z < NZ; z++) acc[i][z] = multiply_add<kWords>(a, b[z], acc[i][z]);
+      for (int z = 0; z < NZ; z++) b[z] = load(queries + z * kLanes);
+      FOVEA_UNROLL
+      for (int i = 0; i < kRowsOfTile; i++) {
+        vf a = broadcast(row[i] + w);
+        FOVEA_UNROLL
+        for (int z = 0; z < NZ; z++) acc[i][z] = multiply_add<kWords>(a, b[z], acc[i][z]);
+      }
     }
+    shadow(step);
   }
 }
 
@@ -98,35 +104,55 @@ void accumulate_values(const float* const* rows, int count, int dim, const float
   if (dim - d >= 1) value_tile<1, NZ, kWords>(rows, count, d, weights, out);
 }
 
-#if defined(__AVX512F__)
-// 2^(k/16), k = 0..15.
-alignas(64) constexpr float kExp2Table[16] = {1.f,         1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f,
-                                              1.29683955f, 1.35425555f, 1.41421356f, 1.47682615f, 1.54221083f, 1.61049033f,
-                                              1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f};
-#endif
+// Constants of exp2_weight. They are read through a pointer the compiler cannot see through: hoisted into registers around a tile product
+// they would push accumulators out.
+struct Exp2Constants {
+  float table[16];  // 2^(k/16)
+  float shifter;    // 1.5 * 2^19: adding it rounds to multiples of 1/16, whose integer is then in the low bits
+  float fine[3];    // 2^f on [-1/32, 1/32], highest power first
+  float coarse[4];  // 2^f on [0, 1], for weights that are rounded to bf16 next
+  float whole[6];   // 2^f on [-1/2, 1/2]
+  float lowest;
+};
+alignas(64) constexpr Exp2Constants kExp2 = {
+    {1.f, 1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f, 1.29683955f, 1.35425555f, 1.41421356f, 1.47682615f, 1.54221083f,
+     1.61049033f, 1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f},
+    786432.f,
+    {2.40226430e-1f, 6.93187720e-1f, 1.f},
+    {7.80245200e-2f, 2.26067160e-1f, 6.95833540e-1f, 9.99925220e-1f},
+    {1.327647205e-3f, 9.675541385e-3f, 5.550713274e-2f, 2.402211972e-1f, 6.931469671e-1f, 1.000000072f},
+    -160.f};
 
-// 2^x for softmax weights: relative error below 6e-7 for F32, 8e-5 for Bf16Pair, whose weights are rounded to 8 bits next. -inf gives 0,
-// NaN stays NaN. With AVX-512 x is split into k/16 + f and only 2 FMAs and a multiplication meet the FMA units, the rest runs beside them.
+FOVEA_INLINE const Exp2Constants* exp2_constants() {
+  const Exp2Constants* p = &kExp2;
+  asm volatile("" : "+r"(p));
+  return p;
+}
+
+// 2^x for softmax weights: relative error below 6e-7 for F32, 8e-5 for Bf16Pair. -inf gives 0, NaN stays NaN. With AVX-512 x is split into
+// k/16 + f and only 2 FMAs and a multiplication meet the FMA units, the rest runs beside them.
 template <Words kWords>
-FOVEA_INLINE vf exp2_weight(vf x) {
+FOVEA_INLINE vf exp2_weight(vf x, const Exp2Constants* k) {
 #if defined(__AVX512F__)
   if constexpr (kWords == Words::Bf16Pair) {
     vf f = _mm512_reduce_ps(x, 1);  // x - floor(x); scalef takes the floor itself
-    vf p = set1(7.80245200e-2f);
-    p = fma(p, f, set1(2.26067160e-1f));
-    p = fma(p, f, set1(6.95833540e-1f));
-    p = fma(p, f, set1(9.99925220e-1f));
+    vf p = set1(k->coarse[0]);
+    FOVEA_UNROLL
+    for (int i = 1; i < 4; i++) p = fma(p, f, set1(k->coarse[i]));
     return _mm512_scalef_ps(p, x);
   } else {
-    vf shifted = x + set1(786432.f);  // 1.5 * 2^19: rounds to multiples of 1/16, whose integer is now in the low bits
+    vf shifter = set1(k->shifter), shifted = x + shifter;
     vf f = _mm512_reduce_ps(x, 0x40);
-    vf power = _mm512_permutexvar_ps(reinterpret_cast<__m512i>(shifted), _mm512_load_ps(kExp2Table));
-    vf p = fma(fma(set1(2.40226430e-1f), f, set1(6.93187720e-1f)), f, set1(1.f));
-    return _mm512_scalef_ps(p * power, shifted - set1(786432.f));
+    vf power = _mm512_permutexvar_ps(reinterpret_cast<__m512i>(shifted), _mm512_load_ps(k->table));
+    vf p = fma(fma(set1(k->fine[0]), f, set1(k->fine[1])), f, set1(k->fine[2]));
+    return _mm512_scalef_ps(p * power, shifted - shifter);
   }
 #else
-  vf y = exp2(x);
-  return select(x != x, x, y);
+  vf y = max(set1(k->lowest), x);  // NaN is kept: max gives its second operand then
+  vf n = round_nearest(y), f = y - n, p = set1(k->whole[0]);
+  FOVEA_UNROLL
+  for (int i = 1; i < 6; i++) p = fma(p, f, set1(k->whole[i]));
+  return scale_by_power(p, n);
 #endif
 }
 
