@@ -26,3 +26,6 @@ export { cast, contiguous, copyFrom } from './ops/copy.ts';
 export { expand, flatten, permute, reshape, select, slice, squeeze, transpose, unsqueeze } from './ops/view.ts';
 export { ACTIVATIONS, linear, type Activation } from './ops/linear.ts';
 export { matmul, type MatmulOptions } from './ops/matmul.ts';
+
+export { attention, type AttentionResult } from './attention/attention.ts';
+export type { AttentionMask, AttentionOptions, IntegerList } from './attention/arguments.ts';

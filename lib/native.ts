@@ -93,6 +93,16 @@ export interface Native {
   ): number;
 
   // attention: arguments as csrc/ops/attention_call.h lists them
+  attention(
+    operands: readonly MaybeHandle[],
+    block: readonly Handle[],
+    tables: readonly Handle[],
+    program: Int32Array | null,
+    uniforms: Int32Array | null,
+    integers: readonly number[],
+    scale: number,
+    softcap: number,
+  ): [out: Handle, lse: Handle];
   attentionBackward(
     operands: readonly MaybeHandle[],
     block: readonly Handle[],

@@ -1,0 +1,314 @@
+/**
+ * Options of an attention call, checked and turned into what the addon takes (csrc/ops/attention_call.h).
+ *
+ * Mask functions become a block mask, built once per (functions, sizes) and kept as long as the functions live; its arrays, and the
+ * constant tables of score programs, are tensors kept the same way. The native side has one block mask and one mask tensor per call, so
+ * several of a kind are intersected here.
+ */
+import { FoveaError } from '../errors.ts';
+import { and } from '../mask/compose.ts';
+import { BlockMask } from '../mask/block_mask.ts';
+import { DEFAULT_BLOCK } from '../mask/build.ts';
+import { intersect } from '../mask/intersect.ts';
+import { encodeProgram, uniformBits, type Program, type Table } from '../mask/program.ts';
+import type { Mask, Score } from '../mask/mask.ts';
+import { native, type Handle, type MaybeHandle } from '../native.ts';
+import { blockMask } from '../ops/block_mask.ts';
+import { cast, contiguous } from '../ops/copy.ts';
+import { dtypeCode } from '../tensor/dtype.ts';
+import { keep } from '../tensor/scope.ts';
+import { shapeText } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+
+/** A mask function's object, a block mask, or a bool tensor (true = visible) that broadcasts to [batch, heads, q, kv]. */
+export type AttentionMask = Mask | BlockMask | Tensor;
+
+/** Integers as an array or an i32 tensor. */
+export type IntegerList = readonly number[] | Int32Array | Tensor;
+
+export interface AttentionOptions {
+  /** Which keys a query sees; several are combined with "and", also with `causal` and `window`. */
+  readonly mask?: AttentionMask | readonly AttentionMask[];
+  /** A change of the scaled logits made by `score(fn, captures)`. */
+  readonly score?: Score;
+  /** Added to the logits last: a floating tensor that broadcasts to [batch, heads, q, kv]; may have requiresGrad. */
+  readonly bias?: Tensor;
+  /** Keys up to the query's own position. true = 'top-left'; 'bottom-right' aligns the last query with the last key in use. */
+  readonly causal?: boolean | 'top-left' | 'bottom-right';
+  /** Keys kept to the left and right of the aligned position, -1 = all. One number n stands for [n, n]. */
+  readonly window?: number | readonly [number, number];
+  /** c: logits become c * tanh(logit / c) before `score` and `bias`. */
+  readonly softcap?: number;
+  /** Factor of q.k; default 1 / sqrt(dim). */
+  readonly scale?: number;
+  /** Keys in use of each batch entry; those behind are not read. */
+  readonly kvLengths?: IntegerList;
+  /** Packed sequences (batch 1): beginnings of each, and the total. One list for both, or one each for queries and keys. */
+  readonly cuSeqlens?: IntegerList | { readonly q: IntegerList; readonly kv: IntegerList };
+  /** Also returns lse. */
+  readonly returnLse?: boolean;
+  /** Stops the call: results reject with ERR_ABORTED. */
+  readonly signal?: AbortSignal;
+}
+
+/** A checked call. */
+export interface AttentionCall {
+  readonly operands: readonly (Tensor | null)[];
+  readonly block: readonly Tensor[];
+  readonly tables: readonly Tensor[];
+  readonly score: Program | null;
+  readonly integers: readonly number[];
+  readonly scale: number;
+  readonly softcap: number;
+}
+
+export const OPERANDS = [
+  'q', 'k', 'v', 'bias', 'mask', 'kvLengths', 'cuQ', 'cuKv', 'qRows', 'kvRows', 'pageTable',
+] as const; // prettier-ignore
+
+type NativeCall = readonly [
+  operands: readonly MaybeHandle[],
+  block: readonly Handle[],
+  tables: readonly Handle[],
+  program: Int32Array | null,
+  uniforms: Int32Array | null,
+  integers: readonly number[],
+  scale: number,
+  softcap: number,
+];
+
+/** The call as the addon's functions take it. */
+export function nativeCall(call: AttentionCall): NativeCall {
+  return [
+    call.operands.map((t) => t?.handle ?? null),
+    call.block.map((t) => t.handle),
+    call.tables.map((t) => t.handle),
+    call.score ? encodeProgram(call.score) : null,
+    call.score ? uniformBits(call.score) : null,
+    call.integers,
+    call.scale,
+    call.softcap,
+  ];
+}
+
+/** Checks a call and builds its masks. Throws ERR_SHAPE, ERR_DTYPE, ERR_ARGUMENT. */
+export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): AttentionCall {
+  checkOperands(q, k, v);
+  const { causal = false, scale = 1 / Math.sqrt(q.shape[3]), softcap = 0 } = options;
+  if (![true, false, 'top-left', 'bottom-right'].includes(causal))
+    throw bad(`causal is ${String(causal)}, expected a boolean, 'top-left' or 'bottom-right'`);
+  if (!Number.isFinite(scale)) throw bad(`scale is ${scale}, expected a finite number`);
+  if (!(softcap >= 0 && softcap < Infinity)) throw bad(`softcap is ${softcap}, expected a positive number (0 = none)`);
+  const window = windowOf(options.window);
+  const lists = listsOf(q, options);
+  const masks = masksOf(q, k, options, lists.longest);
+  const { bias = null } = options;
+  if (bias !== null && !(bias instanceof Tensor)) throw bad('bias must be a tensor');
+  const { block } = masks;
+  return {
+    operands: [q, k, v, bias, masks.tensor, lists.kvLengths, lists.cuQ, lists.cuKv, null, null, null],
+    block: block ? blockTensors(block) : [],
+    tables: options.score ? options.score.program.tables.map(tableTensor) : [],
+    score: options.score ? checkScore(options.score).program : null,
+    integers: [
+      causal === false ? 0 : 1,
+      causal === 'bottom-right' ? 1 : 0,
+      ...window,
+      0,
+      0,
+      ...(block ? [...block.block, block.qLength, block.kvLength, block.batch, block.heads] : [0, 0, 0, 0, 0, 0]),
+    ],
+    scale,
+    softcap,
+  };
+}
+
+const bad = (what: string): FoveaError => new FoveaError('ERR_ARGUMENT', `attention: ${what}`);
+
+function checkOperands(q: Tensor, k: Tensor, v: Tensor): void {
+  for (const [name, t] of Object.entries({ q, k, v })) {
+    if (!(t instanceof Tensor)) throw bad(`${name} must be a tensor, got ${t === null ? 'null' : typeof t}`);
+    if (t.rank !== 4)
+      throw new FoveaError(
+        'ERR_SHAPE',
+        `attention: ${name} has shape ${shapeText(t.shape)}, expected [batch, heads, length, dim]`,
+      );
+  }
+}
+
+function checkScore(score: Score): Score {
+  if ((score as Partial<Score>).kind !== 'score') throw bad('score must be made by score(fn, captures)');
+  return score;
+}
+
+function windowOf(window: AttentionOptions['window']): readonly [number, number] {
+  if (window === undefined) return [-1, -1];
+  const sides = typeof window === 'number' ? [window, window] : window;
+  if (sides.length !== 2 || !sides.every((n) => Number.isInteger(n) && n >= -1))
+    throw bad(`window is ${JSON.stringify(window)}, expected [left, right], each -1 (unbounded) or more`);
+  return [sides[0], sides[1]];
+}
+
+interface Lists {
+  readonly kvLengths: Tensor | null;
+  readonly cuQ: Tensor | null;
+  readonly cuKv: Tensor | null;
+  /** Longest packed sequence [queries, keys], where it is known now. */
+  readonly longest: readonly [number, number] | null;
+}
+
+function listsOf(q: Tensor, { kvLengths, cuSeqlens }: AttentionOptions): Lists {
+  const lengths = kvLengths === undefined ? null : listTensor('kvLengths', kvLengths);
+  if (cuSeqlens === undefined) return { kvLengths: lengths, cuQ: null, cuKv: null, longest: null };
+  if (q.shape[0] !== 1)
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `attention: q has shape ${shapeText(q.shape)}; with cuSeqlens all sequences lie one after the other in batch 1`,
+    );
+  const both = isList(cuSeqlens) ? { q: cuSeqlens, kv: cuSeqlens } : cuSeqlens;
+  const longest = [longestOf(both.q), longestOf(both.kv)];
+  const cuQ = listTensor('cuSeqlens', both.q);
+  return {
+    kvLengths: lengths,
+    cuQ,
+    cuKv: both.kv === both.q ? cuQ : listTensor('cuSeqlens', both.kv),
+    longest: longest[0] === null || longest[1] === null ? null : [longest[0], longest[1]],
+  };
+}
+
+function isList(value: NonNullable<AttentionOptions['cuSeqlens']>): value is IntegerList {
+  return Array.isArray(value) || value instanceof Int32Array || value instanceof Tensor;
+}
+
+function longestOf(list: IntegerList): number | null {
+  if (list instanceof Tensor) return null;
+  let longest = 0;
+  for (let i = 1; i < list.length; ++i) longest = Math.max(longest, list[i] - list[i - 1]);
+  return longest;
+}
+
+function listTensor(name: string, list: IntegerList): Tensor {
+  if (list instanceof Tensor) return contiguous(list.detach());
+  if (!(list instanceof Int32Array) && !(Array.isArray(list) && list.every(Number.isInteger)))
+    throw bad(`${name} must be integers or an i32 tensor`);
+  return new Tensor(native().fromBytes(Int32Array.from(list), dtypeCode('i32'), [list.length]));
+}
+
+function masksOf(
+  q: Tensor,
+  k: Tensor,
+  { mask = [], cuSeqlens }: AttentionOptions,
+  longest: Lists['longest'],
+): { block: BlockMask | null; tensor: Tensor | null } {
+  const functions: Mask[] = [];
+  const blocks: BlockMask[] = [];
+  const tensors: Tensor[] = [];
+  for (const m of (Array.isArray(mask) ? mask : [mask]) as readonly AttentionMask[]) {
+    if (m instanceof Tensor) tensors.push(m);
+    else if (m instanceof BlockMask) blocks.push(m);
+    else if (typeof m === 'object' && m !== null && m.kind === 'mask') functions.push(m);
+    else
+      throw bad('mask must be made by mask(fn, captures) or blockMask(...), or be a bool tensor, or an array of them');
+  }
+  if (functions.length > 0) {
+    const packed = cuSeqlens !== undefined;
+    const [qLength, kvLength] = longest ?? [q.shape[2], k.shape[2]];
+    blocks.push(
+      maskFunctionBlocks(functions, {
+        b: packed ? 1 : q.shape[0],
+        h: q.shape[1],
+        q: qLength,
+        kv: kvLength,
+        block: blocks[0]?.block ?? defaultBlock(qLength, kvLength),
+      }),
+    );
+  }
+  const tensor = tensors.reduce<Tensor | null>((a, b) => (a ? bothVisible(a, b) : b), null);
+  return { block: blocks.reduce<BlockMask | null>((a, b) => (a ? intersectCached(a, b) : b), null), tensor };
+}
+
+/** Short sequences get smaller blocks, so that skipping pays there too. */
+function defaultBlock(q: number, kv: number): readonly [number, number] {
+  return Math.max(q, kv) <= 2048 ? [64, 64] : [DEFAULT_BLOCK, DEFAULT_BLOCK];
+}
+
+function bothVisible(a: Tensor, b: Tensor): Tensor {
+  for (const t of [a, b])
+    if (t.dtype !== 'bool')
+      throw new FoveaError('ERR_DTYPE', `attention: mask is ${t.dtype}, expected bool (true = visible)`);
+  const LOGICAL_AND = 15;
+  return new Tensor(native().binary(LOGICAL_AND, a.handle, b.handle));
+}
+
+interface Sizes {
+  readonly b: number;
+  readonly h: number;
+  readonly q: number;
+  readonly kv: number;
+  readonly block: readonly [number, number];
+}
+
+/** Mask functions in order, and what was built from exactly these. */
+interface MaskNode {
+  readonly next: WeakMap<Mask, MaskNode>;
+  readonly built: Map<string, BlockMask>;
+}
+
+const BUILT_PER_MASK = 32;
+const newNode = (): MaskNode => ({ next: new WeakMap(), built: new Map() });
+const masksRoot = newNode();
+
+function maskFunctionBlocks(masks: readonly Mask[], sizes: Sizes): BlockMask {
+  let node = masksRoot;
+  for (const m of masks) {
+    let next = node.next.get(m);
+    if (!next) node.next.set(m, (next = newNode()));
+    node = next;
+  }
+  const key = `${sizes.b},${sizes.h},${sizes.q},${sizes.kv},${sizes.block.join('x')}`;
+  let built = node.built.get(key);
+  if (!built) {
+    built = blockMask(masks.length === 1 ? masks[0] : and(...masks), sizes);
+    if (node.built.size >= BUILT_PER_MASK) node.built.delete(node.built.keys().next().value as string);
+    node.built.set(key, built);
+  }
+  return built;
+}
+
+const intersections = new WeakMap<BlockMask, WeakMap<BlockMask, BlockMask>>();
+
+function intersectCached(a: BlockMask, b: BlockMask): BlockMask {
+  let of = intersections.get(a);
+  if (!of) intersections.set(a, (of = new WeakMap()));
+  let both = of.get(b);
+  if (!both) of.set(b, (both = intersect(a, b)));
+  return both;
+}
+
+const blockArrays = new WeakMap<BlockMask, readonly Tensor[]>();
+
+/** The arrays of a block mask as tensors, made once. */
+function blockTensors(m: BlockMask): readonly Tensor[] {
+  let tensors = blockArrays.get(m);
+  if (!tensors || tensors.some((t) => t.disposed)) {
+    const i32 = (array: Int32Array): Tensor => constant(array, 'i32');
+    tensors = [i32(m.rowBegin), i32(m.columns), i32(m.tiles), constant(m.bits, 'u8')];
+    blockArrays.set(m, tensors);
+  }
+  return tensors;
+}
+
+function constant(array: Int32Array | Float32Array | Uint8Array, dtype: 'i32' | 'f32' | 'u8'): Tensor {
+  return keep(new Tensor(native().fromBytes(array, dtypeCode(dtype), [array.length])));
+}
+
+const constantTables = new WeakMap<Table, Tensor>();
+
+/** A captured table: the present values of the tensor it was read from, where there is one, else a copy made once. */
+function tableTensor(table: Table): Tensor {
+  const { source, dtype } = table;
+  if (dtype === 'f32' && source instanceof Tensor && !source.disposed) return contiguous(cast(source, 'f32'));
+  let made = constantTables.get(table);
+  if (!made || made.disposed) constantTables.set(table, (made = constant(table.data, dtype)));
+  return made;
+}
