@@ -28,6 +28,9 @@ const trainable = (shape: number[], data: number[]): CapturedTensor => ({
 
 const gradientOf = (derivative: Program, at: At, upstream = 1): number => evaluate(derivative, { ...at, upstream });
 
+describe('derivatives of scores', () => {
+  it('of known functions', () => {
+    const at = { s: 0.7, b: 0, h: 1, q: 9, kv: 5 };
     const ds = (text: string): number => gradientOf(differentiate(compileSource(text, 'score')), at);
     expect(ds('({ s }) => 3 * s * s')).toBeCloseTo(6 * 0.7, 5);
     expect(ds('({ s }) => Math.tanh(s / 2) * 2')).toBeCloseTo(1 - Math.tanh(0.35) ** 2, 5);
@@ -153,8 +156,8 @@ const gradientOf = (derivative: Program, at: At, upstream = 1): number => evalua
           }
         }
       }),
-      { numRuns: 500, seed: 6 },
+      { numRuns: 300, seed: 6 },
     );
-    expect(compared).toBeGreaterThan(3000);
+    expect(compared).toBeGreaterThan(2000);
   });
 });

@@ -138,7 +138,7 @@ export const guardedMask: Text = (() => {
   const index = fc.constantFrom('q', 'kv', 'q - kv', 'kv - 1', 'q - kv + 2', 'q >> 1', 'q - 2 * kv', 'Math.abs(q - kv)', '2 * kv - 1', 'Math.max(kv - 3, 0)', 'n - kv', 'Math.floor(kv / 3)', 'kv % 15');
   const guard = fc.constantFrom(
     'kv > 0', 'q >= kv', 'q > kv', 'Math.abs(q - kv) <= 2', 'q - kv < 5', 'kv - q <= 2', 'q < 12', 'kv < doc.length', '!(kv >= 12)', 'kv !== 0',
-    '(q >= kv && q - kv < 9)', '(q < 6 || kv < 4)', 'q === kv', 'kv <= n', '2 * kv <= q', 'flag', 'Math.min(q, kv) > 3', 'Math.max(q, kv) < 12', 'q + 1 > kv',
+    '(q >= kv && q - kv < 9)', '(q < 6 || kv < 4)', 'q === kv', 'kv <= n', '2 * kv <= q', 'flag', 'Math.min(q, kv) > 3', 'Math.max(q, kv) < 12', 'q + 1 > kv', '!(kv > q || kv > 9)', '!(kv >= q || b > 0)', '!(q < kv || q - kv > 8)', '!(kv === 0 || q - kv >= 12 || q <= kv)',
   ); // prettier-ignore
   return fc.tuple(fc.array(guard, { maxLength: 3 }), index, fc.constantFrom('&&', '?', 'if', '||')).map(([guards, at, form]) => {
     const all = guards.join(' && ') || 'true';
