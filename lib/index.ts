@@ -29,3 +29,20 @@ export { matmul, type MatmulOptions } from './ops/matmul.ts';
 
 export { attention, type AttentionResult } from './attention/attention.ts';
 export type { AttentionMask, AttentionOptions, IntegerList } from './attention/arguments.ts';
+export { arange, eye, full, fullLike, linspace, ones, onesLike, zeros, zerosLike } from './ops/creation.ts';
+export {
+  bernoulli,
+  manualSeed,
+  rand,
+  randint,
+  randn,
+  randomState,
+  setRandomState,
+  type RandomOptions,
+  type RandomState,
+} from './ops/random.ts';
+export { dropout, type DropoutOptions } from './ops/dropout.ts';
+export { embedding, indexSelect } from './ops/embedding.ts';
+export { layerNorm, rmsNorm, type NormOptions } from './ops/layer_norm.ts';
+export { crossEntropy, type CrossEntropyOptions, type Reduction } from './ops/cross_entropy.ts';
+export { rotary, rotaryTable, type RotaryOptions, type RotaryTable } from './ops/rotary.ts';

@@ -56,6 +56,13 @@ export interface Native {
   copyFrom(target: Handle, source: Handle): void;
 
   // creation and random numbers
+  full(shape: Shape, value: number, dtype: number): Handle;
+  sequence(start: number, step: number, count: number, dtype: number): Handle;
+  rand(shape: Shape, dtype: number, seed: number, offset: number): Handle;
+  randn(shape: Shape, dtype: number, seed: number, offset: number): Handle;
+  randint(shape: Shape, dtype: number, seed: number, offset: number, low: number, high: number): Handle;
+  bernoulli(shape: Shape, dtype: number, seed: number, offset: number, p: number): Handle;
+  dropout(t: Handle, kept: number, seed: number, offset: number): Handle;
 
   // elementwise
   add(a: Handle, b: Handle): Handle;
@@ -72,13 +79,52 @@ export interface Native {
   activationGrad(grad: Handle, pre: Handle, activation: number): Handle;
 
   // indexing
+  takeRows(op: string, t: Handle, axis: number, ids: Handle): Handle;
+  addRows(op: string, grad: Handle, shape: Shape, axis: number, ids: Handle): Handle;
 
   // sorting
 
   // joining and rearranging
+  concat(parts: readonly Handle[], axis: number): Handle;
+  pad(t: Handle, before: readonly number[], after: readonly number[], value: number): Handle;
   sliceBackward(grad: Handle, shape: Shape, axis: number, start: number, step: number): Handle;
 
   // normalisation and losses
+  norm(x: Handle, weight: MaybeHandle, bias: MaybeHandle, eps: number, axes: number, centered: boolean): MaybeHandle[];
+  normBackward(
+    grad: Handle,
+    x: Handle,
+    mean: MaybeHandle,
+    rstd: Handle,
+    weight: MaybeHandle,
+    bias: MaybeHandle,
+    axes: number,
+    wantX: boolean,
+    wantWeight: boolean,
+    wantBias: boolean,
+  ): MaybeHandle[];
+  crossEntropy(logits: Handle, targets: Handle, ignore: number, smoothing: number, reduction: number): Handle[];
+  crossEntropyBackward(
+    grad: Handle,
+    logits: Handle,
+    targets: Handle,
+    lse: Handle,
+    count: Handle,
+    ignore: number,
+    smoothing: number,
+    reduction: number,
+  ): Handle;
+  rotaryTable(length: number, dims: number, base: number): Handle[];
+  rotary(
+    x: Handle,
+    cos: Handle,
+    sin: Handle,
+    positions: MaybeHandle,
+    offset: number,
+    interleaved: boolean,
+    headsLast: boolean,
+    inverse: boolean,
+  ): Handle;
 
   // masks
   maskBits(
@@ -118,6 +164,31 @@ export interface Native {
   ): MaybeHandle[];
 
   // optimizers
+  adamwStep(
+    params: readonly Handle[],
+    grads: readonly Handle[],
+    first: readonly Handle[],
+    second: readonly Handle[],
+    master: readonly MaybeHandle[],
+    lr: number,
+    beta1: number,
+    beta2: number,
+    eps: number,
+    decay: number,
+    step: number,
+  ): void;
+  sgdStep(
+    params: readonly Handle[],
+    grads: readonly Handle[],
+    momenta: readonly MaybeHandle[],
+    master: readonly MaybeHandle[],
+    lr: number,
+    momentum: number,
+    decay: number,
+    nesterov: boolean,
+    firstStep: boolean,
+  ): void;
+  clipGradNorm(grads: readonly Handle[], maxNorm: number): Handle;
 
   // files
   mapFile(path: string): Handle;

@@ -1,0 +1,59 @@
+// Optimizer steps in place over many parameters at once, and the norm of many gradients.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/isa.h"
+#include "core/thread_pool.h"
+
+namespace fovea::cpu {
+
+// Contiguous arrays of `count` elements. State is f32. `master` holds the parameter in f32 for 16-bit parameters, null otherwise.
+struct OptimizerItem {
+  void* param;
+  const void* grad;
+  float *first, *second;  // moments; SGD uses `first`, null without momentum
+  float* master;
+  int64_t count;
+  DType dtype, grad_dtype;  // f32, bf16 or f16
+};
+
+// Decoupled weight decay (Loshchilov and Hutter 2019), with the bias corrections c1 = 1 - beta1^t, c2 = 1 - beta2^t:
+//   p *= 1 - lr decay;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p -= lr / c1 * m / (sqrt(v / c2) + eps)
+struct AdamWParams {
+  const OptimizerItem* items;
+  int64_t count;
+  float lr, beta1, beta2, eps, decay, c1, c2;
+};
+
+//   g += decay p;  m = first step ? g : momentum m + g;  p -= lr (nesterov ? g + momentum m : m)
+struct SgdParams {
+  const OptimizerItem* items;
+  int64_t count;
+  float lr, momentum, decay;
+  bool nesterov, first_step;
+};
+
+struct GradList {
+  void* const* data;
+  const int64_t* counts;
+  const DType* dtypes;
+  int64_t count;
+};
+
+template <Isa>
+void adamw(const AdamWParams&, ThreadPool&);
+template <Isa>
+void sgd(const SgdParams&, ThreadPool&);
+// Sum of squares of all elements. `partial` has sum_squares_tiles(list) places.
+template <Isa>
+double sum_squares(const GradList&, double* partial, ThreadPool&);
+// Multiplies all elements by `factor`.
+template <Isa>
+void scale_all(const GradList&, float factor, ThreadPool&);
+
+constexpr int64_t kOptimizerTile = 16384;
+inline int64_t optimizer_tiles(int64_t count) { return (count + kOptimizerTile - 1) / kOptimizerTile; }
+
+}  // namespace fovea::cpu

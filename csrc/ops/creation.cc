@@ -1,0 +1,54 @@
+// full, arange (and linspace) and eye.
+#include "core/op.h"
+#include "core/stream.h"
+#include "cpu/fill.h"
+#include "ops/copy.h"
+#include "ops/dtypes.h"
+#include "ops/fill.h"
+
+namespace fovea {
+namespace {
+
+// The bytes of `value` as an element of `dtype`, converted as cast() converts.
+uint64_t pattern_of(double value, DType dtype, ThreadPool& pool) {
+  uint64_t pattern = 0;
+  cpu::CopyParams p{};
+  p.src = &value;
+  p.src_dtype = DType::F64;
+  p.dst = &pattern;
+  p.dst_dtype = dtype;
+  dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, pool); });
+  return pattern;
+}
+
+}  // namespace
+
+void run_fill(const TaskContext& ctx, const FillTask& task) {
+  cpu::FillParams p{task.out, task.count, static_cast<int>(size_of(task.dtype)), pattern_of(task.value, task.dtype, ctx.pool)};
+  dispatch_isa([&](auto isa) { cpu::fill<isa()>(p, ctx.pool); });
+}
+
+namespace {
+
+Tensor full(const Dims& shape, double value, int64_t code) {
+  Tensor out = Tensor::empty(shape, dtype_of("full", code));
+  Stream::cpu().launch("full", {}, {out.storage.get()}, [task = FillTask(out, value)](const TaskContext& ctx) { run_fill(ctx, task); });
+  return out;
+}
+
+// start + i step for i < count; 16-bit floats and small integers by way of f32 and i32.
+Tensor sequence(double start, double step, int64_t count, int64_t code) {
+  DType dtype = dtype_of("arange", code);
+  bool direct = dtype == DType::F32 || dtype == DType::F64 || dtype == DType::I32 || dtype == DType::I64;
+  Tensor out = Tensor::empty({count}, direct ? dtype : is_floating(dtype) ? DType::F32 : DType::I32);
+  cpu::SequenceParams p{out.data(), count, out.dtype, start, step};
+  Stream::cpu().launch("arange", {}, {out.storage.get()},
+                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::sequence<isa()>(p, ctx.pool); }); });
+  return direct ? out : copy_as(out, dtype);
+}
+
+const RegisterOp<&full> full_registration{"full"};
+const RegisterOp<&sequence> sequence_registration{"sequence"};
+
+}  // namespace
+}  // namespace fovea

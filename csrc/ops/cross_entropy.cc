@@ -1,0 +1,85 @@
+// crossEntropy of logits [rows, classes] with class indices.
+#include "cpu/cross_entropy.h"
+
+#include "core/op.h"
+#include "core/stream.h"
+#include "ops/copy.h"
+#include "ops/dtypes.h"
+#include "ops/index_error.h"
+
+namespace fovea {
+namespace {
+
+constexpr const char* kName = "crossEntropy";
+
+enum Reduction { kNone, kSum, kMean };
+
+// [loss, lse, count]: loss [] or [rows], f32; lse [rows]; count [] is the number of rows not ignored.
+std::vector<Tensor> cross_entropy(const Tensor& logits_in, const Tensor& targets_in, double ignore, double smoothing, int64_t reduction) {
+  check_float(kName, logits_in);
+  check_index_dtype(kName, targets_in);
+  check(logits_in.rank() == 2 && targets_in.rank() == 1 && logits_in.shape[0] == targets_in.shape[0], "ERR_SHAPE", kName, ": logits ",
+        text_of(logits_in.shape), " and targets ", text_of(targets_in.shape), "; expected [N, C] and [N]");
+  check(logits_in.shape[1] > 0, "ERR_SHAPE", kName, ": there are no classes in logits of shape ", text_of(logits_in.shape));
+  Tensor logits = contiguous(logits_in), targets = contiguous(targets_in);
+  int64_t rows = logits.shape[0];
+  Tensor lse = Tensor::empty({rows}, DType::F32), losses = Tensor::empty({rows}, DType::F32), count = Tensor::empty({}, DType::F32);
+  Tensor loss = reduction == kNone ? losses : Tensor::empty({}, DType::F32);
+
+  cpu::CrossEntropyParams p{};
+  p.rows = rows;
+  p.classes = logits.shape[1];
+  p.dtype = logits.dtype;
+  p.logits = logits.data();
+  p.targets = indices_of(targets);
+  p.ignore = static_cast<int64_t>(ignore);
+  p.smoothing = static_cast<float>(smoothing);
+  p.lse = lse.data<float>();
+  p.losses = losses.data<float>();
+  float *total = loss.data<float>(), *counted = count.data<float>();
+  Stream::cpu().launch(kName, {logits.storage.get(), targets.storage.get()},
+                       {loss.storage.get(), losses.storage.get(), lse.storage.get(), count.storage.get()},
+                       [p, total, counted, reduction, shape = targets.shape](const TaskContext& ctx) {
+                         int64_t bad = dispatch_isa([&](auto isa) { return cpu::cross_entropy<isa()>(p, ctx.pool); });
+                         check_indices(kName, bad, p.targets, shape, p.classes);
+                         int64_t kept = 0;
+                         double sum = 0;
+                         for (int64_t i = 0; i < p.rows; i++) {
+                           kept += cpu::index_at(p.targets, i) != p.ignore;
+                           sum += static_cast<double>(p.losses[i]);
+                         }
+                         *counted = static_cast<float>(kept);
+                         if (reduction != kNone) *total = static_cast<float>(reduction == kMean ? sum / static_cast<double>(kept) : sum);
+                       });
+  return {loss, lse, count};
+}
+
+Tensor cross_entropy_backward(const Tensor& grad_in, const Tensor& logits_in, const Tensor& targets_in, const Tensor& lse,
+                              const Tensor& count, double ignore, double smoothing, int64_t reduction) {
+  Tensor logits = contiguous(logits_in), targets = contiguous(targets_in);
+  Tensor grad = grad_in.dtype == DType::F32 ? contiguous(grad_in) : copy_as(grad_in, DType::F32);
+  Tensor out = Tensor::empty(logits.shape, logits.dtype);
+  cpu::CrossEntropyBackwardParams p{};
+  p.rows = logits.shape[0];
+  p.classes = logits.shape[1];
+  p.dtype = logits.dtype;
+  p.logits = logits.data();
+  p.targets = indices_of(targets);
+  p.ignore = static_cast<int64_t>(ignore);
+  p.smoothing = static_cast<float>(smoothing);
+  p.lse = lse.data<float>();
+  p.grad = grad.data<float>();
+  p.grad_stride = reduction == kNone ? 1 : 0;
+  p.count = reduction == kMean ? count.data<float>() : nullptr;
+  p.grad_logits = out.data();
+  Stream::cpu().launch(kName, {grad.storage.get(), logits.storage.get(), targets.storage.get(), lse.storage.get(), count.storage.get()},
+                       {out.storage.get()},
+                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::cross_entropy_backward<isa()>(p, ctx.pool); }); });
+  return out;
+}
+
+const RegisterOp<&cross_entropy> registration{"crossEntropy"};
+const RegisterOp<&cross_entropy_backward> backward_registration{"crossEntropyBackward"};
+
+}  // namespace
+}  // namespace fovea

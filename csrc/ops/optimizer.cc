@@ -1,0 +1,149 @@
+// Optimizer steps and gradient clipping, in place, one task for all parameters of a group.
+#include "cpu/optimizer.h"
+
+#include <cmath>
+
+#include "core/op.h"
+#include "core/stream.h"
+#include "ops/copy.h"
+#include "ops/dtypes.h"
+
+namespace fovea {
+namespace {
+
+void check_writable(const char* op, const Tensor& t) {
+  check(t.contiguous(), "ERR_SHAPE", op, ": a tensor to be updated in place has gaps between its elements; make it with contiguous()");
+  check(!t.storage->read_only(), "ERR_ARGUMENT", op,
+        ": a tensor to be updated in place is read-only memory (a mapped file); copy it first");
+}
+
+// The tensors of one step, and what the kernel needs of them.
+struct Group {
+  const char* op;
+  std::vector<Tensor> grads;
+  std::vector<cpu::OptimizerItem> items;
+  std::vector<Storage*> reads, writes;
+
+  // Lists are parallel to params; entries of first, second and master may be null.
+  Group(const char* name, const std::vector<Tensor>& params, const std::vector<Tensor>& gradients, const std::vector<Tensor>& first,
+        const std::vector<Tensor>& second, const std::vector<Tensor>& master)
+      : op(name) {
+    for (size_t i = 0; i < params.size(); i++) {
+      const Tensor& param = params[i];
+      check_float(op, param);
+      check_float(op, gradients[i]);
+      check(param.shape == gradients[i].shape, "ERR_SHAPE", op, ": parameter ", i, " has shape ", text_of(param.shape), ", its gradient ",
+            text_of(gradients[i].shape));
+      grads.push_back(contiguous(gradients[i]));
+      cpu::OptimizerItem item{};
+      item.param = written(param);
+      item.grad = grads[i].data();
+      item.first = state(first, i, param);
+      item.second = state(second, i, param);
+      item.master = state(master, i, param);
+      item.count = param.count();
+      item.dtype = param.dtype;
+      item.grad_dtype = grads[i].dtype;
+      items.push_back(item);
+      reads.push_back(grads[i].storage.get());
+    }
+  }
+
+  template <class Body>
+  void launch(Body&& body) {
+    Stream::cpu().launch_spans(op, reads.data(), reads.size(), writes.data(), writes.size(), true, std::forward<Body>(body));
+  }
+
+ private:
+  void* written(const Tensor& t) {
+    check_writable(op, t);
+    t.storage->bump_version();
+    writes.push_back(t.storage.get());
+    return t.data();
+  }
+
+  float* state(const std::vector<Tensor>& list, size_t i, const Tensor& param) {
+    if (i >= list.size() || !list[i].storage) return nullptr;
+    check(list[i].dtype == DType::F32 && list[i].shape == param.shape, "ERR_SHAPE", op, ": state of parameter ", i, " is ",
+          name_of(list[i].dtype), " ", text_of(list[i].shape), "; expected f32 ", text_of(param.shape));
+    return static_cast<float*>(written(list[i]));
+  }
+};
+
+void adamw_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& first,
+                const std::vector<Tensor>& second, const std::vector<Tensor>& master, double lr, double beta1, double beta2, double eps,
+                double decay, double step) {
+  Group group("AdamW", params, grads, first, second, master);
+  cpu::AdamWParams p{};
+  p.lr = static_cast<float>(lr);
+  p.beta1 = static_cast<float>(beta1);
+  p.beta2 = static_cast<float>(beta2);
+  p.eps = static_cast<float>(eps);
+  p.decay = static_cast<float>(decay);
+  p.c1 = static_cast<float>(1 - std::pow(beta1, step));
+  p.c2 = static_cast<float>(1 - std::pow(beta2, step));
+  group.launch([p, items = group.items](const TaskContext& ctx) mutable {
+    p.items = items.data();
+    p.count = static_cast<int64_t>(items.size());
+    dispatch_isa([&](auto isa) { cpu::adamw<isa()>(p, ctx.pool); });
+  });
+}
+
+void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
+              const std::vector<Tensor>& master, double lr, double momentum, double decay, bool nesterov, bool first_step) {
+  Group group("SGD", params, grads, momenta, {}, master);
+  cpu::SgdParams p{};
+  p.lr = static_cast<float>(lr);
+  p.momentum = static_cast<float>(momentum);
+  p.decay = static_cast<float>(decay);
+  p.nesterov = nesterov;
+  p.first_step = first_step;
+  group.launch([p, items = group.items](const TaskContext& ctx) mutable {
+    p.items = items.data();
+    p.count = static_cast<int64_t>(items.size());
+    dispatch_isa([&](auto isa) { cpu::sgd<isa()>(p, ctx.pool); });
+  });
+}
+
+// The norm of all gradients as one vector, f32 []; gradients are scaled in place to at most max_norm (PyTorch's clip_grad_norm_).
+Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm) {
+  constexpr const char* op = "clipGradNorm";
+  Tensor norm = Tensor::empty({}, DType::F32);
+  std::vector<void*> data;
+  std::vector<int64_t> counts;
+  std::vector<DType> dtypes;
+  std::vector<Storage*> storages;
+  int64_t tiles = 0;
+  for (const Tensor& t : grads) {
+    check_float(op, t);
+    check_writable(op, t);
+    t.storage->bump_version();
+    data.push_back(t.data());
+    counts.push_back(t.count());
+    dtypes.push_back(t.dtype);
+    storages.push_back(t.storage.get());
+    tiles += cpu::optimizer_tiles(t.count());
+  }
+  Tensor partial = Tensor::empty({tiles}, DType::F64);
+  std::vector<Storage*> writes = storages;
+  writes.push_back(norm.storage.get());
+  writes.push_back(partial.storage.get());
+  Stream::cpu().launch_spans(op, storages.data(), storages.size(), writes.data(), writes.size(), false,
+                             [=, out = norm.data<float>(), sums = partial.data<double>()](const TaskContext& ctx) {
+                               cpu::GradList list{data.data(), counts.data(), dtypes.data(), static_cast<int64_t>(data.size())};
+                               dispatch_isa([&](auto isa) {
+                                 double length = std::sqrt(cpu::sum_squares<isa()>(list, sums, ctx.pool));
+                                 *out = static_cast<float>(length);
+                                 double factor = max_norm / (length + 1e-6);
+                                 if (!(factor >= 1)) cpu::scale_all<isa()>(list, static_cast<float>(factor), ctx.pool);
+                               });
+                             });
+  return norm;
+}
+
+const RegisterOp<&adamw_step> adamw_registration{"adamwStep"};
+const RegisterOp<&sgd_step> sgd_registration{"sgdStep"};
+const RegisterOp<&clip_grad_norm> clip_registration{"clipGradNorm"};
+
+}  // namespace
+}  // namespace fovea

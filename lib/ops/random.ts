@@ -1,0 +1,92 @@
+/**
+ * Random tensors. The generator is Philox 4x32-10 with a counter (csrc/core/philox.h): element i of call number `offset` under `seed` is a
+ * pure function of (seed, offset, i), so results are the same on every device, for any number of threads, and can be made again.
+ *
+ * The state is (seed, offset), one per JavaScript thread; each call takes the next offset. A call with `seed` of its own uses offset 0 and
+ * leaves the state alone. Until manualSeed() is called the seed is drawn at random.
+ */
+import { FoveaError } from '../errors.ts';
+import { native } from '../native.ts';
+import { checkDevice, checkShape, type TensorOptions } from '../tensor/create.ts';
+import { dtypeCode } from '../tensor/dtype.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { finish } from './creation.ts';
+
+export interface RandomOptions extends TensorOptions {
+  /** Makes this call reproducible on its own; an integer. */
+  seed?: number;
+}
+
+/** One call's place in the random stream. */
+export interface RandomState {
+  seed: number;
+  offset: number;
+}
+
+const state: RandomState = { seed: Math.floor(Math.random() * 2 ** 48), offset: 0 };
+
+function checkSeed(op: string, seed: number): void {
+  if (!Number.isSafeInteger(seed)) throw new FoveaError('ERR_ARGUMENT', `${op}: seed must be an integer, got ${seed}`);
+}
+
+/** Restarts this thread's random stream at `seed`, an integer. */
+export function manualSeed(seed: number): void {
+  checkSeed('manualSeed', seed);
+  state.seed = seed;
+  state.offset = 0;
+}
+
+/** This thread's place in the random stream, to store and hand to setRandomState(). */
+export function randomState(): RandomState {
+  return { ...state };
+}
+
+export function setRandomState({ seed, offset }: RandomState): void {
+  checkSeed('setRandomState', seed);
+  checkSeed('setRandomState', offset);
+  Object.assign(state, { seed, offset });
+}
+
+/** The (seed, offset) of the next call. */
+export function nextRandom(op: string, seed?: number): RandomState {
+  if (seed === undefined) return { seed: state.seed, offset: state.offset++ };
+  checkSeed(op, seed);
+  return { seed, offset: 0 };
+}
+
+function prepare(op: string, shape: readonly number[], options: RandomOptions): RandomState {
+  checkDevice(options.device);
+  checkShape(op, shape);
+  return nextRandom(op, options.seed);
+}
+
+/** Uniform in [0, 1); f32 by default, any floating dtype (ERR_DTYPE). 16-bit floats get as many random bits as they hold exactly. */
+export function rand(shape: readonly number[], options: RandomOptions = {}): Tensor {
+  const { seed, offset } = prepare('rand', shape, options);
+  return finish(native().rand(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset), options);
+}
+
+/** Normal with mean 0 and variance 1 (Box-Muller); f32 by default, any floating dtype (ERR_DTYPE). */
+export function randn(shape: readonly number[], options: RandomOptions = {}): Tensor {
+  const { seed, offset } = prepare('randn', shape, options);
+  return finish(native().randn(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset), options);
+}
+
+/**
+ * Integers uniform in [low, high); i32 by default, also i64 and u8 (ERR_DTYPE).
+ * Throws ERR_ARGUMENT unless low < high are integers at most 2^32 apart.
+ */
+export function randint(low: number, high: number, shape: readonly number[], options: RandomOptions = {}): Tensor {
+  if (!Number.isSafeInteger(low) || !Number.isSafeInteger(high)) {
+    throw new FoveaError('ERR_ARGUMENT', `randint: bounds must be integers, got ${low} and ${high}`);
+  }
+  const { seed, offset } = prepare('randint', shape, options);
+  return finish(native().randint(shape, dtypeCode(options.dtype ?? 'i32'), seed, offset, low, high), options);
+}
+
+/** 1 (true) with probability `p`, else 0; bool by default. Throws ERR_ARGUMENT for p outside [0, 1]. */
+export function bernoulli(p: number, shape: readonly number[], options: RandomOptions = {}): Tensor {
+  if (!(p >= 0 && p <= 1)) throw new FoveaError('ERR_ARGUMENT', `bernoulli: p must be in [0, 1], got ${p}`);
+  const { seed, offset } = prepare('bernoulli', shape, options);
+  return finish(native().bernoulli(shape, dtypeCode(options.dtype ?? 'bool'), seed, offset, p), options);
+}
