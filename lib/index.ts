@@ -46,3 +46,9 @@ export { embedding, indexSelect } from './ops/embedding.ts';
 export { layerNorm, rmsNorm, type NormOptions } from './ops/layer_norm.ts';
 export { crossEntropy, type CrossEntropyOptions, type Reduction } from './ops/cross_entropy.ts';
 export { rotary, rotaryTable, type RotaryOptions, type RotaryTable } from './ops/rotary.ts';
+
+export { Optimizer, type Group, type OptimizerState, type ParameterGroup } from './optim/optimizer.ts';
+export { AdamW, type AdamWSettings } from './optim/adamw.ts';
+export { SGD, type SgdSettings } from './optim/sgd.ts';
+export { clipGradNorm } from './optim/clip_grad_norm.ts';
+export { cosineSchedule, linearSchedule, type Schedule, type ScheduleOptions } from './optim/schedule.ts';

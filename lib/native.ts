@@ -186,7 +186,6 @@ export interface Native {
     momentum: number,
     decay: number,
     nesterov: boolean,
-    firstStep: boolean,
   ): void;
   clipGradNorm(grads: readonly Handle[], maxNorm: number): Handle;
 

@@ -84,7 +84,7 @@ void sgd<kIsa>(const SgdParams& p, ThreadPool& pool) {
           grad = fma(decay, param, grad);
           vf direction = grad;
           if (item.first) {
-            vf m = p.first_step ? grad : fma(momentum, load_part(item.first + i, n), grad);
+            vf m = fma(momentum, load_part(item.first + i, n), grad);
             store_part(item.first + i, m, n);
             direction = p.nesterov ? fma(momentum, m, grad) : m;
           }

@@ -27,12 +27,12 @@ struct AdamWParams {
   float lr, beta1, beta2, eps, decay, c1, c2;
 };
 
-//   g += decay p;  m = first step ? g : momentum m + g;  p -= lr (nesterov ? g + momentum m : m)
+//   g += decay p;  m = momentum m + g (m starts at 0);  p -= lr (nesterov ? g + momentum m : m)
 struct SgdParams {
   const OptimizerItem* items;
   int64_t count;
   float lr, momentum, decay;
-  bool nesterov, first_step;
+  bool nesterov;
 };
 
 struct GradList {

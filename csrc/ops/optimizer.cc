@@ -90,14 +90,13 @@ void adamw_step(const std::vector<Tensor>& params, const std::vector<Tensor>& gr
 }
 
 void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
-              const std::vector<Tensor>& master, double lr, double momentum, double decay, bool nesterov, bool first_step) {
+              const std::vector<Tensor>& master, double lr, double momentum, double decay, bool nesterov) {
   Group group("SGD", params, grads, momenta, {}, master);
   cpu::SgdParams p{};
   p.lr = static_cast<float>(lr);
   p.momentum = static_cast<float>(momentum);
   p.decay = static_cast<float>(decay);
   p.nesterov = nesterov;
-  p.first_step = first_step;
   group.launch([p, items = group.items](const TaskContext& ctx) mutable {
     p.items = items.data();
     p.count = static_cast<int64_t>(items.size());

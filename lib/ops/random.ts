@@ -9,7 +9,7 @@ import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { checkDevice, checkShape, type TensorOptions } from '../tensor/create.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
-import { Tensor } from '../tensor/tensor.ts';
+import type { Tensor } from '../tensor/tensor.ts';
 import { finish } from './creation.ts';
 
 export interface RandomOptions extends TensorOptions {

@@ -1,0 +1,18 @@
+import { FoveaError } from '../errors.ts';
+import { native } from '../native.ts';
+import { Tensor } from '../tensor/tensor.ts';
+
+/**
+ * Scales all gradients of `params`, in place, so that their norm as one vector is at most `maxNorm`; returns the norm before, a scalar f32
+ * tensor (nothing waits for it). Parameters without a gradient are passed over. Throws ERR_ARGUMENT for a negative maxNorm or when no
+ * parameter has a gradient.
+ *
+ * Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
+ */
+export function clipGradNorm(params: Iterable<Tensor>, maxNorm: number): Tensor {
+  if (!(maxNorm >= 0)) throw new FoveaError('ERR_ARGUMENT', `clipGradNorm: maxNorm must be >= 0, got ${maxNorm}`);
+  const grads = [...params].flatMap((t) => (t.grad ? [t.grad.handle] : []));
+  if (grads.length === 0)
+    throw new FoveaError('ERR_ARGUMENT', 'clipGradNorm: no parameter has a gradient; call backward() first');
+  return new Tensor(native().clipGradNorm(grads, maxNorm));
+}
