@@ -40,7 +40,7 @@ describe.each(LEVELS)('on %s', (level) => {
       }
       checkGradients({
         shapes: [[5, width], [width]],
-        inputs,
+        inputs: inputs.slice(0, 2),
         op: (x, w) => rmsNorm(x, w, { eps: 1e-2 }),
         reference: (x, w) => reference(x, width, 1e-2, false, w),
       });
