@@ -120,17 +120,17 @@ function fromTypedArray(name: string, array: NumericArray, title: string): Resol
 
 /** A copy as u8, i32 or f32, whichever holds the values; integers that i32 can't hold are refused. */
 function copyNumbers(name: string, array: ArrayLike<number | bigint | boolean>, title: string): Table['data'] {
-  if (array instanceof Uint8Array || array instanceof Uint8ClampedArray) return Uint8Array.from(array);
-  if (array instanceof Float32Array || array instanceof Float64Array) return Float32Array.from(array);
+  if (array instanceof Uint8Array || array instanceof Uint8ClampedArray) return new Uint8Array(array);
+  if (array instanceof Float32Array || array instanceof Float64Array) return new Float32Array(array);
   if (array instanceof Int32Array || array instanceof Int16Array || array instanceof Int8Array)
-    return Int32Array.from(array);
-  if (array instanceof Uint16Array) return Int32Array.from(array);
+    return new Int32Array(array);
+  if (array instanceof Uint16Array) return new Int32Array(array);
   const numbers = new Float64Array(array.length);
   for (let i = 0; i < array.length; ++i) numbers[i] = Number(array[i]);
-  if (numbers.every(isInt)) return Int32Array.from(numbers);
+  if (numbers.every(isInt)) return new Int32Array(numbers);
   const big = ArrayBuffer.isView(array);
   if (big) throw refuse(title, name, 'holds integers outside the range of i32');
-  return Float32Array.from(numbers);
+  return new Float32Array(numbers);
 }
 
 function fromNestedArray(name: string, value: NestedArray, title: string): ResolvedCapture {
@@ -171,7 +171,7 @@ function fromTensor(name: string, tensor: CapturedTensor, title: string): Resolv
   if (shape.length === 0)
     throw refuse(title, name, 'is a tensor without axes: capture its value, or give it the shape [1]');
   const float = /^(f|bf)\d/.test(tensor.dtype);
-  const data = float ? Float32Array.from(read as ArrayLike<number>) : copyNumbers(name, read, title);
+  const data = float ? new Float32Array(read as ArrayLike<number>) : copyNumbers(name, read, title);
   const resolved = table(name, data, shape, title);
   if (resolved.kind !== 'table') return resolved;
   return { ...resolved, table: Object.freeze({ ...resolved.table, source: tensor }) };

@@ -1,6 +1,9 @@
 /**
- * Bounds of an i32 value that hold for every point and every captured value, found while the graph is built. They need only be good
- * enough to see that something is not negative; sharp bounds for one tile are the interval analysis's work.
+ * Bounds of an i32 value that hold for every point, found while the graph is built. They need only be good enough to see that something is
+ * not negative; sharp bounds for one tile are the interval analysis's work.
+ *
+ * Of a captured number only the sign is used (0 and 1 may be booleans and say less), so that `Math.floor(q / size)` is one division:
+ * programs of two positive sizes are the same code, and a negative size gives other code with another key.
  */
 import { OP } from './program.ts';
 import type { Builder } from './ir.ts';
@@ -26,6 +29,10 @@ export function staticRange(graph: Builder, op: number, a: number, b: number): B
       return COORDINATE;
     case OP.ConstI:
       return [a, a];
+    case OP.UniformI: {
+      const { value } = graph.uniforms[a];
+      return value > 1 ? [1, INT_MAX] : value >= 0 ? [0, INT_MAX] : FULL;
+    }
     case OP.LoadI:
       return graph.tables[a].dtype === 'u8' ? [0, 255] : FULL;
     case OP.BoolToInt:
