@@ -23,7 +23,57 @@ export { grad, noGrad, type GradOptions } from './autograd/tape.ts';
 export { checkpoint } from './autograd/checkpoint.ts';
 
 export { cast, contiguous, copyFrom } from './ops/copy.ts';
+export { add, atan2, div, maximum, minimum, mul, pow, remainder, sub, type Operand } from './ops/binary.ts';
+export { eq, ge, gt, le, logicalAnd, logicalNot, logicalOr, logicalXor, lt, ne } from './ops/compare.ts';
+export { where } from './ops/where.ts';
+export {
+  abs,
+  ceil,
+  clamp,
+  cos,
+  erf,
+  exp,
+  expm1,
+  floor,
+  gelu,
+  geluTanh,
+  leakyRelu,
+  log,
+  log1p,
+  neg,
+  reciprocal,
+  relu,
+  round,
+  rsqrt,
+  sigmoid,
+  sign,
+  silu,
+  sin,
+  softplus,
+  sqrt,
+  square,
+  tanh,
+} from './ops/unary.ts';
+export {
+  all,
+  any,
+  argMax,
+  argMin,
+  logSumExp,
+  max,
+  mean,
+  min,
+  norm,
+  prod,
+  std,
+  sum,
+  variance,
+  type Axes,
+} from './ops/reduce.ts';
+export { cumsum } from './ops/scan.ts';
+export { logSoftmax, softmax } from './ops/softmax.ts';
 export { expand, flatten, permute, reshape, select, slice, squeeze, transpose, unsqueeze } from './ops/view.ts';
+import './tensor/methods.ts';
 export { ACTIVATIONS, linear, type Activation } from './ops/linear.ts';
 export { matmul, type MatmulOptions } from './ops/matmul.ts';
 

@@ -68,10 +68,16 @@ export interface Native {
   add(a: Handle, b: Handle): Handle;
   binary(op: number, a: Handle, b: Handle): Handle;
   binaryNumber(op: number, t: Handle, number: number, numberFirst: boolean): Handle;
+  unary(op: number, t: Handle, first: number, second: number): Handle;
+  unaryBackward(op: number, grad: Handle, saved: Handle, first: number, second: number): Handle;
+  where(condition: Handle, a: MaybeHandle, aNumber: number, b: MaybeHandle, bNumber: number): Handle;
 
   // reductions and scans
   sum(t: Handle, axes: readonly number[], keepDims: boolean): Handle;
   reduce(op: number, t: Handle, axes: readonly number[], keepDims: boolean, correction: number): Handle;
+  cumsum(t: Handle, axis: number, reverse: boolean): Handle;
+  softmax(t: Handle, axis: number, log: boolean): Handle;
+  softmaxBackward(grad: Handle, result: Handle, axis: number, log: boolean): Handle;
 
   // matrix products
   matmul(a: Handle, b: Handle, dtype: number): Handle;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "cpu/elementwise_engine.h"
+#include "cpu/vmath.h"
 
 namespace fovea::cpu {
 namespace {
@@ -82,6 +83,16 @@ void kernel(const void* const* in, void* out, int64_t n, const double*) {
   for (int64_t i = 0; i < n; i++) r[i] = apply<op>(a[i], b[i]);
 }
 
+void pow_f32(const void* const* in, void* out, int64_t n, const double*) {
+  const float* a = static_cast<const float*>(in[0]);
+  const float* b = static_cast<const float*>(in[1]);
+  float* r = static_cast<float*>(out);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) store(r + i, pow(load(a + i), load(b + i)));
+  const int rest = static_cast<int>(n - i);
+  if (rest) store_first(r + i, pow(load_first(a + i, rest), load_first(b + i, rest)), rest);
+}
+
 template <class T, int... op>
 BlockKernel find_kernel(int wanted, std::integer_sequence<int, op...>) {
   constexpr BlockKernel kernels[] = {kernel<static_cast<BinaryOp>(op), T>...};
@@ -90,6 +101,7 @@ BlockKernel find_kernel(int wanted, std::integer_sequence<int, op...>) {
 
 BlockKernel kernel_of(int op, DType compute) {
   constexpr auto ops = std::make_integer_sequence<int, kBinaryOps>();
+  if (compute == DType::F32 && op == static_cast<int>(BinaryOp::Pow)) return pow_f32;
   switch (compute) {
     case DType::F32: return find_kernel<float>(op, ops);
     case DType::F64: return find_kernel<double>(op, ops);

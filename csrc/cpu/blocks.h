@@ -83,7 +83,7 @@ void store_block(DType dtype, const C* src, void* dst, int64_t n) {
     if (dtype == DType::BF16) return store_half(src, static_cast<bf16*>(dst), n);
     if (dtype == DType::F16) return store_half(src, static_cast<f16*>(dst), n);
   } else if constexpr (__is_same(C, int32_t) || __is_same(C, int64_t)) {
-    if (dtype == DType::U8) {
+    if (dtype == DType::U8 || dtype == DType::Bool) {
       for (int64_t i = 0; i < n; i++) static_cast<uint8_t*>(dst)[i] = static_cast<uint8_t>(src[i]);
       return;
     }

@@ -77,13 +77,19 @@ struct ElementwiseParams {
   ElementwiseInput in[3];
   void* out;
   int64_t shape[8];
-  double scalars[2];
+  double scalars[3];
 };
 
 template <Isa>
 void binary(const ElementwiseParams&, ThreadPool&);
 // op is a UnaryOp.
-// in0 = gradient of the result, in1 = the input of the UnaryOp, or its result (see lib/ops/unary.ts).
+template <Isa>
+void unary(const ElementwiseParams&, ThreadPool&);
+// in0 = gradient of the result, in1 = the argument of the UnaryOp, or its result (from_result in cpu/unary_math.h).
+template <Isa>
+void unary_backward(const ElementwiseParams&, ThreadPool&);
 // in0 = condition (bool), in1 and in2 = values.
+template <Isa>
+void where(const ElementwiseParams&, ThreadPool&);
 
 }  // namespace fovea::cpu
