@@ -192,14 +192,14 @@ struct VarState {
   void block(const T* x, int64_t n, int64_t) {
     VarState next;
     next.count = static_cast<double>(n);
-    next.mean = static_cast<double>(SumState<T>::block_sum(x, n)) / next.count;
-    const T center = static_cast<T>(next.mean);
+    const T center = static_cast<T>(static_cast<double>(SumState<T>::block_sum(x, n)) / next.count);
     const V<T> centers = splat(center);
-    next.deviation = static_cast<double>(fold_block<T>(
-        x, n, 0, center, [centers](V<T> acc, V<T> v) { return acc + (v - centers) * (v - centers); }, Plus()));
-    // The mean was rounded to T in the deviations.
-    const double shift = next.mean - static_cast<double>(center);
-    next.deviation -= next.count * shift * shift;
+    auto shifts = [centers](V<T> acc, V<T> v) { return acc + (v - centers); };
+    auto squares = [centers](V<T> acc, V<T> v) { return acc + (v - centers) * (v - centers); };
+    // The center is the mean but for rounding: what the shifts add up to corrects both results.
+    const double shift = static_cast<double>(fold_block<T>(x, n, 0, center, shifts, Plus()));
+    next.mean = static_cast<double>(center) + shift / next.count;
+    next.deviation = static_cast<double>(fold_block<T>(x, n, 0, center, squares, Plus())) - shift * shift / next.count;
     merge(next);
   }
   void merge(const VarState& next) {

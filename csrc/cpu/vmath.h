@@ -109,7 +109,7 @@ FOVEA_INLINE vf log1p(vf x) {
 FOVEA_INLINE vf expm1(vf x) {
   constexpr float kP[] = {0.50000006f, 0.166666687f, 0.0416646898f, 0.00833295006f, 0.00140203023f, 0.000200251961f};
   vf near = fma(x * x, polynomial(x, kP), x);
-  return select(abs(x) < set1(0.5f), near, exp(x) - set1(1.f));
+  return select(abs(x) < set1(0.5f), copy_sign(near, x), exp(x) - set1(1.f));
 }
 
 FOVEA_INLINE vf tanh(vf x) {

@@ -47,8 +47,6 @@ export class GradNode {
   readonly id = nextId++;
   readonly op: string;
   readonly inputs: readonly Tensor[];
-  /** Which output of its node each tensor is. */
-  readonly outputs = new WeakMap<Tensor, number>();
   readonly outputCount: number;
   rule: BackwardRule | null;
   saved: readonly Tensor[];
@@ -56,15 +54,14 @@ export class GradNode {
 
   constructor(
     op: string,
-    outputs: readonly Tensor[],
+    outputCount: number,
     inputs: readonly Tensor[],
     rule: BackwardRule,
     saved: readonly Tensor[],
   ) {
     this.op = op;
     this.inputs = inputs;
-    this.outputCount = outputs.length;
-    outputs.forEach((t, i) => this.outputs.set(t, i));
+    this.outputCount = outputCount;
     this.rule = rule;
     this.saved = saved;
     this.versions = saved.map((t) => native().version(t.handle));
@@ -128,8 +125,11 @@ export function attach(
   rule: BackwardRule,
   saved: readonly Tensor[] = [],
 ): void {
-  const node = new GradNode(op, outputs, inputs, rule, saved);
-  for (const t of outputs) t.node = node;
+  const node = new GradNode(op, outputs.length, inputs, rule, saved);
+  outputs.forEach((t, i) => {
+    t.node = node;
+    t.nodeOutput = i;
+  });
 }
 
 /** A tensor around `handle`, recorded as `record` does; the form most ops use. The rule sees the one output gradient, never null. */
@@ -187,8 +187,7 @@ export function walk(
     }
     if (t.node) {
       const slots = ofNode.get(t.node) ?? Array<Tensor | null>(t.node.outputCount).fill(null);
-      const index = t.node.outputs.get(t) as number;
-      slots[index] = sum(slots[index], grad);
+      slots[t.nodeOutput] = sum(slots[t.nodeOutput], grad);
       ofNode.set(t.node, slots);
     } else if (!takes) grad.dispose();
   };

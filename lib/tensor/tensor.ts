@@ -29,6 +29,8 @@ export class Tensor {
   kept = false;
   /** How this tensor was computed, when a gradient may flow through it; internal to autograd. */
   node: GradNode | null = null;
+  /** Which output of `node` this tensor is. */
+  nodeOutput = 0;
   /** Accumulated gradient of a leaf with requiresGrad, after backward(). */
   grad: Tensor | null = null;
   #requiresGrad = false;
