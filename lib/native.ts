@@ -200,6 +200,8 @@ export interface Native {
   reinterpret(t: Handle, dtype: number, shape: Shape, offset: number): Handle;
 
   // measuring
+  fmaPeak(seconds: number, threads: number): number;
+  readBandwidth(seconds: number, threads: number): number;
 }
 
 /** Package root: the parent of lib/ when run from source, of dist/ when installed. */

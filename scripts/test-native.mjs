@@ -17,19 +17,33 @@ function run(command, args, env = {}) {
   return signal ? 128 : (status ?? 1);
 }
 
-const configure = ['-S', '.', '-B', build, '-DFOVEA_ADDON=OFF', '-DFOVEA_TESTS=ON', '-DFOVEA_CUDA=OFF', `-DFOVEA_SANITIZE=${sanitize}`];
+const configure = [
+  '-S',
+  '.',
+  '-B',
+  build,
+  '-DFOVEA_ADDON=OFF',
+  '-DFOVEA_TESTS=ON',
+  '-DFOVEA_CUDA=OFF',
+  `-DFOVEA_SANITIZE=${sanitize}`,
+];
 if (run('cmake', configure) !== 0) process.exit(1);
 const names = readdirSync(join(root, 'test/native'))
   .filter((name) => name.endsWith('.cc'))
   .map((name) => name.slice(0, -3))
   .filter((name) => only.length === 0 || only.includes(name));
-if (run('cmake', ['--build', build, '--parallel', '2', '--target', ...names.map((name) => `native_${name}`)]) !== 0) process.exit(1);
+if (run('cmake', ['--build', build, '--parallel', '2', '--target', ...names.map((name) => `native_${name}`)]) !== 0)
+  process.exit(1);
 
 const options = 'halt_on_error=1:detect_leaks=0';
 let failed = 0;
 for (const name of names) {
   console.log(`-- ${name}${sanitize ? ` (${sanitize})` : ''}`);
-  const status = run(join(build, `native_${name}`), [], { ASAN_OPTIONS: options, TSAN_OPTIONS: 'halt_on_error=1', UBSAN_OPTIONS: 'halt_on_error=1:print_stacktrace=1' });
+  const status = run(join(build, `native_${name}`), [], {
+    ASAN_OPTIONS: options,
+    TSAN_OPTIONS: 'halt_on_error=1',
+    UBSAN_OPTIONS: 'halt_on_error=1:print_stacktrace=1',
+  });
   if (status !== 0) {
     console.log(`${name} failed (${status})`);
     failed++;

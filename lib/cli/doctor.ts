@@ -32,7 +32,11 @@ function diagnose(): Diagnosis {
   try {
     const sum = tensor([1, 2, 3]).dataSync();
     const ok = sum.length === 3;
-    return { ...facts, native: { ok, detail: `loaded, ${getNumThreads()} threads, ${memory().tensors} tensors` }, devices: devices() };
+    return {
+      ...facts,
+      native: { ok, detail: `loaded, ${getNumThreads()} threads, ${memory().tensors} tensors` },
+      devices: devices(),
+    };
   } catch (error) {
     const detail = error instanceof FoveaError ? error.message : String(error);
     return { ...facts, native: { ok: false, detail }, devices: [] };
@@ -50,7 +54,10 @@ export function doctor(options: CommonOptions): number {
       ['cpu', d.cpu],
       ['memory', bytesText(d.memoryBytes)],
       ['native', `${d.native.ok ? 'ok' : 'FAILED'}: ${d.native.detail}`],
-      ...d.devices.map((device) => [device.name, `${device.available ? 'available' : 'not available'}: ${device.detail}`]),
+      ...d.devices.map((device) => [
+        device.name,
+        `${device.available ? 'available' : 'not available'}: ${device.detail}`,
+      ]),
     ]),
   );
   return found.native.ok ? 0 : 1;

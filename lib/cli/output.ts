@@ -20,7 +20,10 @@ export function table(rows: readonly (readonly (string | number)[])[]): string {
   const widths = text[0].map((_, column) => Math.max(...text.map((row) => (row[column] ?? '').length)));
   return text
     .map((row, r) =>
-      row.map((cell, c) => (typeof rows[r][c] === 'number' ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  ').trimEnd(),
+      row
+        .map((cell, c) => (typeof rows[r][c] === 'number' ? cell.padStart(widths[c]) : cell.padEnd(widths[c])))
+        .join('  ')
+        .trimEnd(),
     )
     .join('\n');
 }
@@ -42,7 +45,13 @@ export function timeText(ms: number): string {
 /** A progress bar on stderr; silent where stderr is not a terminal. */
 export class Progress {
   readonly #bars = new MultiBar(
-    { format: '{title} {bar} {value}/{total} {detail}', stream: process.stderr, hideCursor: true, clearOnComplete: true, noTTYOutput: false },
+    {
+      format: '{title} {bar} {value}/{total} {detail}',
+      stream: process.stderr,
+      hideCursor: true,
+      clearOnComplete: true,
+      noTTYOutput: false,
+    },
     Presets.shades_grey,
   );
   readonly #bar: SingleBar | undefined;
