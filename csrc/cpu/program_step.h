@@ -111,16 +111,15 @@ bool step_float(MaskOp op, const Strip& s) {
     case MaskOp::RemF:
       return map2<vf>(s, [](vf a, vf b) { return each(a, b, [](double x, double y) { return __builtin_fmod(x, y); }); }), true;
     case MaskOp::NegF: return map1<vi>(s, [](vi a) { return a ^ INT32_MIN; }), true;
-    case MaskOp::AbsF: return map1<vf>(s, [](vf a) { return absolute(a); }), true;
+    case MaskOp::AbsF: return map1<vf>(s, [](vf a) { return abs(a); }), true;
     case MaskOp::MinF: return map2<vf>(s, [](vf a, vf b) { return minimum(a, b); }), true;
     case MaskOp::MaxF: return map2<vf>(s, [](vf a, vf b) { return maximum(a, b); }), true;
-    case MaskOp::FloorF: return map1<vf>(s, [](vf a) { return floored(a); }), true;
+    case MaskOp::FloorF: return map1<vf>(s, [](vf a) { return floor(a); }), true;
     case MaskOp::CeilF: return map1<vf>(s, [](vf a) { return ceiled(a); }), true;
     case MaskOp::TruncF: return map1<vf>(s, [](vf a) { return truncated(a); }), true;
     case MaskOp::RoundF: return map1<vf>(s, [](vf a) { return rounded(a); }), true;
-    case MaskOp::SqrtF: return map1<vf>(s, [](vf a) { return square_root(a); }), true;
+    case MaskOp::SqrtF: return map1<vf>(s, [](vf a) { return sqrt(a); }), true;
     case MaskOp::SignF: return map1<vf>(s, [](vf a) { return sign(a); }), true;
-    case MaskOp::PowF: return map2<vf>(s, [](vf a, vf b) { return each(a, b, [](double x, double y) { return power(x, y); }); }), true;
     case MaskOp::EqF: return map2<vf>(s, [](vf a, vf b) { return vi(a == b); }), true;
     case MaskOp::NeF: return map2<vf>(s, [](vf a, vf b) { return vi(a != b); }), true;
     case MaskOp::LtF: return map2<vf>(s, [](vf a, vf b) { return vi(a < b); }), true;
@@ -130,7 +129,7 @@ bool step_float(MaskOp op, const Strip& s) {
   }
 }
 
-// exp, log, tanh, sin, cos: polynomials, or the double function rounded where a mask hangs on the last bit.
+// exp, log, tanh, sin, cos, pow: polynomials, or the double function rounded where a mask hangs on the last bit.
 void step_transcendental(MaskOp op, const Strip& s, bool exact) {
   auto apply = [&](auto fast, auto slow) {
     if (exact) map1<vf>(s, [&](vf a) { return each(a, slow); });
@@ -140,8 +139,11 @@ void step_transcendental(MaskOp op, const Strip& s, bool exact) {
     case MaskOp::ExpF: return apply([](vf a) { return exp(a); }, [](double x) { return __builtin_exp(x); });
     case MaskOp::LogF: return apply([](vf a) { return log(a); }, [](double x) { return __builtin_log(x); });
     case MaskOp::TanhF: return apply([](vf a) { return tanh(a); }, [](double x) { return __builtin_tanh(x); });
-    case MaskOp::SinF: return apply([](vf a) { return sine<0>(a); }, [](double x) { return __builtin_sin(x); });
-    case MaskOp::CosF: return apply([](vf a) { return sine<1>(a); }, [](double x) { return __builtin_cos(x); });
+    case MaskOp::SinF: return apply([](vf a) { return sin(a); }, [](double x) { return __builtin_sin(x); });
+    case MaskOp::CosF: return apply([](vf a) { return cos(a); }, [](double x) { return __builtin_cos(x); });
+    case MaskOp::PowF:
+      if (exact) return map2<vf>(s, [](vf a, vf b) { return each(a, b, [](double x, double y) { return power(x, y); }); });
+      return map2<vf>(s, [](vf a, vf b) { return power(a, b); });
     default: __builtin_unreachable();
   }
 }

@@ -204,7 +204,7 @@ class ProgramVm {
       store(table + first, load(table + first) + g);
     } else if (vm::lane_bits(index + iota() == set1(first)) == vm::kAllLanes) {
       float* low = table + first - (kLanes - 1);
-      store(low, load(low) + vm::float_of(vm::reversed(vm::bits_of(g))));
+      store(low, load(low) + from_bits(vm::reversed(bits_of(g))));
     } else {
       for (int i = 0; i < kLanes; i++) table[index[i]] += g[i];
     }
