@@ -166,12 +166,14 @@ export function toSVG(mask: BlockMask, { b = 0, h = 0, size = 320, title }: SvgO
     return `<rect x="${x}" y="${number(height + 8)}" width="10" height="10" fill="${COLORS[kind]}" stroke="#999" stroke-width="0.5"/><text x="${x + 14}" y="${number(height + 17)}">${text}</text>`;
   });
   return [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 ${number(Math.max(size, 320) + 2)} ${number(height + 40)}" width="${number(Math.max(size, 320) + 2)}" height="${number(height + 40)}" font-family="sans-serif" font-size="11">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 ${number(Math.max(size, 320) + 2)} ${number(height + 54)}" width="${number(Math.max(size, 320) + 2)}" height="${number(height + 54)}" font-family="sans-serif" font-size="11">`,
     `<title>${escape(title ?? describe(mask))}</title>`,
     ...shapes.paths(),
     ...grid,
     ...legend,
-    `<text x="0" y="${number(height + 34)}">${escape(describe(mask))}</text>`,
+    ...describe(mask)
+      .split('; ')
+      .map((line, i) => `<text x="0" y="${number(height + 34 + 14 * i)}">${escape(line)}</text>`),
     '</svg>',
     '',
   ].join('\n');
