@@ -102,3 +102,13 @@ export { AdamW, type AdamWSettings } from './optim/adamw.ts';
 export { SGD, type SgdSettings } from './optim/sgd.ts';
 export { clipGradNorm } from './optim/clip_grad_norm.ts';
 export { cosineSchedule, linearSchedule, type Schedule, type ScheduleOptions } from './optim/schedule.ts';
+
+export { mask, score, type Coordinates, type Mask, type Score, type ScoreCoordinates } from './mask/mask.ts';
+export { and, chain, not, offset, or } from './mask/compose.ts';
+export { blockMask } from './ops/block_mask.ts';
+export { BlockMask, type BlockMaskStats } from './mask/block_mask.ts';
+export { blockMaskFromAdjacency, blockMaskFromBlocks, blockMaskFromBoolean } from './mask/sources.ts';
+export type { BlockMaskSizes } from './mask/build.ts';
+export type { ShowOptions, SvgOptions } from './mask/show.ts';
+export * as masks from './mask/masks/index.ts';
+export * as scores from './mask/scores/index.ts';

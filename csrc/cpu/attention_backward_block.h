@@ -282,7 +282,7 @@ class BlockWork {
       for (int j = 0; j < n; j++)
         for (int i = 0; i < lanes; i += kLanes) {
           float* at = logits_ + j * kTileQ + i;
-          store(at, vm::tanh(load(at) * (1 / p_.softcap)) * p_.softcap);
+          store(at, tanh(load(at) * (1 / p_.softcap)) * p_.softcap);
         }
     memcpy(weights_, logits_, static_cast<size_t>(n) * kTileQ * 4);
     if (score_) {
