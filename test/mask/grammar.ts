@@ -135,7 +135,7 @@ export const maskText: Text = (() => {
 
 /** Masks whose reads may leave the table, behind guards that may or may not be enough. */
 export const guardedMask: Text = (() => {
-  const index = fc.constantFrom('q', 'kv', 'q - kv', 'kv - 1', 'q - kv + 2', 'q >> 1', 'q - 2 * kv', 'Math.abs(q - kv)', '2 * kv - 1', 'Math.max(kv - 3, 0)', 'n - kv', 'Math.floor(kv / 3)', 'kv % 15');
+  const index = fc.constantFrom('q', 'kv', 'q - kv', 'kv - 1', 'q - kv + 2', 'q >> 1', 'q - 2 * kv', 'Math.abs(q - kv)', '2 * kv - 1', 'Math.max(kv - 3, 0)', 'n - kv', 'Math.floor(kv / 3)', 'kv % 15', '(q > kv ? q - kv : kv - q)', '(kv < 12 ? kv : 5)', '(q < 3 ? q : q > kv ? kv : 0)');
   const guard = fc.constantFrom(
     'kv > 0', 'q >= kv', 'q > kv', 'Math.abs(q - kv) <= 2', 'q - kv < 5', 'kv - q <= 2', 'q < 12', 'kv < doc.length', '!(kv >= 12)', 'kv !== 0',
     '(q >= kv && q - kv < 9)', '(q < 6 || kv < 4)', 'q === kv', 'kv <= n', '2 * kv <= q', 'flag', 'Math.min(q, kv) > 3', 'Math.max(q, kv) < 12', 'q + 1 > kv', '!(kv > q || kv > 9)', '!(kv >= q || b > 0)', '!(q < kv || q - kv > 8)', '!(kv === 0 || q - kv >= 12 || q <= kv)',

@@ -33,6 +33,8 @@ describe('table reads', () => {
     '({ q, kv }, { doc }) => doc[doc[q]] === doc[kv >> 1]',
     '({ q, kv }, { doc }) => doc[q] === doc[kv] || doc[(q + kv) % 64] === doc[Math.floor((q + kv) / 2)]',
     '({ q, kv }, { doc }) => q === kv + 1 ? doc[q - 1] === 2 : true',
+    '({ q, kv }, { doc }) => doc[q > kv ? q - kv : kv - q] === 1',
+    '({ q, kv }, { doc }) => { const d = Math.max(q - kv, 0); return doc[d < 16 ? d : Math.min(16 + Math.floor(Math.log(d / 16) * 9), 63)] === 1 }',
     '({ q }, { doc }) => q !== 0 && doc[q - 1] === 1',
   ])('%s', (text) => expect(code(text)).toBe('proven'));
 
