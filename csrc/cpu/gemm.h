@@ -37,6 +37,7 @@ struct MicroTile {
   const char* a;
   int64_t a_stride;  // bytes between rows
   const char* b;
+  int64_t b_stride;  // bytes between steps
   int64_t steps;
   float* c;
   int64_t c_stride;  // elements between rows
@@ -74,11 +75,11 @@ void micro_kernel(const MicroTile& t) {
     const float* c = t.c + i * t.c_stride + z * kLanes;
     acc[i][z] = !t.accumulate ? zero() : z < vectors - 1 || last == kLanes ? load(c) : load_first(c, last);
   }
-  const float* b = reinterpret_cast<const float*>(t.b);
-  for (int64_t k = 0; k < t.steps; k++, b += vectors * kLanes) {
+  const char* b = t.b;
+  for (int64_t k = 0; k < t.steps; k++, b += t.b_stride) {
     vf panel[vectors];
     FOVEA_UNROLL
-    for (int z = 0; z < vectors; z++) panel[z] = load(b + z * kLanes);
+    for (int z = 0; z < vectors; z++) panel[z] = load(reinterpret_cast<const float*>(b) + z * kLanes);
     FOVEA_UNROLL
     for (int i = 0; i < rows; i++) FOVEA_UNROLL
     for (int z = 0; z < vectors; z++) acc[i][z] = multiply_add<pairs>(a[i] + 4 * k, panel[z], acc[i][z]);
@@ -127,7 +128,66 @@ struct Panels {
   }
 };
 
+// --- transposing from memory ---
+
+template <int n, int... I>
+FOVEA_INLINE void interleave_in_lanes(vf a, vf b, vf& low, vf& high, std::integer_sequence<int, I...>) {
+  // Runs of n elements alternate, within each 16 bytes: n = 1 is unpcklps and unpckhps, n = 2 unpcklpd and unpckhpd.
+  low = __builtin_shufflevector(a, b, (I / 4 * 4 + (n == 1 ? I % 4 / 2 : I % 2) + (n == 1 ? I % 2 : I % 4 / 2) * kLanes)...);
+  high = __builtin_shufflevector(a, b, (I / 4 * 4 + 2 + (n == 1 ? I % 4 / 2 : I % 2) + (n == 1 ? I % 2 : I % 4 / 2) * kLanes)...);
+}
+
+// Row i of the result's 16-byte piece l is the 16 bytes at base + (4 l + i) * stride.
+FOVEA_INLINE vf load_pieces(const char* base, int64_t stride) {
+#if defined(__AVX512F__)
+  // Masked broadcasts place the pieces while loading, where shuffles would compete with those of the transpose.
+  auto piece = [&](int l) { return _mm_loadu_ps(reinterpret_cast<const float*>(base + 4 * l * stride)); };
+  __m512 v = _mm512_maskz_broadcast_f32x4(0xffff, piece(0));
+  v = _mm512_mask_broadcast_f32x4(v, 0x00f0, piece(1));
+  v = _mm512_mask_broadcast_f32x4(v, 0x0f00, piece(2));
+  return _mm512_mask_broadcast_f32x4(v, 0xf000, piece(3));
+#else
+  vf v;
+  FOVEA_UNROLL
+  for (int l = 0; l < kLanes / 4; l++) std::memcpy(reinterpret_cast<char*>(&v) + 16 * l, base + 4 * l * stride, 16);
+  return v;
+#endif
+}
+
+// square[s][j] = 4-byte element s of row j, for kLanes rows `stride` bytes apart.
+FOVEA_INLINE void load_transposed(const char* base, int64_t stride, vf (&square)[kLanes]) {
+  using Indices = std::make_integer_sequence<int, kLanes>;
+  FOVEA_UNROLL
+  for (int c = 0; c < kLanes; c += 4) {
+    vf r[4], s[4];
+    FOVEA_UNROLL
+    for (int i = 0; i < 4; i++) r[i] = load_pieces(base + i * stride + 4 * c, stride);
+    interleave_in_lanes<1>(r[0], r[1], s[0], s[1], Indices{});
+    interleave_in_lanes<1>(r[2], r[3], s[2], s[3], Indices{});
+    interleave_in_lanes<2>(s[0], s[2], square[c], square[c + 1], Indices{});
+    interleave_in_lanes<2>(s[1], s[3], square[c + 2], square[c + 3], Indices{});
+  }
+}
+
 // --- packing ---
+
+constexpr int64_t kPrefetchBytes = 512;
+
+// Elements 2s and 2s + 1 of kLanes lanes, held as pairs, as two vectors of f32.
+template <class T>
+FOVEA_INLINE void widen_pair(vf pairs, vf& first, vf& second) {
+  vu bits = reinterpret_cast<vu>(pairs);
+  if constexpr (std::is_same_v<T, bf16>) {
+    first = reinterpret_cast<vf>(bits << 16);
+    second = reinterpret_cast<vf>(bits & 0xffff0000u);
+  } else {
+    f16 halves[kLanes];
+    *reinterpret_cast<vh_unaligned*>(halves) = __builtin_convertvector(bits, vh);
+    first = load(halves);
+    *reinterpret_cast<vh_unaligned*>(halves) = __builtin_convertvector(bits >> 16, vh);
+    second = load(halves);
+  }
+}
 
 // A matrix seen as lanes (rows of A or columns of B) by elements of k.
 template <class T>
@@ -165,30 +225,60 @@ struct Lanes {
   }
 };
 
+template <class T, int vectors>
+void pack_along_lanes(const Lanes<T>& src, int64_t lane, int64_t begin, int64_t end, float* dst, int pitch) {
+  for (int64_t i = begin; i < end; i++, dst += pitch) {
+    FOVEA_UNROLL
+    for (int z = 0; z < vectors; z++) store(dst + z * kLanes, src.along_lanes(lane + z * kLanes, i));
+  }
+}
+
+// kLanes lanes of contiguous k, steps [begin, end) in whole squares; returns where it stopped.
+template <class T>
+int64_t pack_along_k(const Lanes<T>& src, int64_t lane, int64_t begin, int64_t end, float* dst, int pitch) {
+  constexpr bool widens = sizeof(T) == 2 && !kPairs<T>;
+  constexpr int steps = widens ? 2 * kLanes : kLanes;
+  const int64_t stride = src.lane_stride * static_cast<int64_t>(sizeof(T));
+  int64_t i = begin;
+  for (; i + steps <= end; i += steps, dst += steps * pitch) {
+    const char* base = reinterpret_cast<const char*>(src.data + lane * src.lane_stride + i * kStepElements<T>);
+    FOVEA_UNROLL
+    for (int j = 0; j < kLanes; j++) __builtin_prefetch(base + j * stride + kPrefetchBytes);
+    vf square[kLanes];
+    load_transposed(base, stride, square);
+    FOVEA_UNROLL
+    for (int s = 0; s < kLanes; s++) {
+      if constexpr (widens) {
+        vf first, second;
+        widen_pair<T>(square[s], first, second);
+        store(dst + 2 * s * pitch, first);
+        store(dst + (2 * s + 1) * pitch, second);
+      } else {
+        store(dst + s * pitch, square[s]);
+      }
+    }
+  }
+  return i;
+}
+
 // Steps [begin, end) of lanes [lane, lane + width) as a B panel of `vectors` vectors.
 template <class T>
 void pack_panel(const Lanes<T>& src, int64_t lane, int width, int vectors, int64_t begin, int64_t end, float* dst) {
-  const int pitch = vectors * kLanes, whole_vectors = width / kLanes;
+  const int pitch = vectors * kLanes, whole = width / kLanes;
   const int64_t whole_end = end < src.whole_steps() ? end : src.whole_steps();
   int done_vectors = 0;
   int64_t done = begin;
   if (src.lane_stride == 1) {
-    for (; done < whole_end; done++)
-      for (int z = 0; z < whole_vectors; z++) store(dst + (done - begin) * pitch + z * kLanes, src.along_lanes(lane + z * kLanes, done));
-    done_vectors = whole_vectors;
+    if (whole == 3) pack_along_lanes<T, 3>(src, lane, begin, whole_end, dst, pitch);
+    else if (whole == 2) pack_along_lanes<T, 2>(src, lane, begin, whole_end, dst, pitch);
+    else if (whole == 1) pack_along_lanes<T, 1>(src, lane, begin, whole_end, dst, pitch);
+    done = whole_end;
+    done_vectors = whole;
   } else if (src.k_stride == 1) {
-    done = begin + (whole_end - begin) / kLanes * kLanes;
-    for (int z = 0; z < whole_vectors; z++)
-      for (int64_t i = begin; i < done; i += kLanes) {
-        vf square[kLanes];
-        FOVEA_UNROLL
-        for (int j = 0; j < kLanes; j++) square[j] = src.along_k(lane + z * kLanes + j, i);
-        transpose_square(square);
-        FOVEA_UNROLL
-        for (int j = 0; j < kLanes; j++) store(dst + (i + j - begin) * pitch + z * kLanes, square[j]);
-      }
-    done_vectors = whole_vectors;
+    for (int z = 0; z < whole; z++) done = pack_along_k(src, lane + z * kLanes, begin, whole_end, dst + z * kLanes, pitch);
+    done_vectors = whole;
   }
+  if (done == end && done_vectors == vectors) return;
   for (int64_t i = begin; i < end; i++)
     for (int j = i < done ? done_vectors * kLanes : 0; j < pitch; j++)
       dst[(i - begin) * pitch + j] = j < width ? src.step(lane + j, i) : 0.f;
@@ -203,9 +293,13 @@ void pack_rows(const Lanes<T>& src, int64_t lane, int64_t count, int64_t begin, 
   for (int64_t j = 0; j < turned; j += kLanes)
     for (int64_t i = begin; i < whole; i += kLanes) {
       vf square[kLanes];
-      FOVEA_UNROLL
-      for (int s = 0; s < kLanes; s++) square[s] = src.along_lanes(lane + j, i + s);
-      transpose_square(square);
+      if constexpr (std::is_same_v<T, float>) {
+        load_transposed(reinterpret_cast<const char*>(src.data + lane + j + i * src.k_stride), src.k_stride * 4, square);
+      } else {
+        FOVEA_UNROLL
+        for (int s = 0; s < kLanes; s++) square[s] = src.along_lanes(lane + j, i + s);
+        transpose_square(square);
+      }
       FOVEA_UNROLL
       for (int s = 0; s < kLanes; s++) store(dst + (j + s) * pitch + i - begin, square[s]);
     }

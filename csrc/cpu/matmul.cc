@@ -15,10 +15,13 @@
 namespace fovea::cpu {
 namespace {
 
-constexpr int64_t kRowTile = 256;           // rows of a task, a multiple of every kGemmRows but 6
-constexpr int64_t kPackedRowTile = 128;     // the same where rows of A must be packed
-constexpr int64_t kPieceSteps = 1024;       // of k, one call of the micro-kernel
-constexpr int64_t kLocalPieceSteps = 256;   // the same where a task packs its own panels
+constexpr int64_t kRowTile = 256;          // rows of a task, a multiple of every kGemmRows but 6
+constexpr int64_t kPackedRowTile = 128;    // the same where rows of A must be packed
+constexpr int64_t kPieceSteps = 1024;      // of k, one call of the micro-kernel
+constexpr int64_t kLocalPieceSteps = 256;  // the same where a task packs its own panels
+constexpr int64_t kNarrowPieceSteps = 32;  // the same for few rows over wide rows of B
+constexpr int64_t kTaskPanels = 16, kNarrowTaskPanels = 64;
+constexpr int64_t kTasksPerThread = 8;
 constexpr int64_t kChunkSteps = 4096;       // of k, packed at once
 constexpr int64_t kSharedBytes = 16 << 20;  // of packed B
 constexpr int64_t kRowPad = 16;             // steps, so that packed rows do not share cache sets
@@ -72,22 +75,69 @@ int64_t batch_offset(const MatmulParams& p, const MatmulOperand& x, int64_t inde
 
 // --- epilogue ---
 
-template <class T>
-FOVEA_INLINE vf load_strided(const T* p, int64_t stride, int n) {
-  if (n == kLanes && stride == 1) return load(p);
-  if (stride == 0) return set1(to_float(*p));
-  vf r{};
-  for (int i = 0; i < n; i++) r[i] = to_float(p[i * stride]);
-  return r;
+struct Block {
+  float* acc;
+  int64_t stride;
+  int rows, columns;
+};
+
+// body(row, column, lanes) for every vector of a block; lanes < kLanes at its right edge.
+template <class Body>
+FOVEA_INLINE void each_vector(const Block& block, Body&& body) {
+  for (int i = 0; i < block.rows; i++) {
+    int j = 0;
+    for (; j + kLanes <= block.columns; j += kLanes) body(i, j, kLanes);
+    if (j < block.columns) body(i, j, block.columns - j);
+  }
+}
+
+template <class F>
+FOVEA_INLINE void update(const Block& block, F&& f) {
+  each_vector(block, [&](int i, int j, int n) {
+    float* p = block.acc + i * block.stride + j;
+    if (n == kLanes) store(p, f(load(p)));
+    else store_first(p, f(load_first(p, n)), n);
+  });
+}
+
+void apply_activation(Activation kind, const Block& block) {
+  switch (kind) {
+    case Activation::None: return;
+    case Activation::Relu: return update(block, [](vf x) { return activate(Activation::Relu, x); });
+    case Activation::Gelu: return update(block, [](vf x) { return activate(Activation::Gelu, x); });
+    case Activation::GeluTanh: return update(block, [](vf x) { return activate(Activation::GeluTanh, x); });
+    case Activation::Silu: return update(block, [](vf x) { return activate(Activation::Silu, x); });
+  }
 }
 
 template <class T>
-FOVEA_INLINE void store_strided(T* p, int64_t stride, vf v, int n) {
-  if (n == kLanes && stride == 1) return store(p, v);
-  for (int i = 0; i < n; i++) p[i * stride] = narrow<T>(v[i]);
+void add_bias(const Block& block, const T* bias, int64_t row, int64_t column) {
+  each_vector(block, [&](int i, int j, int n) {
+    float* p = block.acc + i * block.stride + j;
+    const T* b = bias + i * row + j * column;
+    if (n == kLanes && column <= 1) {
+      store(p, load(p) + (column == 1 ? load(b) : set1(to_float(*b))));
+    } else {
+      for (int l = 0; l < n; l++) p[l] += to_float(b[l * column]);
+    }
+  });
 }
 
-// Of one batch entry: rows x columns of accumulators to their final value and place. T: dtype of bias, O: dtype of out.
+template <class O>
+void write_block(const Block& block, O* out, int64_t row, int64_t column) {
+  each_vector(block, [&](int i, int j, int n) {
+    const float* p = block.acc + i * block.stride + j;
+    O* o = out + i * row + j * column;
+    if (n == kLanes && column == 1) {
+      store(o, load(p));
+    } else {
+      for (int l = 0; l < n; l++) o[l * column] = narrow<O>(p[l]);
+    }
+  });
+}
+
+// One batch entry's way from accumulators to the result. The block is still in the L1 cache, so each stage is a pass of its own over it,
+// and a stage that is not wanted costs nothing. T: dtype of bias, O: dtype of out.
 template <class T, class O>
 struct Epilogue {
   const T* bias;
@@ -95,17 +145,13 @@ struct Epilogue {
   O* pre;
   int64_t bias_row, bias_column, out_row, out_column, pre_row, pre_column;
   Activation activation;
+  bool in_place;  // the accumulators are out itself
 
-  void run(const float* acc, int64_t acc_stride, int rows, int columns, int64_t row, int64_t column) const {
-    for (int i = 0; i < rows; i++)
-      for (int j = 0; j < columns; j += kLanes) {
-        const int n = columns - j < kLanes ? columns - j : kLanes;
-        const int64_t r = row + i, c = column + j;
-        vf v = n == kLanes ? load(acc + i * acc_stride + j) : load_first(acc + i * acc_stride + j, n);
-        if (bias) v += load_strided(bias + r * bias_row + c * bias_column, bias_column, n);
-        if (pre) store_strided(pre + r * pre_row + c * pre_column, pre_column, v, n);
-        store_strided(out + r * out_row + c * out_column, out_column, activate(activation, v), n);
-      }
+  void run(const Block& block, int64_t row, int64_t column) const {
+    if (bias) add_bias(block, bias + row * bias_row + column * bias_column, bias_row, bias_column);
+    if (pre) write_block(block, pre + row * pre_row + column * pre_column, pre_row, pre_column);
+    apply_activation(activation, block);
+    if (!in_place) write_block(block, out + row * out_row + column * out_column, out_row, out_column);
   }
 };
 
@@ -116,62 +162,68 @@ struct Plan {
   bool local;  // tasks pack their own panels
   bool pack_a;
   bool direct;                     // accumulators rest in out
+  bool narrow;                     // few rows of a, rows of b contiguous: k outermost, so that b is read along them
   int64_t row_tile, piece, chunk;  // rows; steps
   int64_t panels_at_once, batches_at_once, panels_per_task;
-  float* workspace = nullptr;  // [batches][m][n], or null
 };
 
 template <class T>
-Plan make_plan(const MatmulParams& p, const Panels& panels, bool rows_usable, int threads) {
+Plan make_plan(const MatmulParams& p, const Panels& panels, const Lanes<T>& a, const Lanes<T>& b, int threads) {
   Plan plan;
-  plan.steps = ceil_div(p.k, kStepElements<T>);
+  plan.steps = a.steps();
   plan.batches = 1;
   for (int i = 0; i < p.batch_rank; i++) plan.batches *= p.batch_shape[i];
-  plan.pack_a = !rows_usable;
+  plan.pack_a = !rows_in_place(a);
   plan.direct = p.out_dtype == DType::F32 && p.out.column == 1;
-  const int64_t wanted = threads > 1 ? 8 * threads : 1;
+  const int64_t wanted = threads > 1 ? kTasksPerThread * threads : 1;
   plan.row_tile = plan.pack_a ? kPackedRowTile : kRowTile;
   plan.local = p.m <= plan.row_tile && (p.m <= kGemmRows || plan.batches * panels.count >= wanted);
-  plan.chunk = plan.local ? plan.steps : least(plan.steps, kChunkSteps);
-  if (plan.local && plan.pack_a) plan.chunk = least(plan.steps, kChunkSteps);
-  plan.piece = plan.local ? kLocalPieceSteps : kPieceSteps;
-  if (plan.local) plan.chunk = least(plan.chunk, plan.steps);
-  const int64_t panel_bytes = most(plan.chunk, 1) * kPanelLanes * 4;
-  plan.panels_at_once = plan.local ? panels.count : least(panels.count, most(1, kSharedBytes / panel_bytes));
-  plan.batches_at_once = plan.local ? plan.batches : least(plan.batches, most(1, kSharedBytes / (panel_bytes * panels.count)));
-  auto row_tiles = [&] { return ceil_div(p.m, plan.row_tile) * plan.batches_at_once; };
-  while (plan.row_tile > 4 * kGemmRows && row_tiles() * plan.panels_at_once < wanted) plan.row_tile /= 2;
+  plan.narrow = p.m <= kGemmRows && b.lane_stride == 1;
+  plan.chunk = plan.local && !plan.pack_a ? plan.steps : least(plan.steps, kChunkSteps);
+  plan.piece = plan.narrow ? kNarrowPieceSteps : plan.local ? kLocalPieceSteps : kPieceSteps;
+  plan.panels_at_once = panels.count;
+  plan.batches_at_once = plan.batches;
+  if (!plan.local) {
+    const int64_t panel_bytes = most(plan.chunk, 1) * kPanelLanes * 4;
+    plan.panels_at_once = least(panels.count, most(1, kSharedBytes / panel_bytes));
+    plan.batches_at_once = least(plan.batches, most(1, kSharedBytes / (panel_bytes * panels.count)));
+  }
+  auto row_tasks = [&] { return ceil_div(p.m, plan.row_tile) * plan.batches_at_once; };
+  while (!plan.local && plan.row_tile > 4 * kGemmRows && row_tasks() * plan.panels_at_once < wanted) plan.row_tile /= 2;
   plan.row_tile = ceil_div(plan.row_tile, kGemmRows) * kGemmRows;
-  const int64_t column_tasks = most(1, wanted / row_tiles());
-  plan.panels_per_task = most(1, plan.panels_at_once / column_tasks);
-  if (!plan.pack_a) plan.panels_per_task = least(plan.panels_per_task, 16);
+  // Rows that lie in place cost a column task nothing; packed ones are packed again for each.
+  plan.panels_per_task = most(1, plan.panels_at_once / most(1, wanted / row_tasks()));
+  if (plan.narrow) plan.panels_per_task = least(plan.panels_per_task, kNarrowTaskPanels);
+  else if (!plan.pack_a) plan.panels_per_task = least(plan.panels_per_task, kTaskPanels);
   return plan;
 }
+
+struct Workspace {
+  float* data = nullptr;
+  ~Workspace() { std::free(data); }
+};
 
 template <class T, class O>
 class Product {
  public:
   Product(const MatmulParams& p, ThreadPool& pool)
-      : p_(p), pool_(pool), panels_(p.n), plan_(make_plan<T>(p, panels_, rows_in_place(a_lanes(0)), pool.threads())) {}
+      : p_(p), pool_(pool), panels_(p.n), plan_(make_plan(p, panels_, a_lanes(0), b_lanes(0), pool.threads())) {}
 
   void run() {
-    const bool needs_workspace = !plan_.direct && plan_.chunk < plan_.steps;
-    if (needs_workspace) plan_.workspace = static_cast<float*>(std::malloc(plan_.batches * p_.m * p_.n * 4));
+    if (!plan_.direct && plan_.chunk < plan_.steps) {
+      const int64_t bytes = plan_.batches * p_.m * p_.n * 4;
+      workspace_.data = static_cast<float*>(std::malloc(bytes));
+      if (!workspace_.data) pool_.scratch(0, bytes);  // throws ERR_OOM
+    }
     finishes_ = !plan_.direct || p_.bias.data || p_.pre.data || p_.activation != Activation::None;
     shared_bytes_ = plan_.local ? 0 : plan_.batches_at_once * plan_.panels_at_once * kPanelLanes * plan_.chunk * 4;
     base_ = static_cast<char*>(pool_.scratch(0, shared_bytes_ + local_bytes()));
-    try {
-      for (k_ = 0; k_ == 0 || k_ < plan_.steps; k_ += plan_.chunk) {
-        k_end_ = least(k_ + plan_.chunk, plan_.steps);
-        for (batch_ = 0; batch_ < plan_.batches; batch_ += plan_.batches_at_once)
-          for (panel_ = 0; panel_ < panels_.count; panel_ += plan_.panels_at_once) run_block();
-        if (plan_.steps == 0) break;
-      }
-    } catch (...) {
-      std::free(plan_.workspace);
-      throw;
-    }
-    std::free(plan_.workspace);
+    do {
+      k_end_ = least(k_ + plan_.chunk, plan_.steps);
+      for (batch_ = 0; batch_ < plan_.batches; batch_ += plan_.batches_at_once)
+        for (panel_ = 0; panel_ < panels_.count; panel_ += plan_.panels_at_once) run_block();
+      k_ = k_end_;
+    } while (k_ < plan_.steps);
   }
 
  private:
@@ -179,6 +231,7 @@ class Product {
   ThreadPool& pool_;
   Panels panels_;
   Plan plan_;
+  Workspace workspace_;  // accumulators [batches][m][n] between chunks, where needed
   bool finishes_ = false;
   int64_t shared_bytes_ = 0;
   char* base_ = nullptr;
@@ -193,7 +246,9 @@ class Product {
   int64_t a_pitch() const { return plan_.chunk + kRowPad; }
   int64_t a_bytes() const { return plan_.pack_a ? plan_.row_tile * a_pitch() * 4 : 0; }
   int64_t b_bytes() const { return plan_.local ? plan_.piece * kPanelLanes * 4 : 0; }
-  int64_t local_bytes() const { return a_bytes() + b_bytes() + (plan_.direct ? 0 : plan_.row_tile * kPanelLanes * 4); }
+  int64_t tile_columns() const { return (plan_.narrow ? plan_.panels_per_task : 1) * kPanelLanes; }
+  int64_t tile_bytes() const { return plan_.direct ? 0 : least(plan_.row_tile, p_.m + kGemmRows) * tile_columns() * 4; }
+  int64_t local_bytes() const { return a_bytes() + b_bytes() + tile_bytes(); }
   char* local_scratch(int thread) { return thread == 0 ? base_ + shared_bytes_ : static_cast<char*>(pool_.scratch(thread, local_bytes())); }
 
   int64_t block_panels() const { return least(plan_.panels_at_once, panels_.count - panel_); }
@@ -238,48 +293,90 @@ class Product {
             p_.out.column,
             p_.pre.row,
             p_.pre.column,
-            p_.activation};
+            p_.activation,
+            plan_.direct};
   }
 
-  // Rows [row, row + row_tile) of panels [panel, end) of one batch entry, over the current chunk of k.
+  // What a task works on: rows [row, row + rows) and panels [panel, end) of one batch entry.
+  struct Task {
+    int64_t batch, row, rows, panel, end;
+    const char* a;
+    int64_t a_stride;
+    Lanes<T> b;
+    float* packed_b;
+    float* acc;  // of row `row` and the first column of panel `panel`, or of the panel at hand where each starts afresh
+    int64_t acc_stride;
+    Epilogue<T, O> finish;
+  };
+
   void compute(int64_t batch, int64_t row, int64_t panel, int64_t end, char* scratch) {
-    const int64_t rows = least(plan_.row_tile, p_.m - row);
-    const Lanes<T> a = a_lanes(batch), b = b_lanes(batch);
-    const Epilogue<T, O> finish = epilogue(batch);
-    const char* a_rows = reinterpret_cast<const char*>(a.data + row * a.lane_stride + k_ * kStepElements<T>);
-    int64_t a_stride = a.lane_stride * static_cast<int64_t>(sizeof(T));
+    const Lanes<T> a = a_lanes(batch);
+    Task task{batch, row, least(plan_.row_tile, p_.m - row), panel, end, nullptr, 0, b_lanes(batch), nullptr, nullptr, 0, epilogue(batch)};
+    task.a = reinterpret_cast<const char*>(a.data + row * a.lane_stride + k_ * kStepElements<T>);
+    task.a_stride = a.lane_stride * static_cast<int64_t>(sizeof(T));
     if (plan_.pack_a) {
-      float* packed = reinterpret_cast<float*>(scratch);
-      pack_rows(a, row, rows, k_, k_end_, packed, a_pitch());
-      a_rows = scratch;
-      a_stride = a_pitch() * 4;
+      pack_rows(a, row, task.rows, k_, k_end_, reinterpret_cast<float*>(scratch), a_pitch());
+      task.a = scratch;
+      task.a_stride = a_pitch() * 4;
     }
-    float* own_panel = reinterpret_cast<float*>(scratch + a_bytes());
-    float* own_tile = reinterpret_cast<float*>(scratch + a_bytes() + b_bytes());
-    for (; panel < end; panel++) {
-      const int64_t column = panels_.start(panel);
-      const int vectors = panels_.vectors(panel), width = panels_.width(panel);
-      MicroTile tile;
-      tile.columns = width;
-      float* c = own_tile;
-      tile.c_stride = kPanelLanes;
-      if (plan_.direct) c = reinterpret_cast<float*>(finish.out) + row * p_.out.row + column, tile.c_stride = p_.out.row;
-      else if (plan_.workspace) c = plan_.workspace + (batch * p_.m + row) * p_.n + column, tile.c_stride = p_.n;
-      tile.a_stride = a_stride;
-      for (int64_t k = k_; k == k_ || k < k_end_; k += plan_.piece) {
-        tile.steps = least(plan_.piece, k_end_ - k);
-        tile.accumulate = k > 0;
-        if (plan_.local) pack_panel(b, column, width, vectors, k, k + tile.steps, own_panel);
-        tile.b = reinterpret_cast<const char*>(plan_.local ? own_panel : shared_panel(batch, panel) + (k - k_) * vectors * kLanes);
-        const bool last = k + tile.steps == plan_.steps;
-        for (int64_t r = 0; r < rows; r += kGemmRows) {
-          const int count = static_cast<int>(least(kGemmRows, rows - r));
-          tile.a = a_rows + r * a_stride + (k - k_) * 4;
-          tile.c = c + r * tile.c_stride;
-          micro_kernel_for<kPairs<T>>(count, vectors)(tile);
-          if (last && finishes_) finish.run(tile.c, tile.c_stride, count, width, row + r, column);
-        }
+    task.packed_b = reinterpret_cast<float*>(scratch + a_bytes());
+    const int64_t column = panels_.start(panel);
+    if (plan_.direct) {
+      task.acc = reinterpret_cast<float*>(task.finish.out) + row * p_.out.row + column;
+      task.acc_stride = p_.out.row;
+    } else if (workspace_.data) {
+      task.acc = workspace_.data + (batch * p_.m + row) * p_.n + column;
+      task.acc_stride = p_.n;
+    } else {
+      task.acc = reinterpret_cast<float*>(scratch + a_bytes() + b_bytes());
+      task.acc_stride = tile_columns();
+    }
+    if (plan_.narrow) {
+      int64_t k = k_;
+      do {
+        for (int64_t i = panel; i < end; i++) multiply(task, i, k);
+        k += plan_.piece;
+      } while (k < k_end_);
+    } else {
+      for (int64_t i = panel; i < end; i++) {
+        int64_t k = k_;
+        do {
+          multiply(task, i, k);
+          k += plan_.piece;
+        } while (k < k_end_);
       }
+    }
+  }
+
+  // The task's rows times one panel, over the piece of k that begins at step k.
+  void multiply(const Task& task, int64_t panel, int64_t k) {
+    const int64_t column = panels_.start(panel);
+    const int vectors = panels_.vectors(panel), width = panels_.width(panel);
+    const bool own_tile = !plan_.direct && !workspace_.data && !plan_.narrow;
+    MicroTile tile;
+    tile.columns = width;
+    tile.steps = least(plan_.piece, k_end_ - k);
+    tile.accumulate = k > 0;
+    tile.b_stride = vectors * kVectorBytes;
+    if (!plan_.local) {
+      tile.b = reinterpret_cast<const char*>(shared_panel(task.batch, panel) + (k - k_) * vectors * kLanes);
+    } else if (plan_.narrow && std::is_same_v<T, float> && width == vectors * kLanes) {
+      tile.b = reinterpret_cast<const char*>(task.b.data + k * task.b.k_stride + column);
+      tile.b_stride = task.b.k_stride * 4;
+    } else {
+      pack_panel(task.b, column, width, vectors, k, k + tile.steps, task.packed_b);
+      tile.b = reinterpret_cast<const char*>(task.packed_b);
+    }
+    float* acc = task.acc + (own_tile ? 0 : column - panels_.start(task.panel));
+    tile.a_stride = task.a_stride;
+    tile.c_stride = task.acc_stride;
+    const bool last = finishes_ && k + tile.steps == plan_.steps;
+    for (int64_t r = 0; r < task.rows; r += kGemmRows) {
+      const int rows = static_cast<int>(least(kGemmRows, task.rows - r));
+      tile.a = task.a + r * task.a_stride + (k - k_) * 4;
+      tile.c = acc + r * task.acc_stride;
+      micro_kernel_for<kPairs<T>>(rows, vectors)(tile);
+      if (last) task.finish.run({tile.c, tile.c_stride, rows, width}, task.row + r, column);
     }
   }
 };
