@@ -2,12 +2,11 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { ACTIVATIONS, grad, linear, scope, setNumThreads, slice, tensor, transpose } from '../lib/index.ts';
 import type { Activation, DType, Tensor } from '../lib/index.ts';
 import { native } from '../lib/native.ts';
+import { LEVELS } from './levels.ts';
 import { random, referenceActivation, referenceMatmul, referenceTranspose, valuesOf } from './reference_matmul.ts';
 import { expectClose } from './tolerance.ts';
 
 const DTYPES: readonly DType[] = ['f32', 'bf16', 'f16', 'f64'];
-const LEVELS = ['baseline', 'avx2', 'avx512', 'avx512bf16'];
-const available = LEVELS.slice(0, LEVELS.indexOf(native().bestIsa()) + 1);
 
 afterEach(() => {
   native().setIsa(native().bestIsa());
@@ -28,7 +27,7 @@ function reference(
   return z.map((v, i) => referenceActivation(kind, v + (bias ? bias[i % features] : 0)));
 }
 
-describe.each(available)('on %s', (level) => {
+describe.each(LEVELS)('on %s', (level) => {
   it.each(DTYPES)('agrees with the reference for every activation in %s', (dtype) => {
     native().setIsa(level);
     for (const kind of ACTIVATIONS) {
