@@ -4,9 +4,9 @@
 // when every pair of the block is visible, else the index of its bit matrix; equal matrices are stored once.
 // Bit matrix layout: block_kv rows of block_q bits, least significant bit first, so a CPU kernel with queries in lanes reads the lane mask
 // of one key as block_q/8 consecutive bytes. block_q is a multiple of 16.
-// Edges: bits beyond the lengths are zero, but a block at the edge counts as full when all its pairs inside the lengths are visible, so
-// kernels clip to min(tensor length, q_length or kv_length) as they clip to the tensor anyway. A tensor may be shorter than the mask: the
-// mask's prefix applies.
+// Edges: a block at the edge counts as full when all its pairs inside the lengths are visible, and bits beyond the lengths may be set (a
+// prefix or slice of a longer mask shares its matrices), so kernels clip to min(tensor length, q_length or kv_length) as they clip to the
+// tensor anyway. A tensor may be shorter than the mask: the mask's prefix applies.
 #pragma once
 
 #include <cstdint>
