@@ -12,8 +12,6 @@
 namespace fovea::cpu {
 namespace {
 
-constexpr int64_t kSplitKeys = 1024;
-
 // Memory for the length of a call.
 template <class T>
 class Buffer {
@@ -34,10 +32,7 @@ class Buffer {
 };
 
 // Key ranges a tile is split into: more than one where a head has a single tile, for which keys are then the only parallel axis.
-int64_t split_count(const AttentionParams& p) {
-  if (p.cu_q || p.block_mask || p.len_q > kTileQueries / 3) return 1;
-  return ceil_div(p.len_kv, kSplitKeys);
-}
+int64_t split_count(const AttentionParams& p) { return attention_splits_keys(p) ? ceil_div(p.len_kv, kSplitKeys) : 1; }
 
 // Partial results of one (tile, range): O^T, sum, maximum.
 int64_t partial_floats(const Call& c) { return (int64_t{c.dim_v} + 2) * kTileQueries; }
@@ -69,8 +64,8 @@ void merge_partials(const Call& c, const QueryTile& t, const Workspace& w, const
 }
 
 template <class T, Words kWords>
-void forward(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
-  const Call call(p, kWords, sizeof(T) == 2);
+void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  const Call call(p, score, kWords, sizeof(T) == 2);
   Buffer<int64_t> first_tile(p.cu_q ? sequence_count(p) + 1 : 0);
   if (p.cu_q) TileGrid::fill(p, first_tile.data());
   const TileGrid grid(p, first_tile.data());
@@ -108,10 +103,10 @@ void forward(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>
 }  // namespace
 
 template <>
-void attention_forward<kIsa>(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
-  if (p.dtype == DType::F32) forward<float, Words::F32>(p, pool, cancel);
-  else if (p.dtype == DType::F16) forward<f16, Words::F32>(p, pool, cancel);
-  else forward<bf16, kHasBf16Dot ? Words::Bf16Pair : Words::F32>(p, pool, cancel);
+void attention_forward<kIsa>(const AttentionParams& p, const ProgramPlan* score, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  if (p.dtype == DType::F32) forward<float, Words::F32>(p, score, pool, cancel);
+  else if (p.dtype == DType::F16) forward<f16, Words::F32>(p, score, pool, cancel);
+  else forward<bf16, kHasBf16Dot ? Words::Bf16Pair : Words::F32>(p, score, pool, cancel);
 }
 
 }  // namespace fovea::cpu

@@ -10,8 +10,11 @@
 // never on threads or batch.
 #pragma once
 
+#include <new>
+
 #include "core/thread_pool.h"
 #include "cpu/attention_scores.h"
+#include "cpu/program_vm.h"
 
 namespace fovea::cpu {
 namespace {
@@ -22,15 +25,16 @@ constexpr float kFaint = 0x1p-60f;  // sums above it have all their bits
 // What all tiles of a call share.
 struct Call {
   const AttentionParams& p;
-  bool plain;         // scores need nothing but the scale
+  const ProgramPlan* score;
+  bool plain;         // scores need nothing but the scale and structural masks
   int words, dim_v;   // 32-bit words of a query or key row
   float query_scale;  // folded into the packed queries
   float score_scale;  // applied to stored scores before anything else (1 where folded)
   float to_log2;      // applied last
   bool copy_keys, copy_values;
 
-  Call(const AttentionParams& params, Words kind, bool narrow) : p(params) {
-    plain = p.softcap <= 0 && !p.bias.data && !p.mask.data && !p.score;
+  Call(const AttentionParams& params, const ProgramPlan* program, Words kind, bool narrow) : p(params), score(program) {
+    plain = p.softcap <= 0 && !p.bias.data && !p.mask.data && !score;
     bool pairs = kind == Words::Bf16Pair;
     words = static_cast<int>(pairs ? (p.dim + 1) / 2 : p.dim);
     dim_v = static_cast<int>(p.dim_v);
@@ -45,7 +49,7 @@ struct Call {
 
 // Buffers of one thread, cut from its scratch memory.
 struct Workspace {
-  float *queries, *scores, *weights, *out, *maximum, *sum, *keys, *values, *rows;
+  float *queries, *scores, *weights, *out, *maximum, *sum, *keys, *values, *rows, *program;
 
   static int64_t padded(int64_t n) { return round_up(n, 16); }
   static int64_t floats(const Call& c) { return Workspace{}.cut(c, nullptr); }
@@ -66,6 +70,7 @@ struct Workspace {
     keys = take(c.copy_keys ? int64_t{kBlockKeys} * c.words : 0);
     values = take(c.copy_values ? int64_t{kBlockKeys} * c.dim_v : 0);
     rows = take(kLanes);
+    program = take(c.score ? static_cast<int64_t>(ProgramVm::scratch_bytes(*c.score, kTileQueries) / 4) + 16 : 0);
     return at;
   }
 };
@@ -107,12 +112,21 @@ class Engine {
     for (int64_t i = 0; i < int64_t{c_.dim_v} * NZ; i++) store(w_.out + i * kLanes, zero());
     KeyBlocks blocks(p_, t_, from, to);
     started_ = false;
+    alignas(ProgramVm) char place[sizeof(ProgramVm)];
+    ProgramVm* vm = c_.score ? start_program(place) : nullptr;
     for (KeyBlock b; blocks.next(b); started_ = true) {
       if (!started_) pack_queries();
       uint64_t missing = point_at_keys(b);
-      if (exact || missing || !weigh_in_shadow(b)) weigh_in_memory(b, missing);
+      if (exact || missing || !weigh_in_shadow(b)) weigh_in_memory(b, missing, vm);
       add_values(b);
     }
+  }
+
+  ProgramVm* start_program(char* place) const {
+    ProgramVm* vm = new (place) ProgramVm(*c_.score, NZ * kLanes, w_.program);
+    vm->begin_head(static_cast<int32_t>(t_.seq.index), static_cast<int32_t>(t_.head));
+    vm->begin_queries(NZ * kLanes, static_cast<int32_t>(t_.first + p_.q_offset));
+    return vm;
   }
 
   // Some lane that sees keys has almost nothing in its sum.
@@ -345,10 +359,11 @@ class Engine {
   }
 
   // Any block: scores in memory, whatever the call does to them, maximum, weights.
-  __attribute__((noinline)) void weigh_in_memory(const KeyBlock& b, uint64_t missing) {
+  __attribute__((noinline)) void weigh_in_memory(const KeyBlock& b, uint64_t missing, ProgramVm* vm) {
     for (int j = 0; j < b.count; j += kRowsOfTile) score_rows(j, w_.scores, [](int) {});
     if (!c_.plain) {
       if (c_.score_scale != 1 || p_.softcap > 0) scale_and_cap<NZ>(w_.scores, b.count, c_.score_scale, p_.softcap);
+      if (c_.score) vm->score(b.count, static_cast<int32_t>(b.first + p_.kv_offset), w_.scores, NZ * kLanes);
       if (p_.bias.data) add_bias<NZ>(p_.bias, t_, b, w_.scores);
       if (p_.mask.data) apply_mask_tensor<NZ>(p_.mask, t_, b, w_.scores);
     }

@@ -191,6 +191,7 @@ class KeyBlocks {
       segment_end_ = to_;
       return;
     }
+    if (!t.any_alive) return;
     int64_t row = t.seq.batch * mask_->batch_stride + t.head * mask_->head_stride + t.first / mask_->block_q;
     column_ = mask_->row_begin[row];
     column_end_ = mask_->row_begin[row + 1];

@@ -1,18 +1,45 @@
-// Attention forward.
+// Attention forward: the ordered table of kernels, the op, and explain as a map over the table.
 //
 //   attention(operands, block, tables, program, uniforms, integers, scale, softcap) -> [out, lse]
+//   attentionExplain(the same) -> JSON text: kernel, refused kernels with reasons, tiles, FLOPs, bytes. Waits for the stream.
 #include "cpu/attention.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
 
 #include "core/stream.h"
 #include "ops/attention_call.h"
+#include "ops/attention_plan.h"
 
 namespace fovea {
 namespace {
 
+constexpr const char* kOp = "attention";
+
+struct Kernel {
+  const char* name;
+  const char* (*refusal)(const AttentionParams&);  // null: it takes the call
+};
+
+// In order of preference; the first that takes a call runs it. The last takes every call.
+const Kernel kKernels[] = {
+    {"cpu.tiles-split-keys",
+     [](const AttentionParams& p) -> const char* {
+       return cpu::attention_splits_keys(p) ? nullptr : "there are enough query tiles to keep threads busy, or too few keys to split";
+     }},
+    {"cpu.tiles", [](const AttentionParams&) -> const char* { return nullptr; }},
+};
+
+void run(const AttentionCall& call, const TaskContext& ctx) {
+  const ProgramPlan* score = call.score ? call.score->plan.get() : nullptr;
+  dispatch_isa([&](auto isa) { cpu::attention_forward<isa()>(call.params, score, ctx.pool, ctx.cancel); });
+}
+
 std::vector<Tensor> attention(const std::vector<Tensor>& operands, const std::vector<Tensor>& block, const std::vector<Tensor>& tables,
                               const Bytes& program, const Bytes& uniforms, const std::vector<int64_t>& integers, double scale,
                               double softcap) {
-  auto call = AttentionCall::bind("attention", {operands, block, tables, program, uniforms, integers, scale, softcap});
+  auto call = AttentionCall::bind(kOp, {operands, block, tables, program, uniforms, integers, scale, softcap});
   AttentionParams& p = call->params;
   const Tensor &q = operands[kQuery], &v = operands[kValue];
   Tensor out = Tensor::empty({q.shape[0], q.shape[1], q.shape[2], v.shape[3]}, q.dtype);
@@ -20,14 +47,48 @@ std::vector<Tensor> attention(const std::vector<Tensor>& operands, const std::ve
   p.out = attention_tensor(out);
   p.lse = lse.data<float>(), p.lse_sb = lse.strides[0], p.lse_sh = lse.strides[1], p.lse_sl = lse.strides[2];
   Storage* writes[] = {out.storage.get(), lse.storage.get()};
-  Stream::cpu().launch_spans("attention", call->reads.data(), call->reads.size(), writes, 2, false, [call](const TaskContext& ctx) {
-    call->check_lists();
-    dispatch_isa([&](auto isa) { cpu::attention_forward<isa()>(call->params, ctx.pool, ctx.cancel); });
-  });
+  const int64_t out_bytes = out.count() * static_cast<int64_t>(size_of(out.dtype)), rows = lse.count();
+  Stream::cpu().launch_spans(kOp, call->reads.data(), call->reads.size(), writes, 2, false,
+                             [call, out_bytes, rows](const TaskContext& ctx) {
+                               call->check_lists();
+                               const AttentionParams& params = call->params;
+                               if (params.q_rows) {  // rows that no list names
+                                 std::memset(params.out.data, 0, static_cast<size_t>(out_bytes));
+                                 std::fill_n(params.lse, rows, -std::numeric_limits<float>::infinity());
+                               }
+                               run(*call, ctx);
+                             });
   return {out, lse};
 }
 
+std::string quoted(const char* text) { return '"' + std::string(text) + '"'; }
+
+// Whole numbers as JSON readers expect them.
+std::string number(double x) { return std::to_string(static_cast<int64_t>(x)); }
+
+std::string explain(const std::vector<Tensor>& operands, const std::vector<Tensor>& block, const std::vector<Tensor>& tables,
+                    const Bytes& program, const Bytes& uniforms, const std::vector<int64_t>& integers, double scale, double softcap) {
+  auto call = AttentionCall::bind(kOp, {operands, block, tables, program, uniforms, integers, scale, softcap});
+  Stream::cpu().synchronize();
+  call->check_lists();
+  std::string refused, chosen;
+  for (const Kernel& kernel : kKernels) {
+    const char* reason = kernel.refusal(call->params);
+    if (!reason) {
+      chosen = kernel.name;
+      break;
+    }
+    refused += (refused.empty() ? "" : ",") + std::string("{\"kernel\":") + quoted(kernel.name) + ",\"reason\":" + quoted(reason) + "}";
+  }
+  AttentionPlan plan = plan_attention(call->params);
+  return "{\"kernel\":" + quoted(chosen.c_str()) + ",\"isa\":" + quoted(name_of(current_isa())) + ",\"refused\":[" + refused +
+         "],\"tile\":[" + std::to_string(plan.tile_q) + "," + std::to_string(plan.tile_kv) + "],\"full\":" + std::to_string(plan.full) +
+         ",\"partial\":" + std::to_string(plan.partial) + ",\"skipped\":" + std::to_string(plan.skipped) +
+         ",\"flops\":" + number(plan.flops) + ",\"denseFlops\":" + number(plan.dense_flops) + ",\"bytes\":" + number(plan.bytes) + "}";
+}
+
 const RegisterOp<&attention> registration{"attention"};
+const RegisterOp<&explain> explain_registration{"attentionExplain"};
 
 }  // namespace
 }  // namespace fovea

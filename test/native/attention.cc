@@ -348,7 +348,7 @@ int run_case(uint64_t seed, bool decode) {
     for (int threads : {1, 3}) {
       ThreadPool::instance().set_threads(threads);
       std::fill(c.lse.begin(), c.lse.end(), 12345.f);
-      dispatch_isa([&](auto isa) { cpu::attention_forward<isa()>(c.p, ThreadPool::instance(), nullptr); });
+      dispatch_isa([&](auto isa) { cpu::attention_forward<isa()>(c.p, nullptr, ThreadPool::instance(), nullptr); });
       double lse_error, error = compare(c, expected, lse_error);
       if (!(error <= tolerance) || !(lse_error <= (c.p.dtype == DType::BF16 ? 3e-4 : 1e-5))) {
         std::printf("FAIL seed %lu %s: error %.3g, lse %.3g at level %s: %s\n", seed, decode ? "decode" : "", error, lse_error,
