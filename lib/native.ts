@@ -168,6 +168,23 @@ export interface Native {
     saved: readonly MaybeHandle[],
     wanted: readonly number[],
   ): MaybeHandle[];
+  attentionExplain(
+    operands: readonly MaybeHandle[],
+    block: readonly Handle[],
+    tables: readonly Handle[],
+    program: Int32Array | null,
+    uniforms: Int32Array | null,
+    integers: readonly number[],
+    scale: number,
+    softcap: number,
+  ): string;
+  mergeAttentions(outs: readonly Handle[], lses: readonly Handle[]): [out: Handle, lse: Handle];
+  mergeAttentionsBackward(
+    outs: readonly Handle[],
+    lses: readonly Handle[],
+    merged: readonly [out: Handle, lse: Handle],
+    upstream: readonly [dout: MaybeHandle, dlse: MaybeHandle],
+  ): Handle[];
 
   // optimizers
   adamwStep(

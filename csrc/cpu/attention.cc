@@ -4,32 +4,11 @@
 // results, merged in key order by a second round, so the result depends on shapes only.
 #include "cpu/attention.h"
 
-#include <stdlib.h>
-
-#include "core/error.h"
+#include "cpu/attention_buffer.h"
 #include "cpu/attention_engine.h"
 
 namespace fovea::cpu {
 namespace {
-
-// Memory for the length of a call.
-template <class T>
-class Buffer {
- public:
-  explicit Buffer(int64_t count) {
-    if (count <= 0) return;
-    size_t bytes = (static_cast<size_t>(count) * sizeof(T) + 63) / 64 * 64;
-    data_ = static_cast<T*>(aligned_alloc(64, bytes));
-    if (!data_) fail("ERR_OOM", "out of memory: attention needs ", bytes, " bytes for partial results");
-  }
-  ~Buffer() { free(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  T* data() const { return data_; }
-
- private:
-  T* data_ = nullptr;
-};
 
 // Key ranges a tile is split into: more than one where a head has a single tile, for which keys are then the only parallel axis.
 int64_t split_count(const AttentionParams& p) { return attention_splits_keys(p) ? ceil_div(p.len_kv, kSplitKeys) : 1; }

@@ -227,7 +227,7 @@ class Engine {
 
   // Values of a block: rows as they are, converted, or in pairs of neighbouring keys for the dot instruction.
   __attribute__((noinline)) void add_values(const KeyBlock& b) {
-    const float* from[kBlockKeys + 1];
+    const float* from[kBlockKeys + 1] = {};
     point_at(p_.v, b, from);
     if constexpr (kWords == Words::Bf16Pair) {
       from[b.count] = from[b.count - 1];

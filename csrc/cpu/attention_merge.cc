@@ -38,13 +38,42 @@ void merge_row(const AttentionMergeParams& p, int64_t r, float* sum) {
 }
 
 template <class T>
-void merge(const AttentionMergeParams& p, ThreadPool& pool) {
-  auto body = [&](int64_t tile, int thread) {
-    float* sum = static_cast<float*>(pool.scratch(thread, static_cast<size_t>(p.dim) * 4));
+void merge_row_backward(const AttentionMergeGrads& g, int64_t r) {
+  const AttentionMergeParams& p = g.forward;
+  const T *out = static_cast<const T*>(p.out) + r * p.dim, *dout = g.dout ? static_cast<const T*>(g.dout) + r * p.dim : nullptr;
+  for (int64_t i = 0; i < p.count; i++) {
+    const float part = p.lses[i][r];
+    const bool nothing = part == -__builtin_inff();
+    const float weight = nothing ? 0.f : static_cast<float>(::exp(static_cast<double>(part) - p.lse[r]));
+    const T* mine = static_cast<const T*>(p.outs[i]) + r * p.dim;
+    T* to = static_cast<T*>(g.douts[i]) + r * p.dim;
+    double along = g.dlse ? g.dlse[r] : 0;
+    for (int64_t d = 0; d < p.dim; d++) {
+      const float up = dout ? to_float(dout[d]) : 0.f;
+      if (!nothing) along += up * (to_float(mine[d]) - to_float(out[d]));
+      to[d] = narrow<T>(weight * up);
+    }
+    g.dlses[i][r] = nothing ? 0.f : static_cast<float>(weight * along);
+  }
+}
+
+template <class Body>
+void each_row(const AttentionMergeParams& p, ThreadPool& pool, Body&& body) {
+  pool.run((p.rows + kRowsPerTile - 1) / kRowsPerTile, [&](int64_t tile, int thread) {
     const int64_t end = (tile + 1) * kRowsPerTile < p.rows ? (tile + 1) * kRowsPerTile : p.rows;
-    for (int64_t r = tile * kRowsPerTile; r < end; r++) merge_row<T>(p, r, sum);
-  };
-  pool.run((p.rows + kRowsPerTile - 1) / kRowsPerTile, body);
+    for (int64_t r = tile * kRowsPerTile; r < end; r++) body(r, thread);
+  });
+}
+
+template <class T>
+void merge(const AttentionMergeParams& p, ThreadPool& pool) {
+  each_row(p, pool,
+           [&](int64_t r, int thread) { merge_row<T>(p, r, static_cast<float*>(pool.scratch(thread, static_cast<size_t>(p.dim) * 4))); });
+}
+
+template <class T>
+void merge_backward(const AttentionMergeGrads& g, ThreadPool& pool) {
+  each_row(g.forward, pool, [&](int64_t r, int) { merge_row_backward<T>(g, r); });
 }
 
 }  // namespace
@@ -54,6 +83,13 @@ void attention_merge<kIsa>(const AttentionMergeParams& p, ThreadPool& pool) {
   if (p.dtype == DType::F32) merge<float>(p, pool);
   else if (p.dtype == DType::BF16) merge<bf16>(p, pool);
   else merge<f16>(p, pool);
+}
+
+template <>
+void attention_merge_backward<kIsa>(const AttentionMergeGrads& g, ThreadPool& pool) {
+  if (g.forward.dtype == DType::F32) merge_backward<float>(g, pool);
+  else if (g.forward.dtype == DType::BF16) merge_backward<bf16>(g, pool);
+  else merge_backward<f16>(g, pool);
 }
 
 }  // namespace fovea::cpu

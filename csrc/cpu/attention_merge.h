@@ -18,7 +18,18 @@ struct AttentionMergeParams {
   float* lse;
 };
 
+// Gradients: with w_i = exp(lse_i - lse), dout_i = w_i dout and dlse_i = w_i (dlse + dout . (out_i - out)).
+struct AttentionMergeGrads {
+  AttentionMergeParams forward;  // out and lse as they came out
+  const void* dout;              // dtype of the outs, or null = 0
+  const float* dlse;             // or null = 0
+  void* const* douts;
+  float* const* dlses;
+};
+
 template <Isa>
 void attention_merge(const AttentionMergeParams& params, ThreadPool& pool);
+template <Isa>
+void attention_merge_backward(const AttentionMergeGrads& params, ThreadPool& pool);
 
 }  // namespace fovea::cpu

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "core/stream.h"
+#include "cpu/attention_decode.h"
 #include "ops/attention_call.h"
 #include "ops/attention_plan.h"
 
@@ -20,20 +21,32 @@ constexpr const char* kOp = "attention";
 struct Kernel {
   const char* name;
   const char* (*refusal)(const AttentionParams&);  // null: it takes the call
+  void (*run)(const AttentionCall&, const TaskContext&);
 };
+
+void run_decode(const AttentionCall& call, const TaskContext& ctx) {
+  dispatch_isa([&](auto isa) { cpu::attention_decode<isa()>(call.params, ctx.pool, ctx.cancel); });
+}
+
+void run_forward(const AttentionCall& call, const TaskContext& ctx) {
+  const ProgramPlan* score = call.score ? call.score->plan.get() : nullptr;
+  dispatch_isa([&](auto isa) { cpu::attention_forward<isa()>(call.params, score, ctx.pool, ctx.cancel); });
+}
 
 // In order of preference; the first that takes a call runs it. The last takes every call.
 const Kernel kKernels[] = {
+    {"cpu.decode", [](const AttentionParams& p) { return cpu::attention_decode_refusal(p); }, run_decode},
     {"cpu.tiles-split-keys",
      [](const AttentionParams& p) -> const char* {
-       return cpu::attention_splits_keys(p) ? nullptr : "there are enough query tiles to keep threads busy, or too few keys to split";
-     }},
-    {"cpu.tiles", [](const AttentionParams&) -> const char* { return nullptr; }},
+       return cpu::attention_splits_keys(p) ? nullptr : "enough query tiles to keep threads busy, or too few keys to split";
+     },
+     run_forward},
+    {"cpu.tiles", [](const AttentionParams&) -> const char* { return nullptr; }, run_forward},
 };
 
 void run(const AttentionCall& call, const TaskContext& ctx) {
-  const ProgramPlan* score = call.score ? call.score->plan.get() : nullptr;
-  dispatch_isa([&](auto isa) { cpu::attention_forward<isa()>(call.params, score, ctx.pool, ctx.cancel); });
+  for (const Kernel& kernel : kKernels)
+    if (!kernel.refusal(call.params)) return kernel.run(call, ctx);
 }
 
 std::vector<Tensor> attention(const std::vector<Tensor>& operands, const std::vector<Tensor>& block, const std::vector<Tensor>& tables,

@@ -1,6 +1,7 @@
 // Merging partial attention results.
 //
 //   mergeAttentions(outs, lses) -> [out, lse]   outs [..., dim] of one shape and dtype, lses [...] f32; any strides
+//   mergeAttentionsBackward(outs, lses, [out, lse], [dout, dlse]) -> gradients of the outs, then of the lses; either gradient may be absent
 #include "cpu/attention_merge.h"
 
 #include "core/error.h"
@@ -30,41 +31,73 @@ void check_parts(const std::vector<Tensor>& outs, const std::vector<Tensor>& lse
 }
 
 struct Job {
-  std::vector<Tensor> outs, lses;  // contiguous; kept alive by the task
-  std::vector<const void*> out_data;
-  std::vector<const float*> lse_data;
+  std::vector<Tensor> held;  // contiguous
+  std::vector<const void*> outs;
+  std::vector<const float*> lses;
+  std::vector<void*> douts;
+  std::vector<float*> dlses;
+  std::vector<Storage*> reads;
   cpu::AttentionMergeParams params{};
+  cpu::AttentionMergeGrads grads{};
+
+  const Tensor& hold(const Tensor& t) {
+    held.push_back(fovea::contiguous(t));
+    reads.push_back(held.back().storage.get());
+    return held.back();
+  }
+  void bind(const std::vector<Tensor>& out_parts, const std::vector<Tensor>& lse_parts) {
+    check_parts(out_parts, lse_parts);
+    for (const Tensor& t : out_parts) outs.push_back(hold(t).data());
+    for (const Tensor& t : lse_parts) lses.push_back(hold(t).data<float>());
+    const Tensor& first = out_parts[0];
+    params.dtype = first.dtype;
+    params.count = static_cast<int64_t>(out_parts.size());
+    params.rows = lse_parts[0].count();
+    params.dim = first.shape[first.rank() - 1];
+    params.outs = outs.data();
+    params.lses = lses.data();
+  }
 };
 
 std::vector<Tensor> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& lses) {
-  check_parts(outs, lses);
   auto job = std::make_shared<Job>();
-  std::vector<Storage*> reads;
-  for (size_t i = 0; i < outs.size(); i++) {
-    job->outs.push_back(contiguous(outs[i])), job->lses.push_back(contiguous(lses[i]));
-    job->out_data.push_back(job->outs[i].data()), job->lse_data.push_back(job->lses[i].data<float>());
-    reads.push_back(job->outs[i].storage.get()), reads.push_back(job->lses[i].storage.get());
-  }
-  const Tensor& first = outs[0];
-  const int64_t dim = first.shape[first.rank() - 1];
-  Tensor out = Tensor::empty(first.shape, first.dtype), lse = Tensor::empty(lses[0].shape, DType::F32);
-  job->params = {first.dtype,
-                 static_cast<int64_t>(outs.size()),
-                 lse.count(),
-                 dim,
-                 job->out_data.data(),
-                 job->lse_data.data(),
-                 out.data(),
-                 lse.data<float>(),
-                 nullptr};
+  job->bind(outs, lses);
+  Tensor out = Tensor::empty(outs[0].shape, outs[0].dtype), lse = Tensor::empty(lses[0].shape, DType::F32);
+  job->params.out = out.data(), job->params.lse = lse.data<float>();
   Storage* writes[] = {out.storage.get(), lse.storage.get()};
-  Stream::cpu().launch_spans(kOp, reads.data(), reads.size(), writes, 2, false, [job](const TaskContext& ctx) {
+  Stream::cpu().launch_spans(kOp, job->reads.data(), job->reads.size(), writes, 2, false, [job](const TaskContext& ctx) {
     dispatch_isa([&](auto isa) { cpu::attention_merge<isa()>(job->params, ctx.pool); });
   });
   return {out, lse};
 }
 
+std::vector<Tensor> merge_backward(const std::vector<Tensor>& outs, const std::vector<Tensor>& lses, const std::vector<Tensor>& merged,
+                                   const std::vector<Tensor>& upstream) {
+  check(merged.size() == 2 && upstream.size() == 2, "ERR_ARGUMENT", kOp, ": backward takes out, lse and their gradients");
+  auto job = std::make_shared<Job>();
+  job->bind(outs, lses);
+  job->params.out = job->hold(merged[0]).data(), job->params.lse = job->hold(merged[1]).data<float>();
+  cpu::AttentionMergeGrads& g = job->grads;
+  if (upstream[0].storage) g.dout = job->hold(upstream[0]).data();
+  if (upstream[1].storage) g.dlse = job->hold(upstream[1]).data<float>();
+  std::vector<Tensor> results;
+  std::vector<Storage*> writes;
+  auto make = [&](const Tensor& like) {
+    results.push_back(Tensor::empty(like.shape, like.dtype));
+    writes.push_back(results.back().storage.get());
+    return results.back().data();
+  };
+  for (const Tensor& t : outs) job->douts.push_back(make(t));
+  for (const Tensor& t : lses) job->dlses.push_back(static_cast<float*>(make(t)));
+  g.forward = job->params, g.douts = job->douts.data(), g.dlses = job->dlses.data();
+  Stream::cpu().launch_spans(
+      "mergeAttentionsBackward", job->reads.data(), job->reads.size(), writes.data(), writes.size(), false,
+      [job](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::attention_merge_backward<isa()>(job->grads, ctx.pool); }); });
+  return results;
+}
+
 const RegisterOp<&merge> registration{"mergeAttentions"};
+const RegisterOp<&merge_backward> backward_registration{"mergeAttentionsBackward"};
 
 }  // namespace
 }  // namespace fovea

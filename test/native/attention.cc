@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/isa.h"
+#include "cpu/attention_decode.h"
 
 using namespace fovea;
 
@@ -187,6 +188,7 @@ void make(Case& c, bool decode) {
   p.heads_q = p.heads_kv * (chance(0.5) ? 1 : uniform(1, 8));
   p.len_q = decode ? uniform(1, 16) : chance(0.3) ? uniform(1, 20) : uniform(1, 300);
   p.len_kv = decode ? uniform(1, 4000) : chance(0.2) ? uniform(1, 20) : uniform(1, 400);
+  if (decode && chance(0.5)) p.len_q = 1, p.heads_q = p.heads_kv * uniform(1, 8);
   p.dim = chance(0.4) ? 64 : uniform(1, chance(0.1) ? 256 : 80);
   p.dim_v = chance(0.5) ? p.dim : uniform(1, chance(0.1) ? 256 : 80);
   p.scale = 1 / std::sqrt(static_cast<float>(p.dim)) * (chance(0.1) ? 30.f : 1.f);
@@ -348,7 +350,10 @@ int run_case(uint64_t seed, bool decode) {
     for (int threads : {1, 3}) {
       ThreadPool::instance().set_threads(threads);
       std::fill(c.lse.begin(), c.lse.end(), 12345.f);
-      dispatch_isa([&](auto isa) { cpu::attention_forward<isa()>(c.p, nullptr, ThreadPool::instance(), nullptr); });
+      dispatch_isa([&](auto isa) {
+        if (decode && !cpu::attention_decode_refusal(c.p)) cpu::attention_decode<isa()>(c.p, ThreadPool::instance(), nullptr);
+        else cpu::attention_forward<isa()>(c.p, nullptr, ThreadPool::instance(), nullptr);
+      });
       double lse_error, error = compare(c, expected, lse_error);
       if (!(error <= tolerance) || !(lse_error <= (c.p.dtype == DType::BF16 ? 3e-4 : 1e-5))) {
         std::printf("FAIL seed %lu %s: error %.3g, lse %.3g at level %s: %s\n", seed, decode ? "decode" : "", error, lse_error,
