@@ -78,6 +78,7 @@ export { ACTIVATIONS, linear, type Activation } from './ops/linear.ts';
 export { matmul, type MatmulOptions } from './ops/matmul.ts';
 
 export { attention, type AttentionResult } from './attention/attention.ts';
+export { mergeAttentions } from './attention/merge.ts';
 export type { AttentionMask, AttentionOptions, IntegerList } from './attention/arguments.ts';
 export { arange, eye, full, fullLike, linspace, ones, onesLike, zeros, zerosLike } from './ops/creation.ts';
 export {

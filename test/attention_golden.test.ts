@@ -2,7 +2,16 @@
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { attention, cast, loadSafetensors, mergeAttentions, slice, tensor, type AttentionOptions, type Tensor } from '../lib/index.ts';
+import {
+  attention,
+  cast,
+  mergeAttentions,
+  slice,
+  tensor,
+  type AttentionOptions,
+  type Tensor,
+} from '../lib/index.ts';
+import { loadSafetensors } from '../lib/io/safetensors.ts';
 import { atLevel, LEVELS } from './levels.ts';
 import { expectClose } from './tolerance.ts';
 
@@ -63,7 +72,10 @@ describe.each(LEVELS)('%s', (level) => {
       const parts = Array.from({ length: ranks }, (_, rank) => {
         const [from, to] = [rank * share, (rank + 1) * share];
         const mask = config.causal && causalShard(q.shape[2], share, from);
-        const part = attention(q, slice(k, 2, from, to), slice(v, 2, from, to), { ...(mask && { mask }), returnLse: true });
+        const part = attention(q, slice(k, 2, from, to), slice(v, 2, from, to), {
+          ...(mask && { mask }),
+          returnLse: true,
+        });
         expectClose(numbers(part.out), numbers(slice(partialOut, 0, rank, rank + 1)));
         expectClose(numbers(part.lse), numbers(slice(partialLse, 0, rank, rank + 1)));
         return part;
