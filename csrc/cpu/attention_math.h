@@ -7,6 +7,7 @@
 #pragma once
 
 #include "cpu/simd.h"
+#include "cpu/vmath.h"
 
 namespace fovea::cpu {
 namespace {
@@ -209,20 +210,6 @@ template <class T>
 FOVEA_INLINE void store_part(T* p, vf v, int n) {
   if (n >= kLanes) return store(p, v);
   for (int i = 0; i < n; i++) p[i] = narrow<T>(v[i]);
-}
-
-FOVEA_INLINE bool any(vi mask) {
-#if defined(__AVX512F__)
-  __m512i m = reinterpret_cast<__m512i>(mask);
-  return _mm512_test_epi32_mask(m, m) != 0;
-#elif defined(__AVX2__)
-  return !_mm256_testz_si256(reinterpret_cast<__m256i>(mask), reinterpret_cast<__m256i>(mask));
-#else
-  int32_t bits = 0;
-  FOVEA_UNROLL
-  for (int i = 0; i < kLanes; i++) bits |= mask[i];
-  return bits != 0;
-#endif
 }
 
 }  // namespace

@@ -12,18 +12,6 @@ namespace {
 
 constexpr float kInfinity = __builtin_inff();
 
-FOVEA_INLINE vf tanh(vf x) {
-  vf t = x * x, p = set1(-5.70498872745e-3f);
-  p = fma(p, t, set1(2.06390887954e-2f));
-  p = fma(p, t, set1(-5.37397155531e-2f));
-  p = fma(p, t, set1(1.33314422036e-1f));
-  p = fma(p, t, set1(-3.33332819422e-1f));
-  vf near = fma(p * t, x, x);
-  vf far = set1(1.f) - set1(2.f) / (exp2(x * set1(2 * kLog2E)) + set1(1.f));
-  vf y = select((x < set1(0.625f)) & (x > set1(-0.625f)), near, far);
-  return select(x != x, x, y);
-}
-
 // s = cap * tanh(s * scale / cap), or s * scale without a cap.
 template <int NZ>
 void scale_and_cap(float* s, int count, float scale, float cap) {
