@@ -68,7 +68,11 @@ class Lexer {
   void word() {
     const size_t begin = at_++;
     while (at_ < text_.size() && (in_word(text_[at_]) || (text_[at_] == ':' && (peek(1) == ':' || text_[at_ - 1] == ':')))) ++at_;
-    const std::string_view word = text_.substr(begin, at_ - begin);
+    std::string_view word = text_.substr(begin, at_ - begin);
+    for (size_t dot; word[0] == '.' && (dot = word.find('.', 1)) != std::string_view::npos;) {  // .reg.b32
+      tokens_.push_back({Token::Kind::Word, word.substr(0, dot), line_});
+      word.remove_prefix(dot);
+    }
     if (word == ".loc" || word == ".file") return skip_line();
     tokens_.push_back({Token::Kind::Word, word, line_});
   }

@@ -25,7 +25,7 @@ template <class F, class T, class D>
 void set(Warp& w, const Instr& i, u32 mask) {
   const auto *a = w.src<T>(i.ops[1]), *b = w.src<T>(i.ops[2]);
   u32* d = w.dst<D>(i.ops[0]);
-  const u32 one = std::is_same_v<D, f32> ? 0x3f800000u : ~0u;
+  const u32 one = std::is_same_v<D, f32> ? 0x3f800000u : std::is_same_v<D, f16> ? 0x3c00u : std::is_same_v<D, bf16> ? 0x3f80u : ~0u;
   for (int l = 0; l < kLanes; ++l) {
     const u32 v = F{}(unpack<T>(a[l]), unpack<T>(b[l])) ? one : 0;
     d[l] = (mask >> l & 1) ? v : d[l];
@@ -44,6 +44,9 @@ void comparison(Registry& r, const char* name, F) {
   r.add(Key("setp.", name, ".", t).c_str(), {&setp<F, T>, kCls, 5, 2, {Kind::Pred, Kind::Pred, kind_of<T>(), kind_of<T>(), Kind::Pred}});
   r.add(Key("set.", name, ".u32.", t).c_str(), {&set<F, T, u32>, kCls, 3, 1, {Kind::B32, kind_of<T>(), kind_of<T>()}});
   r.add(Key("set.", name, ".s32.", t).c_str(), {&set<F, T, u32>, kCls, 3, 1, {Kind::B32, kind_of<T>(), kind_of<T>()}});
+  if constexpr (std::is_same_v<T, f16> || std::is_same_v<T, bf16>) {
+    r.add(Key("set.", name, ".", t, ".", t).c_str(), {&set<F, T, T>, kCls, 3, 1, {Kind::B32, Kind::B32, Kind::B32}});
+  }
   r.add(Key("set.", name, ".f32.", t).c_str(), {&set<F, T, f32>, kCls, 3, 1, {Kind::B32, kind_of<T>(), kind_of<T>()}});
 }
 

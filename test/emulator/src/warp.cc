@@ -23,6 +23,7 @@ void Warp::start(Block& owner, int warp_index) {
   copy_group.fill(0);
   shared = SharedView{};
   shared.warp = warp_index;
+  std::fill(shared.clock.begin() + static_cast<ptrdiff_t>(owner.warps.size()), shared.clock.end(), ~0u);  // warps that don't exist
   shared.checked_write = ~0u;
   shared.forget_steps();
   preds[kTruePredicate] = kAllLanes;
