@@ -109,17 +109,22 @@ FOVEA_INLINE T number_of(float x) {
 template <class T>
 void fill_floats(const RandomParams& p, int64_t begin, int64_t end) {
   T* out = static_cast<T*>(p.out);
+  const bool plain = p.scale == 1.f && p.shift == 0.f;
   if (p.distribution == Distribution::Normal)
     for_batches<true>(p.seed, p.offset, begin, end, [&](const uint32_t* z, int64_t at, int n) {
-      for (int k = 0; k < n; k++) out[at + k] = number_of<T>(__builtin_bit_cast(float, z[k]));
+      for (int k = 0; k < n; k++) out[at + k] = number_of<T>(__builtin_bit_cast(float, z[k]) * p.scale + p.shift);
     });
-  else if (p.distribution == Distribution::Uniform)
+  else if (p.distribution == Distribution::Bernoulli)
+    for_batches<false>(p.seed, p.offset, begin, end, [&](const uint32_t* word, int64_t at, int n) {
+      for (int k = 0; k < n; k++) out[at + k] = number_of<T>(word[k] < p.threshold ? 1.f : 0.f);
+    });
+  else if (plain)
     for_batches<false>(p.seed, p.offset, begin, end, [&](const uint32_t* word, int64_t at, int n) {
       for (int k = 0; k < n; k++) out[at + k] = uniform_of<T>(word[k]);
     });
   else
     for_batches<false>(p.seed, p.offset, begin, end, [&](const uint32_t* word, int64_t at, int n) {
-      for (int k = 0; k < n; k++) out[at + k] = number_of<T>(word[k] < p.threshold ? 1.f : 0.f);
+      for (int k = 0; k < n; k++) out[at + k] = number_of<T>(uniform_of<float>(word[k]) * p.scale + p.shift);
     });
 }
 

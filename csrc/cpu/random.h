@@ -20,6 +20,7 @@ struct RandomParams {
   int64_t low;         // Integer: the lowest value and how many there are
   uint64_t range;      // at most 2^32
   uint64_t threshold;  // Bernoulli: p 2^32
+  float scale, shift;  // Uniform, Normal: multiplied and added after the draw
 };
 
 // out[i] = word i < threshold ? x[i] * scale : 0, contiguous.

@@ -27,16 +27,22 @@ cpu::RandomParams params_of(cpu::Distribution distribution, DType dtype, int64_t
   return p;
 }
 
-Tensor random_uniform(const Dims& shape, int64_t code, int64_t seed, int64_t offset) {
-  DType dtype = dtype_of("rand", code);
-  check(is_floating(dtype), "ERR_DTYPE", "rand: dtype ", name_of(dtype), " is not a floating one");
-  return generate("rand", shape, params_of(cpu::Distribution::Uniform, dtype, seed, offset));
+cpu::RandomParams scaled(cpu::RandomParams p, double scale, double shift) {
+  p.scale = static_cast<float>(scale);
+  p.shift = static_cast<float>(shift);
+  return p;
 }
 
-Tensor random_normal(const Dims& shape, int64_t code, int64_t seed, int64_t offset) {
+Tensor random_uniform(const Dims& shape, int64_t code, int64_t seed, int64_t offset, double scale, double shift) {
+  DType dtype = dtype_of("rand", code);
+  check(is_floating(dtype), "ERR_DTYPE", "rand: dtype ", name_of(dtype), " is not a floating one");
+  return generate("rand", shape, scaled(params_of(cpu::Distribution::Uniform, dtype, seed, offset), scale, shift));
+}
+
+Tensor random_normal(const Dims& shape, int64_t code, int64_t seed, int64_t offset, double scale, double shift) {
   DType dtype = dtype_of("randn", code);
   check(is_floating(dtype), "ERR_DTYPE", "randn: dtype ", name_of(dtype), " is not a floating one");
-  return generate("randn", shape, params_of(cpu::Distribution::Normal, dtype, seed, offset));
+  return generate("randn", shape, scaled(params_of(cpu::Distribution::Normal, dtype, seed, offset), scale, shift));
 }
 
 Tensor random_integer(const Dims& shape, int64_t code, int64_t seed, int64_t offset, double low, double high) {

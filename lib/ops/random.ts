@@ -60,16 +60,37 @@ function prepare(op: string, shape: readonly number[], options: RandomOptions): 
   return nextRandom(op, options.seed);
 }
 
-/** Uniform in [0, 1); f32 by default, any floating dtype (ERR_DTYPE). 16-bit floats get as many random bits as they hold exactly. */
-export function rand(shape: readonly number[], options: RandomOptions = {}): Tensor {
-  const { seed, offset } = prepare('rand', shape, options);
-  return finish(native().rand(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset), options);
+/** Bounds of rand(). */
+export interface UniformOptions extends RandomOptions {
+  /** Default 0. */
+  low?: number;
+  /** Default 1. */
+  high?: number;
 }
 
-/** Normal with mean 0 and variance 1 (Box-Muller); f32 by default, any floating dtype (ERR_DTYPE). */
-export function randn(shape: readonly number[], options: RandomOptions = {}): Tensor {
+/** Moments of randn(). */
+export interface NormalOptions extends RandomOptions {
+  /** Default 0. */
+  mean?: number;
+  /** Standard deviation; default 1. */
+  std?: number;
+}
+
+/**
+ * Uniform in [low, high), [0, 1) by default; f32 by default, any floating dtype (ERR_DTYPE). 16-bit floats in [0, 1) get as many random
+ * bits as they hold exactly; other bounds scale an f32 draw, whose rounding may reach `high`.
+ */
+export function rand(shape: readonly number[], options: UniformOptions = {}): Tensor {
+  const { seed, offset } = prepare('rand', shape, options);
+  const { low = 0, high = 1 } = options;
+  return finish(native().rand(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset, high - low, low), options);
+}
+
+/** Normal (Box-Muller) with mean 0 and standard deviation 1 by default; f32 by default, any floating dtype (ERR_DTYPE). */
+export function randn(shape: readonly number[], options: NormalOptions = {}): Tensor {
   const { seed, offset } = prepare('randn', shape, options);
-  return finish(native().randn(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset), options);
+  const { mean = 0, std = 1 } = options;
+  return finish(native().randn(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset, std, mean), options);
 }
 
 /**

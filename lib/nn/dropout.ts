@@ -1,0 +1,17 @@
+import { dropout } from '../ops/dropout.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { Module } from './module.ts';
+
+/** Dropout with probability `p` while training, nothing otherwise. */
+export class Dropout extends Module {
+  readonly p: number;
+
+  constructor(p = 0.5) {
+    super();
+    this.p = p;
+  }
+
+  override forward(x: Tensor): Tensor {
+    return dropout(x, this.p, { training: this.training });
+  }
+}

@@ -1,0 +1,34 @@
+import { linear, type Activation } from '../ops/linear.ts';
+import { rand } from '../ops/random.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { Module, parameter } from './module.ts';
+
+export interface LinearOptions {
+  /** Default true. */
+  bias?: boolean;
+  /** Fused after the bias. Default 'none'. */
+  activation?: Activation;
+}
+
+/**
+ * activation(x W^T + b): weight [out, in], bias [out], both uniform in +-1 / sqrt(in) at first (PyTorch's default).
+ * Keys: weight, bias.
+ */
+export class Linear extends Module {
+  weight: Tensor;
+  bias: Tensor | null;
+  readonly activation: Activation;
+
+  constructor(inFeatures: number, outFeatures: number, { bias = true, activation = 'none' }: LinearOptions = {}) {
+    super();
+    const high = 1 / Math.sqrt(Math.max(1, inFeatures));
+    this.weight = parameter(rand([outFeatures, inFeatures], { low: -high, high }));
+    this.bias = bias ? parameter(rand([outFeatures], { low: -high, high })) : null;
+    this.activation = activation;
+  }
+
+  /** x [..., in] to [..., out]. */
+  override forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias, this.activation);
+  }
+}
