@@ -89,10 +89,18 @@ export {
   randn,
   randomState,
   setRandomState,
+  type NormalOptions,
   type RandomOptions,
   type RandomState,
+  type UniformOptions,
 } from './ops/random.ts';
+export { chunk, concat, split, stack } from './ops/concat.ts';
 export { dropout, type DropoutOptions } from './ops/dropout.ts';
+export { gather, oneHot, scatter, scatterAdd, scatterMean } from './ops/gather.ts';
+export { argsort, sort, topK, type Sorted } from './ops/sort.ts';
+export { flip, repeat, repeatInterleave, roll } from './ops/rearrange.ts';
+export { pad, type PadOptions } from './ops/pad.ts';
+export { tril, triu } from './ops/triangle.ts';
 export { embedding, indexSelect } from './ops/embedding.ts';
 export { layerNorm, rmsNorm, type NormOptions } from './ops/layer_norm.ts';
 export { crossEntropy, type CrossEntropyOptions, type Reduction } from './ops/cross_entropy.ts';
@@ -113,3 +121,17 @@ export type { BlockMaskSizes } from './mask/build.ts';
 export type { ShowOptions, SvgOptions } from './mask/show.ts';
 export * as masks from './mask/masks/index.ts';
 export * as scores from './mask/scores/index.ts';
+export { buffer, Module, parameter, type LoadOptions } from './nn/module.ts';
+export { Linear, type LinearOptions } from './nn/linear.ts';
+export { Embedding } from './nn/embedding.ts';
+export { LayerNorm, RMSNorm } from './nn/norm.ts';
+export { Dropout } from './nn/dropout.ts';
+export { Sequential, type Layer } from './nn/sequential.ts';
+export { KvCache, type KvCacheOptions } from './nn/kv_cache.ts';
+export {
+  MultiHeadAttention,
+  type AttentionInput,
+  type MultiHeadAttentionOptions,
+  type RotarySettings,
+} from './nn/attention.ts';
+export { Mlp, TransformerBlock, type MlpOptions, type TransformerBlockOptions } from './nn/transformer.ts';

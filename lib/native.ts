@@ -58,8 +58,8 @@ export interface Native {
   // creation and random numbers
   full(shape: Shape, value: number, dtype: number): Handle;
   sequence(start: number, step: number, count: number, dtype: number): Handle;
-  rand(shape: Shape, dtype: number, seed: number, offset: number): Handle;
-  randn(shape: Shape, dtype: number, seed: number, offset: number): Handle;
+  rand(shape: Shape, dtype: number, seed: number, offset: number, scale: number, shift: number): Handle;
+  randn(shape: Shape, dtype: number, seed: number, offset: number, scale: number, shift: number): Handle;
   randint(shape: Shape, dtype: number, seed: number, offset: number, low: number, high: number): Handle;
   bernoulli(shape: Shape, dtype: number, seed: number, offset: number, p: number): Handle;
   dropout(t: Handle, kept: number, seed: number, offset: number): Handle;
@@ -87,12 +87,18 @@ export interface Native {
   // indexing
   takeRows(op: string, t: Handle, axis: number, ids: Handle): Handle;
   addRows(op: string, grad: Handle, shape: Shape, axis: number, ids: Handle): Handle;
+  gather(t: Handle, axis: number, index: Handle): Handle;
+  scatter(t: Handle, axis: number, index: Handle, src: Handle): Handle;
+  scatterAdd(t: Handle, axis: number, index: Handle, src: Handle): Handle;
+  scatterMean(src: Handle, axis: number, index: Handle, size: number): Handle[];
 
   // sorting
+  sort(t: Handle, axis: number, k: number, descending: boolean): Handle[];
 
   // joining and rearranging
   concat(parts: readonly Handle[], axis: number): Handle;
   pad(t: Handle, before: readonly number[], after: readonly number[], value: number): Handle;
+  triangle(t: Handle, diagonal: number, upper: boolean): Handle;
   sliceBackward(grad: Handle, shape: Shape, axis: number, start: number, step: number): Handle;
 
   // normalisation and losses

@@ -1,0 +1,57 @@
+/**
+ * Sorting along an axis. Equal elements come in rising index, ascending and descending alike (the sort is always stable); NaN counts as
+ * larger than everything, -0 equals 0. Indices are i32.
+ */
+import { record } from '../autograd/tape.ts';
+import { FoveaError } from '../errors.ts';
+import { native } from '../native.ts';
+import { axisOf, shapeText } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { zeros } from './creation.ts';
+
+export interface Sorted {
+  values: Tensor;
+  /** Where each value stood along the axis; i32. */
+  indices: Tensor;
+}
+
+function run(op: string, t: Tensor, axis: number, k: number, descending: boolean): Sorted {
+  const at = axisOf(op, axis, t.rank);
+  const [v, i] = native().sort(t.handle, at, k, descending);
+  const [values, indices] = [new Tensor(v), new Tensor(i)];
+  const { shape, dtype } = t;
+  record(
+    op,
+    [values],
+    [t],
+    ([g]) => {
+      const base = zeros(shape, { dtype });
+      return [new Tensor(native().scatter(base.handle, at, indices.handle, (g as Tensor).handle))];
+    },
+    [indices],
+  );
+  return { values, indices };
+}
+
+/** `t` sorted along `axis` (default the last), any dtype. Differentiable in the values. */
+export function sort(t: Tensor, axis = -1, { descending = false }: { descending?: boolean } = {}): Sorted {
+  return run('sort', t, axis, -1, descending);
+}
+
+/** The order that sorts `t` along `axis` (default the last); i32. */
+export function argsort(t: Tensor, axis = -1, { descending = false }: { descending?: boolean } = {}): Tensor {
+  const [values, indices] = native().sort(t.handle, axisOf('argsort', axis, t.rank), -1, descending);
+  native().release(values);
+  return new Tensor(indices);
+}
+
+/**
+ * The k largest (or smallest) along `axis` (default the last), in order, the first of equals first. Throws ERR_ARGUMENT unless k is an
+ * integer between 0 and the axis. Differentiable in the values.
+ */
+export function topK(t: Tensor, k: number, axis = -1, { largest = true }: { largest?: boolean } = {}): Sorted {
+  if (!Number.isInteger(k) || k < 0) {
+    throw new FoveaError('ERR_ARGUMENT', `topK: k must be a non-negative integer, got ${k} for ${shapeText(t.shape)}`);
+  }
+  return run('topK', t, axis, k, largest);
+}
