@@ -104,6 +104,7 @@ export { tril, triu } from './ops/triangle.ts';
 export { embedding, indexSelect } from './ops/embedding.ts';
 export { layerNorm, rmsNorm, type NormOptions } from './ops/layer_norm.ts';
 export { crossEntropy, type CrossEntropyOptions, type Reduction } from './ops/cross_entropy.ts';
+export { mse } from './ops/mse.ts';
 export { rotary, rotaryTable, type RotaryOptions, type RotaryTable } from './ops/rotary.ts';
 
 export { Optimizer, type Group, type OptimizerState, type ParameterGroup } from './optim/optimizer.ts';

@@ -57,8 +57,8 @@ void update_tile(const OptimizerItem& item, int64_t begin, int64_t end, Update&&
 
 template <>
 void adamw<kIsa>(const AdamWParams& p, ThreadPool& pool) {
-  const vf beta1 = set1(p.beta1), beta2 = set1(p.beta2), rest1 = set1(1.f - p.beta1), rest2 = set1(1.f - p.beta2);
-  const vf kept = set1(1.f - p.lr * p.decay), step = set1(p.lr / p.c1), eps = set1(p.eps), inverse = set1(1.f / __builtin_sqrtf(p.c2));
+  const vf beta1 = set1(p.beta1), beta2 = set1(p.beta2), rest1 = set1(p.rest1), rest2 = set1(p.rest2);
+  const vf kept = set1(p.kept), step = set1(p.step), eps = set1(p.eps), inverse = set1(p.inverse_root);
   for_tiles(
       p.count, pool, [&](int64_t i) { return p.items[i].count; },
       [&](int64_t at, int64_t begin, int64_t end, int64_t) {

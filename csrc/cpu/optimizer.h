@@ -21,10 +21,11 @@ struct OptimizerItem {
 
 // Decoupled weight decay (Loshchilov and Hutter 2019), with the bias corrections c1 = 1 - beta1^t, c2 = 1 - beta2^t:
 //   p *= 1 - lr decay;  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p -= lr / c1 * m / (sqrt(v / c2) + eps)
+// The factors come rounded from double: 1 - beta2 in f32 would be off by 5e-5.
 struct AdamWParams {
   const OptimizerItem* items;
   int64_t count;
-  float lr, beta1, beta2, eps, decay, c1, c2;
+  float kept, beta1, rest1, beta2, rest2, step, inverse_root, eps;  // kept = 1 - lr decay, step = lr / c1, inverse_root = 1 / sqrt(c2)
 };
 
 //   g += decay p;  m = momentum m + g (m starts at 0);  p -= lr (nesterov ? g + momentum m : m)

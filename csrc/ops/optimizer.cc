@@ -75,13 +75,14 @@ void adamw_step(const std::vector<Tensor>& params, const std::vector<Tensor>& gr
                 double decay, double step) {
   Group group("AdamW", params, grads, first, second, master);
   cpu::AdamWParams p{};
-  p.lr = static_cast<float>(lr);
+  p.kept = static_cast<float>(1 - lr * decay);
   p.beta1 = static_cast<float>(beta1);
+  p.rest1 = static_cast<float>(1 - beta1);
   p.beta2 = static_cast<float>(beta2);
+  p.rest2 = static_cast<float>(1 - beta2);
+  p.step = static_cast<float>(lr / (1 - std::pow(beta1, step)));
+  p.inverse_root = static_cast<float>(1 / std::sqrt(1 - std::pow(beta2, step)));
   p.eps = static_cast<float>(eps);
-  p.decay = static_cast<float>(decay);
-  p.c1 = static_cast<float>(1 - std::pow(beta1, step));
-  p.c2 = static_cast<float>(1 - std::pow(beta2, step));
   group.launch([p, items = group.items](const TaskContext& ctx) mutable {
     p.items = items.data();
     p.count = static_cast<int64_t>(items.size());

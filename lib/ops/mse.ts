@@ -1,0 +1,17 @@
+import { FoveaError } from '../errors.ts';
+import { sameShape, shapeText } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { sub } from './binary.ts';
+import { reductionCode, type Reduction } from './cross_entropy.ts';
+import { mean, sum } from './reduce.ts';
+import { square } from './unary.ts';
+
+/** Squared differences of two tensors of one shape (ERR_SHAPE): their mean (default), their sum, or each ('none'). */
+export function mse(a: Tensor, b: Tensor, { reduction = 'mean' }: { reduction?: Reduction } = {}): Tensor {
+  reductionCode('mse', reduction);
+  if (!sameShape(a.shape, b.shape)) {
+    throw new FoveaError('ERR_SHAPE', `mse: shapes ${shapeText(a.shape)} and ${shapeText(b.shape)} differ`);
+  }
+  const squares = square(sub(a, b));
+  return reduction === 'none' ? squares : reduction === 'sum' ? sum(squares) : mean(squares);
+}
