@@ -45,8 +45,6 @@ export interface AttentionOptions {
   readonly kvLengths?: IntegerList;
   /** Packed sequences (batch 1): beginnings of each, and the total. One list for both, or one each for queries and keys. */
   readonly cuSeqlens?: IntegerList | { readonly q: IntegerList; readonly kv: IntegerList };
-  /** Also returns lse. */
-  readonly returnLse?: boolean;
   /** Stops the call: results reject with ERR_ABORTED. */
   readonly signal?: AbortSignal;
 }

@@ -44,7 +44,12 @@ export function attention(
   v: Tensor,
   options?: AttentionOptions & { readonly returnLse?: false },
 ): Tensor;
-export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions = {}): Tensor | AttentionResult {
+export function attention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  options: AttentionOptions & { readonly returnLse?: boolean } = {},
+): Tensor | AttentionResult {
   const call = bindAttention(q, k, v, options);
   const result = runAttention(call, options.signal);
   return options.returnLse ? result : result.out;

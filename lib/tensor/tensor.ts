@@ -135,6 +135,11 @@ export class Tensor {
     }
   }
 
+  /** The elements as mask and score functions capture them (lib/mask/program.ts): read once, blocking. */
+  toTableData(): TensorData {
+    return this.dataSync();
+  }
+
   /** The raw little-endian bytes in row-major order, in this tensor's own dtype. */
   bytes(): Promise<ArrayBuffer> {
     return native().read(this.handle);
