@@ -91,9 +91,11 @@ void write_keys(const Schedule& s, const AttentionSequence& seq, int64_t kv_head
     int64_t row = rows ? rows[seq.kv_begin + j] : seq.kv_begin + j;
     if (row < 0) continue;
     if (g.dk.data)
-      put_row(g.dtype, g.dk, seq.batch * g.dk.sb + kv_head * g.dk.sh + row * g.dk.sl, dk + (j - j0) * s.k_pitch, 1, p.dim, p.scale, rows);
+      put_row(g.dtype, g.dk, seq.batch * g.dk.sb + kv_head * g.dk.sh + row * g.dk.sl, dk + (j - j0) * s.k_pitch, p.dim, p.scale,
+              rows != nullptr);
     if (g.dv.data)
-      put_row(g.dtype, g.dv, seq.batch * g.dv.sb + kv_head * g.dv.sh + row * g.dv.sl, dv + (j - j0) * s.v_pitch, 1, p.dim_v, 1.f, rows);
+      put_row(g.dtype, g.dv, seq.batch * g.dv.sb + kv_head * g.dv.sh + row * g.dv.sl, dv + (j - j0) * s.v_pitch, p.dim_v, 1.f,
+              rows != nullptr);
   }
 }
 

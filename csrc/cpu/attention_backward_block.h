@@ -11,6 +11,7 @@
 
 #include "cpu/attention_backward.h"
 #include "cpu/attention_backward_tile.h"
+#include "cpu/attention_math.h"
 #include "cpu/attention_rows.h"
 #include "cpu/attention_visibility.h"
 #include "cpu/program_vm.h"
@@ -20,7 +21,6 @@ namespace {
 
 constexpr int64_t kStripBytes = 320 << 10;
 constexpr int kMaxStrip = 8;
-constexpr float kLog2E = 1.44269504088896341f;
 
 // Hands out 64-byte aligned pieces of one buffer.
 class Arena {
@@ -182,18 +182,38 @@ class BlockWork {
 
   // to[d][lane] = factor * rows[lane][d], 0 for lanes in [n, lanes).
   static void transpose_rows(const float* rows, int64_t pitch, int n, int lanes, int64_t dim, float factor, float* to) {
-    for (int i = 0; i < lanes; i++)
-      for (int64_t d = 0; d < dim; d++) to[d * kTileQ + i] = i < n ? rows[i * pitch + d] * factor : 0;
+    for (int i0 = 0; i0 < lanes; i0 += kLanes)
+      for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
+        vf v[kLanes];
+        FOVEA_UNROLL
+        for (int i = 0; i < kLanes; i++) v[i] = i0 + i < n ? load(rows + (i0 + i) * pitch + d0) * factor : zero();
+        transpose(v);
+        for (int d = 0; d < kLanes && d0 + d < dim; d++) store(to + (d0 + d) * kTileQ + i0, v[d]);
+      }
   }
 
-  void write_queries(const StripTile& t) {
+  void write_queries(StripTile& t) {
     if (!g_.dq.data) return;
+    if (t.empty) memset(t.q, 0, t.nq * k_pitch_ * 4);
+    else untranspose(t);
     for (int i = 0; i < t.nq; i++) {
       int64_t row = q_rows_ ? q_rows_[t.q0 + i] : seq_.q_begin + t.q0 + i;
       if (row < 0) continue;
-      int64_t at = seq_.batch * g_.dq.sb + head_ * g_.dq.sh + row * g_.dq.sl;
-      put_row(g_.dtype, g_.dq, at, t.empty ? zeros_ : t.dqt + i, t.empty ? 1 : kTileQ, p_.dim, p_.scale, false);
+      put_row(g_.dtype, g_.dq, seq_.batch * g_.dq.sb + head_ * g_.dq.sh + row * g_.dq.sl, t.q + i * k_pitch_, p_.dim, p_.scale, false);
     }
+  }
+
+  // dQ rows over the tile's Q rows, which are no longer needed.
+  void untranspose(StripTile& t) {
+    for (int i0 = 0; i0 < t.nq; i0 += kLanes)
+      for (int64_t d0 = 0; d0 < p_.dim; d0 += kLanes) {
+        vf v[kLanes];
+        FOVEA_UNROLL
+        for (int d = 0; d < kLanes; d++) v[d] = d0 + d < p_.dim ? load(t.dqt + (d0 + d) * kTileQ + i0) : zero();
+        transpose(v);
+        FOVEA_UNROLL
+        for (int i = 0; i < kLanes; i++) store(t.q + (i0 + i) * k_pitch_ + d0, v[i]);
+      }
   }
 
   // Pointers to the rows of key block k0; absent rows are zero.
@@ -253,6 +273,7 @@ class BlockWork {
 
   template <bool kMasked>
   void plain_weights(const StripTile& t, const float* const* rows, int n) {
+    const Exp2Constants* constants = exp2_constants();
     for (int panel = 0; panel < t.nq; panel += kPanel)
       for_row_groups(n, [&]<int R>(int j) {
         Accumulators<R, kGradVectors> acc;
@@ -261,7 +282,7 @@ class BlockWork {
         for (int i = 0; i < R; i++) FOVEA_UNROLL
         for (int z = 0; z < kGradVectors; z++) {
           int lane = panel + z * kLanes;
-          vf w = exp2(acc.v[i][z] - load(t.lse + lane));
+          vf w = exp2_weight<Words::F32>(acc.v[i][z] - load(t.lse + lane), constants);
           if constexpr (kMasked) w = keep(w, words_[j + i] >> lane);
           store(weights_ + (j + i) * kTileQ + lane, w);
         }
@@ -290,11 +311,12 @@ class BlockWork {
       score_->score(n, static_cast<int32_t>(j0 + p_.kv_offset), weights_, kTileQ);
     }
     if (p_.bias.data) load_bias(t, j0, n);
+    const Exp2Constants* constants = exp2_constants();
     for (int j = 0; j < n; j++)
       for (int i = 0; i < lanes; i += kLanes) {
         float* at = weights_ + j * kTileQ + i;
         vf logit = p_.bias.data ? load(at) + load(bias_ + j * kTileQ + i) : load(at);
-        store(at, keep(exp2((logit - load(t.lse + i)) * kLog2E), words_[j] >> i));
+        store(at, keep(exp2_weight<Words::F32>((logit - load(t.lse + i)) * kLog2E, constants), words_[j] >> i));
       }
   }
 
@@ -351,11 +373,26 @@ class BlockWork {
     if (vectors - z >= 1) columns.template operator()<1>();
   }
 
+  // bias_[j][lane] from rows [lane][j]; kLanes x kLanes pieces are transposed in registers where keys lie side by side.
   template <class T>
   void load_bias_as(const T* from, const StripTile& t, int n) {
     const AttentionGrid& b = p_.bias;
-    for (int i = 0; i < lanes_of(t); i++)
-      for (int j = 0; j < n; j++) bias_[j * kTileQ + i] = i < t.nq ? to_float(from[i * b.sq + j * b.skv]) : 0;
+    for (int i0 = 0; i0 < lanes_of(t); i0 += kLanes)
+      for (int j0 = 0; j0 < n; j0 += kLanes) {
+        const int keys = n - j0 < kLanes ? n - j0 : kLanes;
+        vf v[kLanes];
+        for (int i = 0; i < kLanes; i++) {
+          const T* row = from + (i0 + i < t.nq ? i0 + i : 0) * b.sq + j0 * b.skv;
+          if (b.skv == 1) {
+            v[i] = load_part(row, keys);
+          } else {
+            v[i] = zero();
+            for (int j = 0; j < keys; j++) v[i][j] = to_float(row[j * b.skv]);
+          }
+        }
+        transpose(v);
+        for (int j = 0; j < keys; j++) store(bias_ + (j0 + j) * kTileQ + i0, v[j]);
+      }
   }
 
   void load_bias(const StripTile& t, int64_t j0, int n) {
@@ -372,8 +409,23 @@ class BlockWork {
   void add_bias(const StripTile& t, int64_t j0, int n) {
     const AttentionGrid& b = g_.dbias;
     float* to = static_cast<float*>(b.data) + seq_.batch * b.sb + head_ * b.sh + t.q0 * b.sq + j0 * b.skv;
-    for (int i = 0; i < t.nq; i++)
-      for (int j = 0; j < n; j++) to[i * b.sq + j * b.skv] += slopes_[j * kTileQ + i];
+    if (b.skv != 1 || b.sq == 0) {
+      for (int i = 0; i < t.nq; i++)
+        for (int j = 0; j < n; j++) to[i * b.sq + j * b.skv] += slopes_[j * kTileQ + i];
+      return;
+    }
+    for (int i0 = 0; i0 < t.nq; i0 += kLanes)
+      for (int j1 = 0; j1 < n; j1 += kLanes) {
+        const int keys = n - j1 < kLanes ? n - j1 : kLanes, queries = t.nq - i0 < kLanes ? t.nq - i0 : kLanes;
+        vf v[kLanes];
+        FOVEA_UNROLL
+        for (int j = 0; j < kLanes; j++) v[j] = j < keys ? load(slopes_ + (j1 + j) * kTileQ + i0) : zero();
+        transpose(v);
+        for (int i = 0; i < queries; i++) {
+          float* at = to + (i0 + i) * b.sq + j1;
+          store_part(at, load_part(at, keys) + v[i], keys);
+        }
+      }
   }
 
   static int lanes_of(const StripTile& t) { return (t.nq + kPanel - 1) / kPanel * kPanel; }

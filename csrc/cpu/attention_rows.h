@@ -32,27 +32,26 @@ inline void widen_row(DType dtype, const AttentionTensor& t, int64_t offset, int
 }
 
 template <class T>
-void put_row(T* to, int64_t stride, const float* from, int64_t from_stride, int64_t n, float factor, bool add) {
+void put_row(T* to, int64_t stride, const float* from, int64_t n, float factor, bool add) {
   int64_t d = 0;
-  if (stride == 1 && from_stride == 1) {
+  if (stride == 1) {
     for (; d + kLanes <= n; d += kLanes) {
       vf v = load(from + d) * factor;
       store(to + d, add ? load(to + d) + v : v);
     }
   }
   for (; d < n; d++) {
-    float v = from[d * from_stride] * factor;
+    float v = from[d] * factor;
     to[d * stride] = narrow<T>(add ? to_float(to[d * stride]) + v : v);
   }
 }
 
 // Row at `offset` = (or +=) factor * from[0, n).
-inline void put_row(DType dtype, const AttentionTensor& t, int64_t offset, const float* from, int64_t from_stride, int64_t n, float factor,
-                    bool add) {
+inline void put_row(DType dtype, const AttentionTensor& t, int64_t offset, const float* from, int64_t n, float factor, bool add) {
   switch (dtype) {
-    case DType::BF16: return put_row(static_cast<bf16*>(t.data) + offset, t.sd, from, from_stride, n, factor, add);
-    case DType::F16: return put_row(static_cast<f16*>(t.data) + offset, t.sd, from, from_stride, n, factor, add);
-    default: return put_row(static_cast<float*>(t.data) + offset, t.sd, from, from_stride, n, factor, add);
+    case DType::BF16: return put_row(static_cast<bf16*>(t.data) + offset, t.sd, from, n, factor, add);
+    case DType::F16: return put_row(static_cast<f16*>(t.data) + offset, t.sd, from, n, factor, add);
+    default: return put_row(static_cast<float*>(t.data) + offset, t.sd, from, n, factor, add);
   }
 }
 
