@@ -79,6 +79,7 @@ export { matmul, type MatmulOptions } from './ops/matmul.ts';
 
 export { attention, type AttentionResult } from './attention/attention.ts';
 export { mergeAttentions } from './attention/merge.ts';
+export { explain, type AttentionExplanation, type RefusedKernel } from './attention/explain.ts';
 export type { AttentionMask, AttentionOptions, IntegerList } from './attention/arguments.ts';
 export { arange, eye, full, fullLike, linspace, ones, onesLike, zeros, zerosLike } from './ops/creation.ts';
 export {

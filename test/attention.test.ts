@@ -1,16 +1,19 @@
 import { readdirSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
+import type {
+  Tensor} from '../lib/index.ts';
 import {
   attention,
+  explain,
   grad,
+  mergeAttentions,
   noGrad,
   permute,
   scope,
   setNumThreads,
   slice,
   tensor,
-  Tensor,
   type AttentionOptions,
   type DType,
 } from '../lib/index.ts';
@@ -502,6 +505,54 @@ describe('ways to say one thing', () => {
         });
       }
     });
+  });
+});
+
+describe('mergeAttentions', () => {
+  it('over two parts of the keys equals attention over all of them, with its gradients', () => {
+    scope(() => {
+      const { q, k, v, dout, dlse } = operands(size(1, 2, 1, 30, 50, 8), 'f32', 6);
+      const upstream = { gradients: [dout.t, dlse.t] };
+      const part = (begin: number, end: number) =>
+        attention(q.t, slice(k.t, 2, begin, end), slice(v.t, 2, begin, end), { returnLse: true });
+      const whole = attention(q.t, k.t, v.t, { returnLse: true });
+      const merged = mergeAttentions([part(0, 13), part(13, 13), part(13, 50)]);
+      expectClose(valuesOf(merged.out), valuesOf(whole.out));
+      expectClose(valuesOf(merged.lse), valuesOf(whole.lse));
+      const want = grad([whole.out, whole.lse], [q.t, k.t, v.t], upstream) as Tensor[];
+      const got = grad([merged.out, merged.lse], [q.t, k.t, v.t], upstream) as Tensor[];
+      got.forEach((g, i) => expectGradient(valuesOf(g), valuesOf(want[i])));
+    });
+  });
+});
+
+describe('explain', () => {
+  it('tells tiles, work, and the kernels that were refused', () => {
+    scope(() => {
+      const { q, k, v } = operands(size(1, 2, 2, 256, 256, 16), 'f32', 1);
+      const dense = explain(q.t, k.t, v.t);
+      const half = explain(q.t, k.t, v.t, { mask: mask(({ q: i, kv }) => i >= kv) });
+      expect(dense.tiles.partial + dense.tiles.skipped).toBe(0);
+      expect(dense.flops).toBe(dense.denseFlops);
+      expect(dense.denseFlops).toBe(2 * 4 * 256 * 256 * 16);
+      // 4 x 4 blocks of 64 below the diagonal, for two heads
+      expect(half.tile).toEqual([64, 64]);
+      expect(half.tiles).toEqual({ full: 12, partial: 8, skipped: 12 });
+      expect(half.flops).toBe((dense.flops * 20) / 32);
+      expect(half.bytes).toBe(4 * (4 * 2 * 256 * 16 + 2 * 256));
+      expect(half.kernel).not.toBe('');
+      expect(LEVELS).toContain(half.isa);
+      for (const { kernel, reason } of half.refused) expect([kernel, reason]).not.toContain('');
+      expect(half.toString()).toContain('skipped 12 (37.5 %)');
+      expect(JSON.parse(JSON.stringify(half))).toMatchObject({ tiles: { full: 12 } });
+    });
+  });
+
+  it('throws what attention throws', () => {
+    const q = tensor(new Float32Array(8), [1, 1, 2, 4]);
+    expect(() => explain(q, q, q, { window: [-2, 0] })).toThrow(
+      expect.objectContaining({ code: 'ERR_ARGUMENT' }) as Error,
+    );
   });
 });
 

@@ -54,16 +54,17 @@ struct Schedule {
   }
 };
 
-// Keys that any query of the chunk may see.
+// Keys that any query of the chunk may see; lo = hi = 0 where there are none.
 void chunk_range(const Schedule& s, const AttentionSequence& seq, int64_t head, int64_t chunk, int64_t* lo, int64_t* hi) {
-  int64_t first = chunk * kChunkQueries, end = first + kChunkQueries < seq.q_len ? first + kChunkQueries : seq.q_len;
+  const int64_t first = chunk * kChunkQueries, end = first + kChunkQueries < seq.q_len ? first + kChunkQueries : seq.q_len;
   *lo = *hi = 0;
-  if (first >= end) return;
-  TileVisibility a, b;
-  a.start(s.p, seq, head, first);
-  b.start(s.p, seq, head, (end - 1) / kTileQ * kTileQ);
-  *hi = b.hi();
-  *lo = a.lo() < *hi ? a.lo() : *hi;
+  for (int64_t q0 = first; q0 < end; q0 += kTileQ) {
+    TileVisibility tile;
+    tile.start(s.p, seq, head, q0);
+    if (tile.lo() >= tile.hi()) continue;
+    if (*hi == 0 || tile.lo() < *lo) *lo = tile.lo();
+    if (tile.hi() > *hi) *hi = tile.hi();
+  }
 }
 
 // One chunk into dk, dv [max_kv][pitch]; only rows in its key range are touched, and they are cleared first.
