@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import { attention, tensor } from '../lib/index.ts';
 import { evaluate } from '../lib/mask/evaluate.ts';
 import * as scores from '../lib/mask/scores/index.ts';
+import { native } from '../lib/native.ts';
+import { expectClose } from './tolerance.ts';
 import type { Score } from '../lib/mask/mask.ts';
 
 const HEADS = 6;
@@ -74,7 +77,40 @@ describe.each(ROWS)('$name', ({ score, expected }) => {
           expect(Math.abs(evaluate(score.program, at) - wanted) / scale).toBeLessThan(2e-6);
         }
   });
+
+  test.each(['baseline', native().bestIsa()])('attention applies it, %s', (isa) => {
+    const best = native().bestIsa();
+    native().setIsa(isa);
+    const dim = 8;
+    const data = (seed: number) =>
+      Float32Array.from({ length: HEADS * LENGTH * dim }, (_, i) => Math.sin(seed * (i + 1) * (i % 11)));
+    const [q, k, v] = [1, 2, 3].map(data);
+    const shape = [1, HEADS, LENGTH, dim];
+    const out = attention(tensor(q, shape), tensor(k, shape), tensor(v, shape), { score });
+    const result = out.dataSync() as Float32Array;
+    native().setIsa(best);
+    expectClose(Array.from(result), reference(q, k, v, dim, expected), 'f32', 4);
+  });
 });
+
+/** Plain double-precision attention with a changed score. */
+function reference(q: Float32Array, k: Float32Array, v: Float32Array, dim: number, change: Row['expected']): number[] {
+  const out: number[] = [];
+  for (let h = 0; h < HEADS; ++h)
+    for (let i = 0; i < LENGTH; ++i) {
+      const at = (x: Float32Array, row: number, d: number) => x[(h * LENGTH + row) * dim + d];
+      const logits = Array.from({ length: LENGTH }, (_, j) => {
+        let dot = 0;
+        for (let d = 0; d < dim; ++d) dot += at(q, i, d) * at(k, j, d);
+        return change(dot / Math.sqrt(dim), h, i, j);
+      });
+      const highest = Math.max(...logits);
+      const weights = logits.map((x) => Math.exp(x - highest));
+      const sum = weights.reduce((a, b) => a + b, 0);
+      for (let d = 0; d < dim; ++d) out.push(weights.reduce((acc, w, j) => acc + w * at(v, j, d), 0) / sum);
+    }
+  return out;
+}
 
 test('every score of the library has a row', () => {
   const makers = Object.keys(scores).filter((name) => !/Slopes$|Buckets$/.test(name));
