@@ -149,15 +149,15 @@ function overlay(
 ): Buffer {
   const scale = 2;
   const [w, h] = [Math.floor(picture.width / scale), Math.floor(picture.height / scale)];
-  const png = new PNG({ width: w * (maps.length + 1), height: h });
-  for (let panel = 0; panel <= maps.length; panel++) {
+  const png = new PNG({ width: w * (levels.length + 1), height: h });
+  for (let panel = 0; panel <= levels.length; panel++) {
     for (let y = 0; y < h; y++) {
       for (let x = 0; x < w; x++) {
         const from = (y * scale * picture.width + x * scale) * 4;
         let rgb = [picture.data[from], picture.data[from + 1], picture.data[from + 2]];
         if (panel > 0) {
           const grey = 0.3 * (0.3 * rgb[0] + 0.6 * rgb[1] + 0.1 * rgb[2]);
-          rgb = heat(weight(maps[panel - 1], x * scale, y * scale)).map((c) => Math.min(255, c + grey));
+          rgb = heat(weight(levels[panel - 1], x * scale, y * scale)).map((c) => Math.min(255, c + grey));
           const [qx, qy] = queries[panel - 1].map((c) => (c * PATCH) / scale);
           const edge = Math.max(Math.abs(x - qx - 2), Math.abs(y - qy - 2));
           if (edge >= 5 && edge <= 6) rgb = [80, 220, 255];
