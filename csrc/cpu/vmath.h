@@ -117,7 +117,7 @@ FOVEA_INLINE vf tanh(vf x) {
   vf z = x * x, a = abs(x);
   vf near = fma(x * z, polynomial(z, kP), x);
   vf far = set1(1.f) - set1(2.f) / (exp(min(a, set1(20.f)) * set1(2.f)) + set1(1.f));
-  return select(x != x, x, select(a < set1(0.625f), near, copy_sign(far, x)));
+  return select(x != x, x, copy_sign(select(a < set1(0.625f), near, far), x));
 }
 
 FOVEA_INLINE vf sigmoid(vf x) {

@@ -40,11 +40,12 @@ void run(const TaskContext& ctx, const cpu::ElementwiseParams& p) {
   dispatch_isa([&](auto isa) { cpu::binary<isa()>(p, ctx.pool); });
 }
 
-Tensor binary(int64_t op_code, const Tensor& a, const Tensor& b) {
+Tensor binary(int64_t op_code, const Tensor& left, const Tensor& right) {
   check_op(op_code);
   const int op = static_cast<int>(op_code);
-  check_logical(op, a);
-  check_logical(op, b);
+  check_logical(op, left);
+  check_logical(op, right);
+  const Tensor a = readable(left), b = readable(right);
   const Types types = types_of(op, promote(a.dtype, b.dtype));
   Tensor out = Tensor::empty(a.shape == b.shape ? a.shape : broadcast_shape(kNames[op], a.shape, b.shape), types.out);
   Stream::cpu().launch(kNames[op], {a.storage.get(), b.storage.get()}, {out.storage.get()},
@@ -53,10 +54,11 @@ Tensor binary(int64_t op_code, const Tensor& a, const Tensor& b) {
 }
 
 // op(t, number), or op(number, t) when `number_first`.
-Tensor binary_number(int64_t op_code, const Tensor& t, double number, bool number_first) {
+Tensor binary_number(int64_t op_code, const Tensor& tensor, double number, bool number_first) {
   check_op(op_code);
   const int op = static_cast<int>(op_code);
   check(!is_logical(op), "ERR_DTYPE", kNames[op], ": expected two bool tensors, got a number");
+  const Tensor t = readable(tensor);
   const Types types = types_of(op, promote_number(t.dtype, number));
   Tensor out = Tensor::empty(t.shape, types.out);
   const Tensor absent;

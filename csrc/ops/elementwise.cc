@@ -1,5 +1,7 @@
 #include "ops/elementwise.h"
 
+#include "ops/copy.h"
+
 namespace fovea {
 
 DType promote(DType a, DType b) {
@@ -26,6 +28,23 @@ DType arithmetic_type(DType dtype) {
     case DType::Bool: return DType::I32;
     default: return DType::F32;
   }
+}
+
+Tensor readable(const Tensor& t) {
+  constexpr int64_t kLargeElements = 16384;
+  if (t.rank() < 2 || t.count() < kLargeElements) return t;
+  bool across = false, packed = false;
+  for (int i = t.rank() - 1; i >= 0; i--) {
+    if (t.shape[i] == 1) continue;
+    if (t.strides[i] == 0) return t;  // a broadcast copy would be larger than its source
+    if (!across && !packed) {
+      if (t.strides[i] == 1) return t;
+      across = true;
+    } else {
+      packed |= t.strides[i] == 1;
+    }
+  }
+  return across && packed ? copy_as(t, t.dtype) : t;
 }
 
 cpu::ElementwiseParams elementwise_params(int op, DType compute, std::initializer_list<const Tensor*> inputs, const Tensor& out) {

@@ -14,6 +14,9 @@ DType promote_number(DType t, double number);
 // The arithmetic type kernels use for values of this dtype: F32, F64, I32 or I64.
 DType arithmetic_type(DType dtype);
 
+// `t`, or a queued dense copy when reading it row by row would touch a cache line per element (a large transposed matrix).
+Tensor readable(const Tensor& t);
+
 // Parameters for an op over inputs broadcast to out's shape; `compute` is the arithmetic type. Inputs without storage are numbers,
 // to be set in `scalars`.
 cpu::ElementwiseParams elementwise_params(int op, DType compute, std::initializer_list<const Tensor*> inputs, const Tensor& out);

@@ -28,8 +28,9 @@ DType result_type(int op, DType in) {
 void check_op(int64_t op) { check(op >= 0 && op < cpu::kUnaryOps, "ERR_INTERNAL", "unary: unknown op code ", op); }
 
 // `first` and `second` are the numbers some functions take: clamp's bounds, the slope of leakyRelu.
-Tensor unary(int64_t op_code, const Tensor& t, double first, double second) {
+Tensor unary(int64_t op_code, const Tensor& tensor, double first, double second) {
   check_op(op_code);
+  const Tensor t = readable(tensor);
   const int op = static_cast<int>(op_code);
   const bool is_not = op == static_cast<int>(UnaryOp::Not);
   check(!is_not || t.dtype == DType::Bool, "ERR_DTYPE", "logicalNot: expected bool, got ", name_of(t.dtype), "; use eq(t, 0)");
@@ -44,8 +45,9 @@ Tensor unary(int64_t op_code, const Tensor& t, double first, double second) {
 }
 
 // grad times the derivative, which is computed from `saved`: the argument or the result of the function.
-Tensor unary_backward(int64_t op_code, const Tensor& grad, const Tensor& saved, double first, double second) {
+Tensor unary_backward(int64_t op_code, const Tensor& gradient, const Tensor& argument, double first, double second) {
   check_op(op_code);
+  const Tensor grad = readable(gradient), saved = readable(argument);
   check(is_floating(saved.dtype), "ERR_INTERNAL", "unaryBackward: not a floating dtype");
   const int op = static_cast<int>(op_code);
   Tensor out = Tensor::empty(saved.shape, saved.dtype);
