@@ -179,11 +179,11 @@ describe('views', () => {
   function factors(n: number, seed: number): number[] {
     const shape: number[] = [];
     let rest = n;
-    for (let f = 2; rest > 1 && shape.length < 5; f++) {
-      while (rest % f === 0 && shape.length < 5) {
-        if ((seed >> shape.length) & 1 || shape.length === 0) shape.push(f);
+    for (let f = 2; rest > 1; f++) {
+      for (; rest % f === 0; rest /= f) {
+        const opens = shape.length === 0 || (shape.length < 5 && (seed >> shape.length) & 1);
+        if (opens) shape.push(f);
         else shape[shape.length - 1] *= f;
-        rest /= f;
       }
     }
     if (seed & 64) shape.unshift(1);

@@ -172,7 +172,7 @@ FOVEA_INLINE vf sine(vf x) {
   if (__builtin_expect(any(far), 0))
     for (int i = 0; i < kLanes; i++)
       if (far[i]) y[i] = kCosine ? __builtin_cosf(x[i]) : __builtin_sinf(x[i]);
-  return y;
+  return kCosine ? y : select(x == zero(), x, y);
 }
 
 FOVEA_INLINE vf sin(vf x) { return sine<false>(x); }
