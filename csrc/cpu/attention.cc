@@ -4,7 +4,7 @@
 // results, merged in key order by a second round, so the result depends on shapes only.
 #include "cpu/attention.h"
 
-#include "cpu/attention_buffer.h"
+#include "core/call_memory.h"
 #include "cpu/attention_engine.h"
 
 namespace fovea::cpu {
@@ -45,11 +45,13 @@ void merge_partials(const Call& c, const QueryTile& t, const Workspace& w, const
 template <class T, Words kWords>
 void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& pool, const std::atomic<bool>* cancel) {
   const Call call(p, score, kWords, sizeof(T) == 2);
-  Buffer<int64_t> first_tile(p.cu_q ? sequence_count(p) + 1 : 0);
-  if (p.cu_q) TileGrid::fill(p, first_tile.data());
-  const TileGrid grid(p, first_tile.data());
+  const CallMemory sequences(p.cu_q ? (sequence_count(p) + 1) * static_cast<int64_t>(sizeof(int64_t)) : 0);
+  int64_t* const first_tile = static_cast<int64_t*>(sequences.data);
+  if (p.cu_q) TileGrid::fill(p, first_tile);
+  const TileGrid grid(p, first_tile);
   const int64_t splits = split_count(p), part = partial_floats(call);
-  Buffer<float> partials(splits > 1 ? grid.tiles * splits * part : 0);
+  const CallMemory memory(splits > 1 ? grid.tiles * splits * part * 4 : 0);
+  float* const partials = static_cast<float*>(memory.data);
   const size_t bytes = static_cast<size_t>(Workspace::floats(call)) * 4;
 
   auto with_tile = [&](int64_t index, int thread, auto&& body) {
@@ -64,7 +66,7 @@ void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& poo
     with_tile(index, thread, [&]<int NZ>(const QueryTile& t, const Workspace& w) {
       int64_t from = splits > 1 ? range * kSplitKeys : 0, to = splits > 1 ? from + kSplitKeys : INT64_MAX;
       Engine<T, kWords, NZ>(call, t, w).run(from, to);
-      if (splits > 1) save_partial(call, t, w, partials.data() + item * part);
+      if (splits > 1) save_partial(call, t, w, partials + item * part);
       else finish_tile<T, NZ>(call, t, w);
     });
   };
@@ -72,7 +74,7 @@ void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& poo
   if (splits == 1) return;
   auto merge = [&](int64_t index, int thread) {
     with_tile(index, thread, [&]<int NZ>(const QueryTile& t, const Workspace& w) {
-      merge_partials(call, t, w, partials.data() + index * splits * part, splits);
+      merge_partials(call, t, w, partials + index * splits * part, splits);
       finish_tile<T, NZ>(call, t, w);
     });
   };

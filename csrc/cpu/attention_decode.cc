@@ -8,8 +8,7 @@
 // the ranges in order.
 #include "cpu/attention_decode.h"
 
-#include "core/error.h"
-#include "cpu/attention_buffer.h"
+#include "core/call_memory.h"
 #include "cpu/attention_scores.h"
 
 namespace fovea::cpu {
@@ -277,21 +276,22 @@ template <class T, Words kWords, int kRows>
 void decode(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
   const Shape s(p);
   const int64_t places = p.batch * p.heads_kv;
-  Buffer<float> partials(places * s.ranges * s.partial_floats());
+  const CallMemory memory(places * s.ranges * s.partial_floats() * 4);
+  float* const partials = static_cast<float*>(memory.data);
   const size_t bytes = static_cast<size_t>(Decoder<T, kWords, kRows>::scratch_floats(s)) * 4;
   auto visit = [&](int64_t item, int thread) {
     QueryTile t;
     place_at(s, item / s.ranges / p.heads_kv, item / s.ranges % p.heads_kv, t);
     const int64_t from = item % s.ranges * kRangeKeys;
     float* scratch = static_cast<float*>(pool.scratch(thread, bytes));
-    Decoder<T, kWords, kRows>(s, t, scratch).run(from, from + kRangeKeys, partials.data() + item * s.partial_floats());
+    Decoder<T, kWords, kRows>(s, t, scratch).run(from, from + kRangeKeys, partials + item * s.partial_floats());
   };
   pool.run(places * s.ranges, visit, cancel);
   auto merge = [&](int64_t place, int thread) {
     QueryTile t;
     place_at(s, place / p.heads_kv, place % p.heads_kv, t);
     float* row = static_cast<float*>(pool.scratch(thread, static_cast<size_t>(s.value_pitch) * 4));
-    merge_ranges<T>(s, t, partials.data() + place * s.ranges * s.partial_floats(), row);
+    merge_ranges<T>(s, t, partials + place * s.ranges * s.partial_floats(), row);
   };
   pool.run(places, merge, cancel);
 }

@@ -368,7 +368,9 @@ class Engine {
       if (p_.mask.data) apply_mask_tensor<NZ>(p_.mask, t_, b, w_.scores);
     }
     vf highest[NZ];
-    mask_and_maximum<NZ>(t_, b, missing, c_.to_log2, w_.scores, highest);
+    mask_and_maximum<NZ>(t_, b, missing, w_.scores, highest);
+    FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) highest[z] = highest[z] * set1(c_.to_log2);
     grow(highest);
     exponentiate(b.count);
   }
@@ -399,19 +401,21 @@ class Engine {
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) sum[z] = load(w_.sum + z * kLanes), m[z] = load(w_.maximum + z * kLanes);
     const Exp2Constants* constants = exp2_constants();
+    float *const scores = w_.scores, *const weights = w_.weights;
+    const vf scale = set1(c_.to_log2);
     auto weight = [&](int j, int z) {
-      vf e = exp2_weight<kWords>(load(w_.scores + (j * NZ + z) * kLanes) - m[z], constants);
+      vf e = exp2_weight<kWords>(fma(load(scores + (j * NZ + z) * kLanes), scale, zero() - m[z]), constants);
       sum[z] += e;
       return e;
     };
     if constexpr (kWords == Words::F32) {
       for (int j = 0; j < count; j++) FOVEA_UNROLL
-      for (int z = 0; z < NZ; z++) store(w_.scores + (j * NZ + z) * kLanes, weight(j, z));
+      for (int z = 0; z < NZ; z++) store(scores + (j * NZ + z) * kLanes, weight(j, z));
     } else {
       for (int j = 0; j < count; j += 2) FOVEA_UNROLL
       for (int z = 0; z < NZ; z++) {
         vf first = weight(j, z), second = j + 1 < count ? weight(j + 1, z) : zero();
-        store(w_.weights + (j / 2 * NZ + z) * kLanes, pair_of(first, second));
+        store(weights + (j / 2 * NZ + z) * kLanes, pair_of(first, second));
       }
     }
     FOVEA_UNROLL

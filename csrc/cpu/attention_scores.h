@@ -1,8 +1,8 @@
 // What happens to a block of scores between QK^T and the exponential: softcap, score program, bias, masks.
 //
 // The block is S^T[key][vector of queries] in cache, kBlockKeys x NZ vectors at most. Every step is a pass over it and runs only when the
-// call has it; full blocks of a plain call never come here. The last pass leaves base-2 logits, -inf where masked, and the maximum of
-// every lane. Bias and mask tensors are natural [query][key] rows, so kLanes x kLanes pieces are transposed in registers on the way in.
+// call has it; full blocks of a plain call never come here. The last pass leaves -inf where masked, and the maximum of every lane. Bias and
+// mask tensors are natural [query][key] rows, so kLanes x kLanes pieces are transposed in registers on the way in.
 #pragma once
 
 #include "cpu/attention_tile.h"
@@ -103,9 +103,9 @@ FOVEA_INLINE vf mask_bits(vf s, const uint8_t* row, int bit) {
 #endif
 }
 
-// The last pass: factor (log2 e where the scores are natural), structural masks, lane maxima.
+// The last pass: structural masks, and the maximum of every lane. A block all lanes see in full is only read.
 template <int NZ>
-void mask_and_maximum(const QueryTile& t, const KeyBlock& block, uint64_t missing, float factor, float* s, vf (&maximum)[NZ]) {
+void mask_and_maximum(const QueryTile& t, const KeyBlock& block, uint64_t missing, float* s, vf (&maximum)[NZ]) {
   vi begin[NZ], width[NZ];
   FOVEA_UNROLL
   for (int z = 0; z < NZ; z++) {
@@ -118,7 +118,7 @@ void mask_and_maximum(const QueryTile& t, const KeyBlock& block, uint64_t missin
       FOVEA_UNROLL
       for (int z = 0; z < NZ; z++) {
         float* at = s + (j * NZ + z) * kLanes;
-        vf v = mask(load(at) * set1(factor), j, z);
+        vf v = mask(load(at), j, z);
         maximum[z] = max(maximum[z], v);
         store(at, v);
       }
@@ -126,7 +126,8 @@ void mask_and_maximum(const QueryTile& t, const KeyBlock& block, uint64_t missin
   };
   int32_t first = static_cast<int32_t>(block.first);
   if (!block.edge && !block.bits) {
-    pass([](vf v, int, int) { return v; });
+    for (int j = 0; j < block.count; j++) FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) maximum[z] = max(maximum[z], load(s + (j * NZ + z) * kLanes));
   } else if (block.edge && !block.bits) {
     pass([&](vf v, int j, int z) { return mask_range(v, begin[z], width[z], first + j); });
   } else {
