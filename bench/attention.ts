@@ -20,7 +20,7 @@ import {
   type Tensor,
 } from '../lib/index.ts';
 import { native } from '../lib/native.ts';
-import { encodeModel, FLOAT, INT32 } from './peers/onnx.ts';
+import { contribModel } from './onnx_model.ts';
 import { measure, peer, round, save, type Row } from './report.ts';
 
 const HEADS = 8;
@@ -112,20 +112,17 @@ if (ort) {
   const empty = (): unknown => new ort.Tensor('float32', new Float32Array(0), [1, HEADS, 0, DIM]);
   const qkv = { query: feed(), key: feed(), value: feed() };
   const mha = (unidirectional: number): Uint8Array =>
-    encodeModel({
+    contribModel({
       op: 'MultiHeadAttention',
-      domain: 'com.microsoft',
       inputs: ['query', 'key', 'value'],
       outputs: ['out'],
-      types: {},
       attributes: { num_heads: HEADS, unidirectional },
     });
-  const gqa = encodeModel({
+  const gqa = contribModel({
     op: 'GroupQueryAttention',
-    domain: 'com.microsoft',
     inputs: ['query', 'key', 'value', 'past_key', 'past_value', 'seqlens_k', 'total_sequence_length'],
     outputs: ['out', 'present_key', 'present_value'],
-    types: { past_key: FLOAT, past_value: FLOAT, seqlens_k: INT32, total_sequence_length: INT32 },
+    integers: ['seqlens_k', 'total_sequence_length'],
     attributes: { num_heads: HEADS, kv_num_heads: HEADS },
   });
   const lengths = {
