@@ -106,15 +106,21 @@ class Allocator {
         for_reads(d, [&](int r) {
           if (!test(set, r)) track(r);
         });
-        if (d.copies && !test(set, d.ops[1].index) && is_register(d.ops[0])) track(d.ops[0].index);
+        if (passes_unset(d, set)) for_writes(d, [&](int r) { track(r); });
         write_set(d, set);
       }
     }
   }
 
+  // A copy or selection of a register that may be unwritten makes its destination one.
+  static bool passes_unset(const Draft& d, const Bits& set) {
+    const auto unset = [&](size_t k) { return is_register(d.ops[k]) && !test(set, d.ops[k].index); };
+    return (d.copies && unset(1)) || (d.selects && (unset(1) || unset(2)));
+  }
+
   void write_set(const Draft& d, Bits& set) const {
     if (d.guard >= 0) return;
-    const bool unset_copy = d.copies && is_register(d.ops[1]) && !test(set, d.ops[1].index);
+    const bool unset_copy = passes_unset(d, set);
     for_writes(d, [&](int r) {
       if (unset_copy) {
         clear_bit(set, r);
@@ -274,6 +280,18 @@ void run_tracked(Warp& w, const Instr& i, uint32_t mask) {
   for (uint16_t r : t.writes) w.valid[r] |= mask;
 }
 
+constexpr uint16_t kUntracked = 0xffff;
+
+// selp d, a, b, p: the lanes of d are as written as what each of them chose. reads: a, b.
+void run_tracked_select(Warp& w, const Instr& i, uint32_t mask) {
+  const size_t at = static_cast<size_t>(&i - w.program->code.data());
+  const TrackedAccess& t = w.program->tracked[w.program->tracked_at[at]];
+  const auto written = [&](uint16_t r) { return r == kUntracked ? kAllLanes : w.valid[r]; };
+  const uint32_t p = w.pred(i.ops[3]), from = (written(t.reads[0]) & p) | (written(t.reads[1]) & ~p);
+  t.inner(w, i, mask);
+  for (uint16_t r : t.writes) w.valid[r] = (w.valid[r] & ~mask) | (from & mask);
+}
+
 void Allocator::wrap_tracked(const Draft& d, Instr& i) {
   TrackedAccess t{i.fn, {}, {}, d.copies};
   for_reads(d, [&](int r) {
@@ -285,6 +303,13 @@ void Allocator::wrap_tracked(const Draft& d, Instr& i) {
   program_.tracked_at.push_back(static_cast<uint32_t>(program_.tracked.size()));
   if (t.reads.empty() && t.writes.empty()) return;
   i.fn = &run_tracked;
+  if (d.selects && i.guard == kTruePredicate && is_register(d.ops[0]) && tracked_[d.ops[0].index] >= 0) {
+    const auto index = [&](const DraftOperand& op) {
+      return is_register(op) && tracked_[op.index] >= 0 ? static_cast<uint16_t>(tracked_[op.index]) : kUntracked;
+    };
+    t.reads = {index(d.ops[1]), index(d.ops[2])};
+    i.fn = &run_tracked_select;
+  }
   program_.tracked.push_back(std::move(t));
 }
 

@@ -39,6 +39,7 @@ struct Draft {
   int guard = -1;  // register
   bool guard_negated = false;
   bool copies = false;       // plain register copy
+  bool selects = false;      // selp d, a, b, p
   bool ends = false;         // control never reaches the next instruction when the guard is not there
   std::vector<int> targets;  // labels, then instruction indices
   int jump_table = -1;
@@ -103,6 +104,7 @@ class Selector {
   void store(const PtxInstruction& in, const Opcode& op);
   void atomic(const PtxInstruction& in, const Opcode& op);
   void async_copy(const PtxInstruction& in, const Opcode& op);
+  void mbarrier(const PtxInstruction& in, const Opcode& op);
   void load_matrix(const PtxInstruction& in, const Opcode& op);
   void store_matrix(const PtxInstruction& in, const Opcode& op);
   void mma(const PtxInstruction& in, const Opcode& op);

@@ -1,4 +1,4 @@
-// cp.async and its waits.
+// cp.async and its waits, and mbarrier objects.
 //
 // A copy takes its target from everybody until the thread that issued it waits for it. Its bytes are moved as late as the program allows,
 // at the wait, or at once, as the delivery mode says; both are legal, so a correct kernel can't tell.
@@ -75,6 +75,98 @@ void wait(Warp& w, const Instr& i, u32 mask) {
   w.copies.erase(w.copies.begin() + static_cast<ptrdiff_t>(kept), w.copies.end());
 }
 
+// An mbarrier is 64 bits of shared memory: arrivals still to come, arrivals of a phase, the phase's parity. Arriving hands on what the warp
+// did so far, a successful wait takes over what all who arrived did: `mbarrier_clocks` holds both, for the running and for the last phase.
+struct MbarrierState {
+  u32 pending : 20 = 0;
+  u32 : 12;
+  u32 expected : 20 = 0;
+  u32 phase : 1 = 0;
+  u32 valid : 11 = 0;
+};
+static_assert(sizeof(MbarrierState) == 8);
+constexpr u32 kValidMark = 0x5a5;
+
+FOVEA_INLINE u32 mbarrier_address(Warp& w, const Instr& i, Operand base, int lane) {
+  u64 at = (i.mode & kWideAddress ? w.src<u64>(base)[lane] : w.src<u32>(base)[lane]) + static_cast<u64>(i.imm);
+  if (at - kSharedWindow < kWindowBytes) at -= kSharedWindow;
+  if ((at & 7) || at + 8 > w.block->shared.bytes()) raise_access(w, i, lane, Space::Shared, at, 8, true);
+  return static_cast<u32>(at);
+}
+
+MbarrierState open_mbarrier(Warp& w, const Instr& i, int lane, u32 at) {
+  SharedMemory& s = w.block->shared;
+  if (s.atomic(w.shared, at, 8) != SharedMemory::Conflict::None) raise_access(w, i, lane, Space::Shared, at, 8, false);
+  MbarrierState b;
+  std::memcpy(&b, s.data() + at, 8);
+  if (b.valid != kValidMark) raise(FaultKind::Barrier, w, i, lane, "no mbarrier was initialised at shared address %u", at);
+  return b;
+}
+
+// ops: address, count; mode bit 4: inval
+void init_mbarrier(Warp& w, const Instr& i, u32 mask) {
+  SharedMemory& s = w.block->shared;
+  for (u32 left = mask; left; left &= left - 1) {
+    const int l = __builtin_ctz(left);
+    const u32 at = mbarrier_address(w, i, i.ops[0], l);
+    if (s.write(w.shared, at, 8) != SharedMemory::Conflict::None) raise_access(w, i, l, Space::Shared, at, 8, true);
+    MbarrierState b;
+    if (!(i.mode & 16)) {
+      b.pending = b.expected = w.src<u32>(i.ops[1])[l];
+      b.valid = kValidMark;
+      w.block->mbarrier_clocks[at] = w.block->mbarrier_clocks[at + 1] = Clock{};
+    }
+    std::memcpy(s.data() + at, &b, 8);
+  }
+}
+
+void join_clocks(Clock& to, const Clock& from) {
+  for (int k = 0; k < kMaxWarps; ++k) to[k] = to[k] > from[k] ? to[k] : from[k];
+}
+
+// ops: state, address, count
+void arrive_mbarrier(Warp& w, const Instr& i, u32 mask) {
+  SharedMemory& s = w.block->shared;
+  for (u32 left = mask; left; left &= left - 1) {
+    const int l = __builtin_ctz(left);
+    const u32 at = mbarrier_address(w, i, i.ops[1], l), count = w.src<u32>(i.ops[2])[l];
+    MbarrierState b = open_mbarrier(w, i, l, at);
+    if (count > b.pending)
+      raise(FaultKind::Barrier, w, i, l, "%u arrivals, but the phase waits for %u more", count, static_cast<u32>(b.pending));
+    w.dst<u64>(i.ops[0])[l] = b.phase;
+    Clock& running = w.block->mbarrier_clocks[at];
+    join_clocks(running, w.shared.clock);
+    running[w.index] = s.time();
+    b.pending -= count;
+    if (b.pending == 0) {
+      b.pending = b.expected;
+      b.phase ^= 1;
+      w.block->mbarrier_clocks[at + 1] = running;
+    }
+    std::memcpy(s.data() + at, &b, 8);
+  }
+  s.advance_time();
+  for (Warp& other : w.block->warps) other.shared.forget_steps();
+}
+
+// ops: predicate, address, state or parity; mode bit 4: parity. A wait that fails lets other warps run.
+void wait_mbarrier(Warp& w, const Instr& i, u32 mask) {
+  u32 done = 0;
+  for (u32 left = mask; left; left &= left - 1) {
+    const int l = __builtin_ctz(left);
+    const u32 at = mbarrier_address(w, i, i.ops[1], l);
+    const u32 phase = i.mode & 16 ? w.src<u32>(i.ops[2])[l] & 1 : static_cast<u32>(w.src<u64>(i.ops[2])[l]) & 1;
+    const MbarrierState b = open_mbarrier(w, i, l, at);
+    if (b.phase == phase) continue;
+    done |= 1u << l;
+    join_clocks(w.shared.clock, w.block->mbarrier_clocks[at + 1]);
+  }
+  w.set_pred(i.ops[0], done, mask);
+  if (done == mask) return;
+  w.status = WarpStatus::Yield;
+  w.limit = 0;
+}
+
 }  // namespace
 
 void register_async(Registry& r) {
@@ -82,6 +174,9 @@ void register_async(Registry& r) {
   r.add("cp.async", {&issue, kCls, 0, 0, {}});
   r.add("cp.async.commit_group", {&commit, kCls, 0, 0, {}});
   r.add("cp.async.wait_group", {&wait, kCls, 0, 0, {}});
+  r.add("mbarrier.init", {&init_mbarrier, InstrClass::Barrier, 2, 0, {Kind::B64, Kind::B32}});
+  r.add("mbarrier.arrive", {&arrive_mbarrier, InstrClass::Barrier, 3, 1, {Kind::B64, Kind::B64, Kind::B32}});
+  r.add("mbarrier.wait", {&wait_mbarrier, InstrClass::Barrier, 3, 1, {Kind::Pred, Kind::B64, Kind::B64}});
 }
 
 }  // namespace fovea::emulator::FOVEA_EMULATOR_ISA

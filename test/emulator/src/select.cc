@@ -239,7 +239,7 @@ void Selector::select_value(const PtxInstruction& in, const Opcode& op) {
   const int bytes = bytes_of_type(type);
   const bool real = type == "f32" || type == "f64";
   const OpEntry& e = entry(std::string("selp.") + (real ? "f" : "") + (bytes == 8 ? "8" : "4"));
-  emit(e);
+  emit(e).selects = true;
   add_operands(e, {&in.operands[0], &in.operands[1], &in.operands[2], &in.operands[3]});
 }
 
@@ -372,6 +372,7 @@ const std::map<std::string_view, Selector::Method>& Selector::methods() {
                                                            {"atom", &Selector::atomic},
                                                            {"red", &Selector::atomic},
                                                            {"cp", &Selector::async_copy},
+                                                           {"mbarrier", &Selector::mbarrier},
                                                            {"ldmatrix", &Selector::load_matrix},
                                                            {"stmatrix", &Selector::store_matrix},
                                                            {"mma", &Selector::mma}};

@@ -204,6 +204,32 @@ void Selector::async_copy(const PtxInstruction& in, const Opcode& op) {
   watch_shared(Space::Shared, static_cast<int>(bytes));
 }
 
+// mbarrier.init [a], n; inval [a]; arrive state, [a][, n]; test_wait / try_wait[.parity] p, [a], state or parity
+void Selector::mbarrier(const PtxInstruction& in, const Opcode& op) {
+  if (op.has("shared::cluster") || op.has("cluster") || op.has("expect_tx") || op.has("complete_tx") || op.has("noComplete"))
+    error("unknown instruction");
+  const bool init = op.has("init") || op.has("inval"), arrive = op.has("arrive"), parity = op.has("parity");
+  if (!init && !arrive && !op.has("test_wait") && !op.has("try_wait")) error("unknown instruction");
+  Draft& d = emit(entry(init ? "mbarrier.init" : arrive ? "mbarrier.arrive" : "mbarrier.wait"));
+  Space space = Space::Shared;
+  bool wide;
+  const size_t at = init ? 0 : 1;
+  if (in.operands.size() <= at) error("wrong number of operands");
+  const DraftOperand base = address(in.operands[at], space, d.instr.imm, wide);
+  d.instr.mode = static_cast<uint8_t>((wide ? kWideAddress : 0) | (op.has("inval") || parity ? 16 : 0));
+  std::vector<DraftOperand> ops;
+  if (!init) ops.push_back(operand(in.operands[0], arrive ? Kind::B64 : Kind::Pred, true));
+  ops.push_back(base);
+  if (in.operands.size() > at + 1) {
+    ops.push_back(operand(in.operands[at + 1], !init && !arrive && !parity ? Kind::B64 : Kind::B32, false));
+  } else if (arrive || op.has("inval")) {
+    ops.push_back(constant(1, 4));
+  } else {
+    error("wrong number of operands");
+  }
+  out_.code.back().ops = std::move(ops);
+}
+
 void Selector::load_matrix(const PtxInstruction& in, const Opcode& op) {
   if (!op.has("m8n8") || op.last() != "b16") error("unknown instruction");
   Draft& d = emit(entry("ldmatrix"));

@@ -64,6 +64,9 @@ TEST("registers never written") {
   trips("setp.gt.u32 %p0, %t, 7; @%p0 mov.u32 %r0, 1; st.global.u32 [%b], %r0;", kFailed, {"thread (0,0,0)", "%r0"});
   passes("setp.gt.u32 %p0, %t, 7; @%p0 mov.u32 %r0, 1; @!%p0 mov.u32 %r0, 2; st.global.u32 [%b], %r0;");
   passes("setp.gt.u32 %p0, %t, 7; @%p0 mov.u32 %r0, 1; mov.u32 %r1, %r0; @%p0 st.global.u32 [%b], %r1;");  // copying is no use
+  passes("setp.gt.u32 %p0, %t, 7; @%p0 mov.u32 %r0, 1; selp.b32 %r1, %r0, 3, %p0; st.global.u32 [%b], %r1;");
+  trips("setp.gt.u32 %p0, %t, 7; @%p0 mov.u32 %r0, 1; selp.b32 %r1, 3, %r0, %p0; st.global.u32 [%b], %r1;", kFailed,
+        {"thread (0,0,0)", "%r1"});
 }
 
 TEST("memory never written") {

@@ -156,6 +156,38 @@ TEST("producer and consumer warps with named barriers") {
   }
 }
 
+TEST("producer and consumer warps with mbarriers") {
+  const std::string body = R"(.visible .entry k(.param .u64 in, .param .u64 out) {
+    .shared .align 8 .b8 bar[16]; .shared .align 4 .b8 slot[128];
+    .reg .b32 %t, %l, %k, %r<4>, %ph; .reg .b64 %a, %b, %o, %st; .reg .pred %p<4>;
+    mov.u32 %t, %tid.x; and.b32 %l, %t, 31; ld.param.u64 %a, [in]; ld.param.u64 %b, [out]; mul.wide.u32 %o, %l, 4; add.u64 %a, %a, %o; add.u64 %b, %b, %o;
+    shl.b32 %l, %l, 2; mov.u32 %r0, slot; add.u32 %l, %l, %r0; setp.eq.u32 %p0, %t, 0;
+    @%p0 mbarrier.init.shared.b64 [bar], 32; @%p0 mbarrier.init.shared.b64 [bar+8], 32; bar.sync 0;
+    mov.u32 %k, 0; mov.u32 %r1, 0; setp.lt.u32 %p1, %t, 32;
+    LOOP: and.b32 %ph, %k, 1; @!%p1 bra CONSUME;
+    setp.eq.u32 %p2, %k, 0; @%p2 bra WRITE; xor.b32 %r2, %ph, 1;
+    EMPTY: mbarrier.test_wait.parity.shared.b64 %p3, [bar+8], %r2; @!%p3 bra EMPTY;
+    WRITE: ld.global.u32 %r3, [%a]; add.u32 %r3, %r3, %k; st.shared.u32 [%l], %r3; mbarrier.arrive.shared.b64 %st, [bar]; bra NEXT;
+    CONSUME:
+    FULL: mbarrier.try_wait.parity.shared.b64 %p3, [bar], %ph; @!%p3 bra FULL;
+    xor.b32 %r2, %l, 4; ld.shared.u32 %r3, [%r2]; add.u32 %r1, %r1, %r3; MISSING
+    NEXT: add.u32 %k, %k, 1; setp.lt.u32 %p2, %k, 6; @%p2 bra LOOP;
+    @!%p1 st.global.u32 [%b], %r1; ret; })";
+  const auto with = [&](const std::string& arrive) {
+    std::string text = ptx_header() + body;
+    return text.replace(text.find("MISSING"), 7, arrive);
+  };
+  const auto x = inputs(32, 9);
+  const Buffer<int> in(x), out(32);
+  const Module m(with("mbarrier.arrive.shared.b64 %st, [bar+8];"));
+  run(m.function("k"), {1, 64}, in.address(), out.address());
+  const auto got = out.read();
+  for (int i = 0; i < 32; ++i) check(got[i] == 6 * x[i ^ 1] + 15, "thread " + std::to_string(i) + ": " + std::to_string(got[i]));
+  // Reading after handing the slot back is a race with the producer's next write.
+  const Module late(with("mbarrier.arrive.shared.b64 %st, [bar+8]; ld.shared.u32 %r3, [%r2];"));
+  expect_fault(late.function("k"), {1, 64}, CUDA_ERROR_LAUNCH_FAILED, {"race"}, in.address(), out.address());
+}
+
 TEST("shuffles, votes, matches, reductions") {
   const Module m(ptx_header() + R"(.visible .entry k(.param .u64 in, .param .u64 out) {
     .reg .b32 %r<40>; .reg .b64 %a<4>; .reg .pred %p<8>;
