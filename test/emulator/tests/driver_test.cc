@@ -90,6 +90,7 @@ TEST("streams keep order, events carry it across") {
     check(cuStreamSynchronize(two), "synchronize");
     check(called == 1, std::string("the host function saw the wrong data with streams ") + mode);
     check(cuEventQuery(done), "query");
+    check(cuStreamSynchronize(one), "synchronize");
     check(cuStreamQuery(one), "query");
     cuMemFreeHost(pinned);
     cuEventDestroy_v2(done);
