@@ -1,6 +1,8 @@
 // What kernels over f32, bf16 and f16 share: run-time dtype to compile-time type, and loads and stores of a partial register.
 #pragma once
 
+#include <utility>
+
 #include "cpu/simd.h"
 
 namespace fovea::cpu {
@@ -44,6 +46,16 @@ FOVEA_INLINE void store_part(T* p, vf v, int n) {
     store(lanes, v);
     for (int i = 0; i < n; i++) p[i] = lanes[i];
   }
+}
+
+constexpr auto kLaneSequence = std::make_integer_sequence<int, kLanes>{};
+
+// low, high = x0 y0 x1 y1 ...
+template <class V, int... I>
+FOVEA_INLINE void weave(V x, V y, V& low, V& high, std::integer_sequence<int, I...>) {
+  constexpr int half = kLanes / 2;
+  low = __builtin_shufflevector(x, y, (I / 2 + I % 2 * kLanes)...);
+  high = __builtin_shufflevector(x, y, (I / 2 + half + I % 2 * kLanes)...);
 }
 
 // body(offset, n) for [0, count) in steps of a register; n is the constant kLanes in all but the last step.

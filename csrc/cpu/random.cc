@@ -52,13 +52,14 @@ FOVEA_INLINE Words generate(uint64_t first, uint64_t seed, uint64_t offset) {
   return w;
 }
 
+// out[4 i + k] = word[k][i], kBatch elements
 template <class V>
-void weave_words(const V (&word)[4], void* out) {
-  uint32_t lanes[4][kLanes];
-  __builtin_memcpy(lanes, word, sizeof lanes);
-  uint32_t woven[kBatch];
-  for (int i = 0; i < kLanes; i++)
-    for (int k = 0; k < 4; k++) woven[4 * i + k] = lanes[k][i];
+FOVEA_INLINE void weave_words(const V (&word)[4], uint32_t* out) {
+  V even[2], odd[2], woven[4];
+  weave(word[0], word[2], even[0], even[1], kLaneSequence);
+  weave(word[1], word[3], odd[0], odd[1], kLaneSequence);
+  weave(even[0], odd[0], woven[0], woven[1], kLaneSequence);
+  weave(even[1], odd[1], woven[2], woven[3], kLaneSequence);
   __builtin_memcpy(out, woven, sizeof woven);
 }
 

@@ -2,8 +2,6 @@
 // side by side, where two registers are parted into all a and all b and woven together again.
 #include "cpu/rotary.h"
 
-#include <utility>
-
 #include "cpu/float_types.h"
 
 namespace fovea::cpu {
@@ -17,23 +15,18 @@ FOVEA_INLINE void part(vf x, vf y, vf& even, vf& odd, std::integer_sequence<int,
   odd = __builtin_shufflevector(x, y, (2 * I + 1)...);
 }
 
-template <int... I>
-FOVEA_INLINE void weave(vf even, vf odd, vf& x, vf& y, std::integer_sequence<int, I...>) {
-  constexpr int half = kLanes / 2;
-  x = __builtin_shufflevector(even, odd, (I / 2 + I % 2 * kLanes)...);
-  y = __builtin_shufflevector(even, odd, (I / 2 + half + I % 2 * kLanes)...);
+template <class T>
+FOVEA_INLINE void turn_half(const T* x, T* out, const float* cos, const float* sin, int64_t half, vf sign, int n) {
+  vf a = load_part(x, n), b = load_part(x + half, n), c = load_part(cos, n), s = load_part(sin, n) * sign;
+  store_part(out, a * c - b * s, n);
+  store_part(out + half, b * c + a * s, n);
 }
-
-constexpr auto kSequence = std::make_integer_sequence<int, kLanes>{};
 
 template <class T>
 void turn_halves(const T* x, T* out, const float* cos, const float* sin, int64_t half, vf sign) {
-  for_lanes(half, [&](int64_t i, int n) {
-    vf a = load_part(x + i, n), b = load_part(x + half + i, n);
-    vf c = load_part(cos + i, n), s = load_part(sin + i, n) * sign;
-    store_part(out + i, a * c - b * s, n);
-    store_part(out + half + i, b * c + a * s, n);
-  });
+  int64_t i = 0;
+  for (; i + kLanes <= half; i += kLanes) turn_half(x + i, out + i, cos + i, sin + i, half, sign, kLanes);
+  if (i < half) turn_half(x + i, out + i, cos + i, sin + i, half, sign, static_cast<int>(half - i));
 }
 
 template <class T>
@@ -41,9 +34,9 @@ void turn_neighbours(const T* x, T* out, const float* cos, const float* sin, int
   int64_t i = 0;
   for (; i + kLanes <= half; i += kLanes) {
     vf a, b, low, high;
-    part(load(x + 2 * i), load(x + 2 * i + kLanes), a, b, kSequence);
+    part(load(x + 2 * i), load(x + 2 * i + kLanes), a, b, kLaneSequence);
     vf c = load(cos + i), s = load(sin + i) * sign;
-    weave(a * c - b * s, b * c + a * s, low, high, kSequence);
+    weave(a * c - b * s, b * c + a * s, low, high, kLaneSequence);
     store(out + 2 * i, low);
     store(out + 2 * i + kLanes, high);
   }

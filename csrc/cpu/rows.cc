@@ -14,13 +14,18 @@ constexpr int64_t kColumns = kRegisters * 16;  // of one tile, the same at every
 
 template <int kBytes>
 void gather_fixed(const GatherRowsParams& p, int64_t begin, int64_t end, FirstBad& bad) {
+  const int64_t bytes = kBytes > 0 ? kBytes : p.row_bytes;
+  int64_t o = begin / p.count, i = begin % p.count - 1;
   for (int64_t row = begin; row < end; row++) {
-    int64_t o = row / p.count, i = row % p.count, id = index_at(p.ids, i);
+    if (++i == p.count) {
+      i = 0;
+      o++;
+    }
+    int64_t id = index_at(p.ids, i);
     if (!in_range(id, p.size)) {
       bad.note(i);
       continue;
     }
-    const int64_t bytes = kBytes > 0 ? kBytes : p.row_bytes;
     __builtin_memcpy(static_cast<char*>(p.out) + row * bytes, static_cast<const char*>(p.src) + (o * p.size + id) * bytes, bytes);
   }
 }

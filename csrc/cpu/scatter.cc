@@ -62,12 +62,17 @@ int64_t gather<kIsa>(const GatherParams& p, ThreadPool& pool) {
     const T* t = static_cast<const T*>(p.t);
     T* out = static_cast<T*>(p.out);
     pool.run((rows + step - 1) / step, [&](int64_t tile, int) {
-      for (int64_t row = tile * step; row < rows && row < (tile + 1) * step; row++) {
-        const int64_t o = row / s.count;
-        visit_row(s, o, row % s.count, 0, s.inner, bad, [&](int64_t id, int64_t begin, int64_t end) {
+      int64_t row = tile * step, o = row / s.count, j = row % s.count;
+      const int64_t end_row = row + step < rows ? row + step : rows;
+      for (; row < end_row; row++) {
+        visit_row(s, o, j, 0, s.inner, bad, [&](int64_t id, int64_t begin, int64_t end) {
           const T* from = t + (o * s.size + id) * s.inner;
           for (int64_t i = begin; i < end; i++) out[row * s.inner + i] = from[i];
         });
+        if (++j == s.count) {
+          j = 0;
+          o++;
+        }
       }
     });
   });
