@@ -38,7 +38,7 @@ export interface MultiHeadAttentionOptions {
 /** What a call may add: options of attention(), the context of cross attention, a cache for decoding. */
 export interface AttentionInput extends Omit<AttentionOptions, 'returnLse'> {
   context?: Tensor;
-  /** Keys and values of earlier tokens: this call's are appended, and positions go on from there. */
+  /** Keys and values of earlier tokens: this call's are appended, and positions go on from there. No gradient flows through it. */
   cache?: KvCache;
 }
 
@@ -123,11 +123,9 @@ export class MultiHeadAttention extends Module {
     return [...headsOf(q.forward(x), [heads]), ...headsOf(kv.forward(context), [kvHeads, kvHeads])];
   }
 
-  /** Angles for at least `length` positions; grown by doubling and kept. */
+  /** Angles for at least `length` positions; grown by doubling and kept (a graph may still use the smaller table). */
   #angles(length: number): RotaryTable {
     if (!this.#table || this.#table.cos.shape[0] < length) {
-      this.#table?.cos.dispose();
-      this.#table?.sin.dispose();
       const rows = Math.max(64, 2 ** Math.ceil(Math.log2(length)));
       const table = rotaryTable(rows, this.rotary?.dims ?? this.headDim, this.rotary?.base);
       this.#table = { cos: keep(table.cos), sin: keep(table.sin) };

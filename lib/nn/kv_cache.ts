@@ -23,7 +23,8 @@ export interface KvCacheOptions {
 
 /**
  * Keys and values of the tokens seen so far, in memory allocated once: k [batch, heads, maxLength, dim], v alike. append() writes in place
- * (the version of the memory rises), `keys` and `values` are views of what is there.
+ * (the version of the memory rises), `keys` and `values` are views of what is there. For decoding: no
+ * gradient flows through a cache.
  */
 export class KvCache {
   readonly k: Tensor;
