@@ -1,8 +1,7 @@
 import { readdirSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
-import type {
-  Tensor} from '../lib/index.ts';
+import type { Tensor } from '../lib/index.ts';
 import {
   attention,
   explain,

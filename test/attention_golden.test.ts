@@ -2,15 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import {
-  attention,
-  cast,
-  mergeAttentions,
-  slice,
-  tensor,
-  type AttentionOptions,
-  type Tensor,
-} from '../lib/index.ts';
+import { attention, cast, mergeAttentions, slice, tensor, type AttentionOptions, type Tensor } from '../lib/index.ts';
 import { loadSafetensors } from '../lib/io/safetensors.ts';
 import { atLevel, LEVELS } from './levels.ts';
 import { expectClose } from './tolerance.ts';
