@@ -24,7 +24,7 @@ export async function demo(options: DemoOptions): Promise<number> {
   note('\n2. Training a byte-level language model with that mask');
   let lastLine = 0;
   const training = await trainLanguageModel(documents, {
-    steps: options.quick ? 40 : 400,
+    steps: options.quick ? 40 : 300,
     dim: 192,
     layers: 4,
     heads: 4,
