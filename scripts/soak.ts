@@ -1,7 +1,10 @@
 /**
- * Random work for ten minutes (or --minutes=N), watching memory: live bytes must return to where they were after every round, and resident memory must
- * stay flat once warmed up. Exit code 1 when it does not.
+ * Random work for ten minutes (or --minutes=N), watching memory: after every round and a collection (block masks live as long as the mask they
+ * were made from) live bytes must be where they were, and resident memory must stay flat once warmed up. Exit code 1 when it is not.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import * as fovea from '../lib/index.ts';
 
 const option = (name: string, fallback: number): number =>
@@ -14,6 +17,9 @@ const random = (n: number): number => {
   state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
   return Math.floor((state / 2 ** 32) * n);
 };
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
 
 const { attention, masks, grad, matmul, randn, scope, tensor } = fovea;
 
@@ -70,6 +76,11 @@ let calls = 0;
 while (performance.now() < end) {
   for (let i = 0; i < 200; i++, calls++) scope(() => work[random(work.length)]());
   await fovea.synchronize().catch(() => undefined);
+  // Finalizers run in turns of the event loop after the collection.
+  for (let turn = 0; turn < 20 && fovea.memory().tensors !== baseline.tensors; turn++) {
+    collect();
+    await sleep(5);
+  }
   rounds++;
   const now = fovea.memory();
   if (now.liveBytes !== baseline.liveBytes || now.tensors !== baseline.tensors) {
