@@ -1,5 +1,6 @@
 import { FoveaError } from './errors.ts';
 import { native } from './native.ts';
+import { dtypeCode } from './tensor/dtype.ts';
 
 export interface MemoryReport {
   /** Bytes owned by live tensors of the process, rounded up to allocator blocks. */
@@ -72,13 +73,14 @@ export function abortable<R>(signal: AbortSignal | undefined, fn: () => R): R {
     return fn();
   } finally {
     h.endAbortable();
-    void h.synchronize().then(
-      () => {
-        signal.removeEventListener('abort', onAbort);
-        h.forgetAbortable(id);
-      },
-      () => h.forgetAbortable(id),
-    );
+    // A read of nothing passes the stream after the call's tasks; synchronize() would take an error that belongs to its next caller.
+    const fence = h.fromBytes(new Uint8Array(0), dtypeCode('u8'), [0]);
+    const forget = (): void => {
+      signal.removeEventListener('abort', onAbort);
+      h.forgetAbortable(id);
+    };
+    void h.read(fence).then(forget, forget);
+    h.release(fence);
   }
 }
 
