@@ -28,7 +28,7 @@
     },
     {
       "target_name": "fovea",
-      "sources": ["<!@(<(sources_in) csrc/napi csrc/core csrc/ops)"],
+      "sources": ["<!@(<(sources_in) csrc/napi csrc/core csrc/ops csrc/cuda)"],
       "dependencies": ["fovea_cpu_baseline"],
       "defines": ["NAPI_VERSION=8", "NODE_GYP_MODULE_NAME=fovea"],
       "conditions": [
