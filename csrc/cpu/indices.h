@@ -3,17 +3,11 @@
 // Kernels test every index before they use it and skip bad ones, so nothing outside is touched; the op then throws for the first.
 #pragma once
 
-#include <cstdint>
-
-#include "core/dtype.h"
+#include "core/indices.h"
 
 namespace fovea::cpu {
 
-// Contiguous i32, i64 or u8 indices.
-struct Indices {
-  const void* data;
-  DType dtype;
-};
+using fovea::Indices;
 
 namespace {
 

@@ -206,8 +206,8 @@ struct Workspace {
 template <class T, class O>
 class Product {
  public:
-  Product(const MatmulParams& p, ThreadPool& pool)
-      : p_(p), pool_(pool), panels_(p.n), plan_(make_plan(p, panels_, a_lanes(0), b_lanes(0), pool.threads())) {}
+  Product(const MatmulParams& p, ThreadPool& pool, const std::atomic<bool>* cancel)
+      : p_(p), pool_(pool), cancel_(cancel), panels_(p.n), plan_(make_plan(p, panels_, a_lanes(0), b_lanes(0), pool.threads())) {}
 
   void run() {
     if (!plan_.direct && plan_.chunk < plan_.steps) {
@@ -229,6 +229,7 @@ class Product {
  private:
   MatmulParams p_;
   ThreadPool& pool_;
+  const std::atomic<bool>* cancel_;
   Panels panels_;
   Plan plan_;
   Workspace workspace_;  // accumulators [batches][m][n] between chunks, where needed
@@ -262,7 +263,7 @@ class Product {
     if (!plan_.local) {
       const int64_t pieces = ceil_div(k_end_ - k_, kLocalPieceSteps);
       pool_.run(
-          block_batches() * block_panels() * pieces, [&](int64_t i, int) { pack_shared(i, pieces); }, p_.cancel);
+          block_batches() * block_panels() * pieces, [&](int64_t i, int) { pack_shared(i, pieces); }, cancel_);
     }
     const int64_t column_tasks = ceil_div(block_panels(), plan_.panels_per_task), row_tasks = ceil_div(p_.m, plan_.row_tile);
     pool_.run(
@@ -272,7 +273,7 @@ class Product {
           int64_t end = least(panel + plan_.panels_per_task, panel_ + block_panels());
           compute(batch_ + rest / column_tasks, i % row_tasks * plan_.row_tile, panel, end, local_scratch(thread));
         },
-        p_.cancel);
+        cancel_);
   }
 
   void pack_shared(int64_t i, int64_t pieces) {
@@ -385,7 +386,7 @@ class Product {
 
 constexpr int64_t kDoubleRows = 8, kDoubleColumns = 32;
 
-void product_f64(const MatmulParams& p, ThreadPool& pool) {
+void product_f64(const MatmulParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
   int64_t batches = 1;
   for (int i = 0; i < p.batch_rank; i++) batches *= p.batch_shape[i];
   const int64_t row_tiles = ceil_div(p.m, kDoubleRows), column_tiles = ceil_div(p.n, kDoubleColumns);
@@ -417,29 +418,29 @@ void product_f64(const MatmulParams& p, ThreadPool& pool) {
             out[i * p.out.row + j * p.out.column] = activate(p.activation, x);
           }
       },
-      p.cancel);
+      cancel);
 }
 
 template <class T>
-void product(const MatmulParams& p, ThreadPool& pool) {
-  if (p.out_dtype == DType::F32) Product<T, float>(p, pool).run();
-  else Product<T, T>(p, pool).run();
+void product(const MatmulParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  if (p.out_dtype == DType::F32) Product<T, float>(p, pool, cancel).run();
+  else Product<T, T>(p, pool, cancel).run();
 }
 
 }  // namespace
 
 template <>
-void matmul<kIsa>(const MatmulParams& params, ThreadPool& pool) {
+void matmul<kIsa>(const MatmulParams& params, ThreadPool& pool, const std::atomic<bool>* cancel) {
   MatmulParams p = params;
   if (p.m == 0 || p.n == 0) return;
   for (int i = 0; i < p.batch_rank; i++)
     if (p.batch_shape[i] == 0) return;
-  if (p.dtype == DType::F64) return product_f64(p, pool);
+  if (p.dtype == DType::F64) return product_f64(p, pool, cancel);
   fold_batch(p);
   prefer_wide_rows(p);
-  if (p.dtype == DType::F32) product<float>(p, pool);
-  else if (p.dtype == DType::BF16) product<bf16>(p, pool);
-  else product<f16>(p, pool);
+  if (p.dtype == DType::F32) product<float>(p, pool, cancel);
+  else if (p.dtype == DType::BF16) product<bf16>(p, pool, cancel);
+  else product<f16>(p, pool, cancel);
 }
 
 }  // namespace fovea::cpu

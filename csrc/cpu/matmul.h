@@ -6,39 +6,20 @@
 #pragma once
 
 #include <atomic>
-#include <cstdint>
 
-#include "core/dtype.h"
 #include "core/isa.h"
+#include "core/matmul_params.h"
 #include "core/thread_pool.h"
 
 namespace fovea::cpu {
 
-constexpr int kMatmulBatchRank = 6;
+using fovea::Activation;
+using fovea::kMatmulBatchRank;
+using fovea::MatmulOperand;
+using fovea::MatmulParams;
 
-enum class Activation : int { None, Relu, Gelu, GeluTanh, Silu };
-
-// Element (batch index, i, j) at data + sum(index * batch) + i*row + j*column; strides in elements, 0 where broadcast.
-struct MatmulOperand {
-  void* data = nullptr;
-  int64_t row = 0, column = 0;
-  int64_t batch[kMatmulBatchRank] = {};
-};
-
-struct MatmulParams {
-  DType dtype;      // of a, b and bias: f32, bf16, f16 or f64
-  DType out_dtype;  // dtype, or f32
-  int64_t m, n, k;
-  int batch_rank = 0;
-  int64_t batch_shape[kMatmulBatchRank] = {};
-  MatmulOperand a, b, out;  // [m, k], [k, n], [m, n]; out must not overlap a or b
-  MatmulOperand bias;       // [m, n], usually with row stride 0; data null = none
-  Activation activation = Activation::None;
-  MatmulOperand pre;  // [m, n] of out_dtype: receives a b + bias before the activation; data null = not wanted
-  const std::atomic<bool>* cancel = nullptr;
-};
-
+// `cancel` is looked at between tiles; may be null.
 template <Isa>
-void matmul(const MatmulParams&, ThreadPool&);
+void matmul(const MatmulParams&, ThreadPool&, const std::atomic<bool>* cancel);
 
 }  // namespace fovea::cpu

@@ -1,21 +1,13 @@
 // The lower or upper triangle of matrices.
 #pragma once
 
-#include <cstdint>
-
 #include "core/isa.h"
 #include "core/thread_pool.h"
+#include "core/triangle_params.h"
 
 namespace fovea::cpu {
 
-// x and out contiguous [matrices, rows, columns]. Kept: column - row <= diagonal (lower) or >= diagonal (upper); the rest is 0.
-struct TriangleParams {
-  const void* x;
-  void* out;
-  int element_bytes;
-  int64_t matrices, rows, columns, diagonal;
-  bool upper;
-};
+using fovea::TriangleParams;
 
 template <Isa>
 void triangle(const TriangleParams&, ThreadPool&);

@@ -86,9 +86,7 @@ Tensor launch_matmul(const char* op, const Tensor& a, const Tensor& b, DType out
     writes[write_count++] = pre->storage.get();
   }
   Stream::cpu().launch_spans(op, reads, read_count, writes, write_count, false, [p](const TaskContext& ctx) {
-    cpu::MatmulParams run = p;
-    run.cancel = ctx.cancel;
-    dispatch_isa([&](auto isa) { cpu::matmul<isa()>(run, ctx.pool); });
+    dispatch_isa([&](auto isa) { cpu::matmul<isa()>(p, ctx.pool, ctx.cancel); });
   });
   return out;
 }
