@@ -74,11 +74,20 @@ export { cumsum } from './ops/scan.ts';
 export { logSoftmax, softmax } from './ops/softmax.ts';
 export { expand, flatten, permute, reshape, select, slice, squeeze, transpose, unsqueeze } from './ops/view.ts';
 import './tensor/methods.ts';
+export { depthwiseConv } from './ops/depthwise_conv.ts';
 export { ACTIVATIONS, linear, type Activation } from './ops/linear.ts';
 export { matmul, type MatmulOptions } from './ops/matmul.ts';
 
 export { attention, type AttentionResult } from './attention/attention.ts';
 export { mergeAttentions } from './attention/merge.ts';
+export {
+  biLevelRoutingAttention,
+  biLevelRoutingCost,
+  padToRegions,
+  type BiLevelRoutingOptions,
+  type RegionRouting,
+} from './attention/bi_level_routing.ts';
+export type { RegionPooling } from './attention/region_pool.ts';
 export { explain, type AttentionExplanation, type RefusedKernel } from './attention/explain.ts';
 export type { AttentionMask, AttentionOptions, IntegerList } from './attention/arguments.ts';
 export { arange, eye, full, fullLike, linspace, ones, onesLike, zeros, zerosLike } from './ops/creation.ts';

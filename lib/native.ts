@@ -84,6 +84,10 @@ export interface Native {
   linear(x: Handle, weight: Handle, bias: MaybeHandle, activation: number, wantPre: boolean): Handle[];
   activationGrad(grad: Handle, pre: Handle, activation: number): Handle;
 
+  // convolutions of images [batch, height, width, channels]
+  depthwiseConv(x: Handle, weight: Handle, bias: MaybeHandle, flipped: boolean): Handle;
+  depthwiseConvWeight(x: Handle, grad: Handle, rows: number, columns: number): Handle;
+
   // indexing
   takeRows(op: string, t: Handle, axis: number, ids: Handle): Handle;
   addRows(op: string, grad: Handle, shape: Shape, axis: number, ids: Handle): Handle;
@@ -94,6 +98,20 @@ export interface Native {
 
   // sorting
   sort(t: Handle, axis: number, k: number, descending: boolean): Handle[];
+
+  selectTop(t: Handle, k: number): Handle;
+
+  // routing
+  causalRanges(qRows: Handle, kvRows: Handle): Handle;
+  spanSearch(
+    q: Handle,
+    k: Handle,
+    keyMask: MaybeHandle,
+    distances: Handle,
+    steps: Handle,
+    spanTables: Handle,
+    integers: readonly number[],
+  ): [anchors: Handle, scores: Handle, ranges: Handle];
 
   // joining and rearranging
   concat(parts: readonly Handle[], axis: number): Handle;

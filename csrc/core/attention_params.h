@@ -5,7 +5,7 @@
 //
 // Positions: query i and key j of sequence b are aligned by diag(b) = 0 (top-left) or kv_len(b) - q_len(b) (bottom-right); query i sits on
 // key i + diag. Causal keeps j <= i + diag; window keeps i + diag - left <= j <= i + diag + right. All structural limits intersect:
-// lengths, causal, window, block mask, mask tensor. A row with nothing visible gives out 0, lse -inf, gradient 0. lse is natural-log: log
+// lengths, causal, window, key ranges, block mask, mask tensor. A row with nothing visible gives out 0, lse -inf, gradient 0. lse is natural-log: log
 // sum_j exp(t[i,j]).
 #pragma once
 
@@ -52,11 +52,15 @@ struct AttentionParams {
 
   // Row sources, the plans of routed mechanisms. Logical row i of (b, h) is physical row q_rows[b*sb + h*sh + i] (same for k and v
   // together); -1 = no such row (query: skipped, key: masked). null = row i itself. Coordinates seen by causal, window, masks and programs
-  // are logical.
+  // are logical. With packed sequences the lists are packed too: cu_q and cu_kv are their beginnings, and sequences may share key rows.
   const int32_t* q_rows = nullptr;
   int64_t q_rows_sb = 0, q_rows_sh = 0;
   const int32_t* kv_rows = nullptr;
   int64_t kv_rows_sb = 0, kv_rows_sh = 0;
+  // Keys of each query: logical query i of (b, h) sees only keys [begin, end) = key_ranges[b*sb + h*sh + 2i], [.. + 1] (packed: cu_q[s] + i,
+  // keys relative to the sequence). null = no such limit.
+  const int32_t* key_ranges = nullptr;
+  int64_t key_ranges_sb = 0, key_ranges_sh = 0;
   // Paged keys and values: logical key j of batch b is row j % page_size of page page_table[b*page_table_sb + j / page_size]; a page is one
   // step of k.sb / v.sb.
   const int32_t* page_table = nullptr;

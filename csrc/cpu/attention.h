@@ -13,7 +13,7 @@ namespace fovea::cpu {
 // Whether attention_forward splits keys into ranges merged by lse: few queries of a head and many keys.
 constexpr int64_t kSplitKeys = 1024, kSplitQueries = 16;
 static inline bool attention_splits_keys(const AttentionParams& p) {
-  return !p.cu_q && !p.block_mask && p.len_q <= kSplitQueries && p.len_kv > kSplitKeys;
+  return !p.cu_q && !p.block_mask && !p.key_ranges && p.len_q <= kSplitQueries && p.len_kv > kSplitKeys;
 }
 
 // Writes out, and lse when asked. Everything in AttentionParams is supported; `score` is the plan of params.score, or null.

@@ -47,10 +47,12 @@ struct Schedule {
     for (int t = 0; g.dtables && p.score && t < p.score->table_count; t++) n += g.dtables[t] ? p.score->tables[t].length : 0;
     return n;
   }
+  // Packed sequences with row lists may name the same key rows, so one thread takes a head of all of them.
+  bool shares_keys() const { return p.cu_q && p.kv_rows; }
   // Chunks in parallel pay for a slot each; worth it only when units alone cannot feed the threads.
   bool parallel(int threads) const {
     constexpr int64_t kMaxBytes = int64_t{1} << 31;
-    return threads > 1 && units < 2 * threads && group * chunks > 1 && slots() * slot_floats() * 4 <= kMaxBytes;
+    return threads > 1 && units < 2 * threads && !shares_keys() && group * chunks > 1 && slots() * slot_floats() * 4 <= kMaxBytes;
   }
 };
 
@@ -234,8 +236,14 @@ void attention_backward<kIsa>(const AttentionParams& params, const AttentionGrad
     run_parallel(s, static_cast<float*>(workspace) + table_floats, tables, pool, cancel);
   } else {
     const int64_t bytes = work_bytes(params, programs) + 2 * s.slot_floats() * 4 + 256;
+    const int64_t together = s.shares_keys() ? s.sequences : 1;
     pool.run(
-        s.units, [&](int64_t unit, int thread) { run_unit(s, unit, pool.scratch(thread, bytes), tables, cancel); }, cancel);
+        s.units / together,
+        [&](int64_t item, int thread) {
+          void* memory = pool.scratch(thread, bytes);
+          for (int64_t i = 0; i < together; i++) run_unit(s, together > 1 ? i * params.heads_kv + item : item, memory, tables, cancel);
+        },
+        cancel);
   }
   if (tables) reduce_tables(s, tables);
   if (grads.dbias.data && !bias_gradient_in_blocks(params, grads)) bias_gradient(params, grads, programs, pool, cancel);

@@ -107,8 +107,8 @@ class BlockWork {
     }
     if (score_) score_->begin_head(static_cast<int32_t>(seq.index), static_cast<int32_t>(head));
     if (derivative_) derivative_->begin_head(static_cast<int32_t>(seq.index), static_cast<int32_t>(head));
-    q_rows_ = p_.q_rows ? p_.q_rows + seq.batch * p_.q_rows_sb + head * p_.q_rows_sh : nullptr;
-    kv_rows_ = p_.kv_rows ? p_.kv_rows + seq.batch * p_.kv_rows_sb + kv_head_ * p_.kv_rows_sh : nullptr;
+    q_rows_ = p_.q_rows ? p_.q_rows + seq.batch * p_.q_rows_sb + head * p_.q_rows_sh + seq.q_begin : nullptr;
+    kv_rows_ = p_.kv_rows ? p_.kv_rows + seq.batch * p_.kv_rows_sb + kv_head_ * p_.kv_rows_sh + seq.kv_begin : nullptr;
   }
 
   // Queries [q0, min(q0 + strip_queries(), end)).

@@ -87,7 +87,7 @@ struct QueryTile {
 
 // Physical row of query i of (batch, head), -1 if there is none.
 FOVEA_INLINE int64_t query_row(const AttentionParams& p, const Sequence& seq, int64_t head, int64_t i) {
-  if (p.q_rows) return p.q_rows[seq.batch * p.q_rows_sb + head * p.q_rows_sh + i];
+  if (p.q_rows) return p.q_rows[seq.batch * p.q_rows_sb + head * p.q_rows_sh + seq.q_first + i];
   return seq.q_first + i;
 }
 
@@ -107,6 +107,10 @@ inline void set_ranges(const AttentionParams& p, QueryTile& t) {
     if (p.window_left >= 0) lo = max64(lo, at - p.window_left);
     if (p.window_right >= 0) hi = min64(hi, at + p.window_right + 1);
     if (p.causal) hi = min64(hi, at + 1);
+    if (p.key_ranges) {
+      const int32_t* range = p.key_ranges + t.seq.batch * p.key_ranges_sb + t.head_of(lane) * p.key_ranges_sh + 2 * (t.seq.q_first + i);
+      lo = max64(lo, range[0]), hi = min64(hi, range[1]);
+    }
     if (lo >= hi) continue;
     t.begin[lane] = static_cast<int32_t>(lo);
     t.end[lane] = static_cast<int32_t>(hi);
@@ -257,7 +261,7 @@ FOVEA_INLINE int64_t key_row(const AttentionParams& p, const QueryTile& t, const
   }
   int64_t row = t.seq.kv_first + j;
   if (p.kv_rows) {
-    row = p.kv_rows[t.seq.batch * p.kv_rows_sb + t.kv_head * p.kv_rows_sh + j];
+    row = p.kv_rows[t.seq.batch * p.kv_rows_sb + t.kv_head * p.kv_rows_sh + row];
     if (row < 0) return -1;
   }
   return t.seq.batch * tensor.sb + head + row * tensor.sl;

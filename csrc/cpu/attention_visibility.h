@@ -77,6 +77,7 @@ class TileVisibility {
     if (p.causal && hi_ > last + diag + 1) hi_ = last + diag + 1;
     if (p.window_right >= 0 && hi_ > last + diag + p.window_right + 1) hi_ = last + diag + p.window_right + 1;
     if (p.window_left >= 0 && lo_ < q0 + diag - p.window_left) lo_ = q0 + diag - p.window_left;
+    if (p.key_ranges) start_ranges();
     if (p.block_mask) start_block_mask(*p.block_mask);
     if (lo_ > hi_) lo_ = hi_ = 0;
     if (hi_ < 0) lo_ = hi_ = 0;
@@ -105,6 +106,7 @@ class TileVisibility {
       for (int j = 0; j < n; j++) words[j] = lanes_;
     if (!within_diagonals(j0, j1))
       for (int j = 0; j < n; j++) words[j] &= diagonal_word(j0 + j);
+    if (p.key_ranges && !(j0 >= shared_lo_ && j1 <= shared_hi_)) and_ranges(j0, n, words);
     if (p.mask.data) and_mask_tensor(j0, n, words);
     uint64_t any = 0, all = lanes_;
     for (int j = 0; j < n; j++) {
@@ -119,7 +121,7 @@ class TileVisibility {
     const AttentionParams& p = *p_;
     int64_t first = q0_ + seq_->diag, last = first + nq_ - 1;
     return (!p.causal || j1 - 1 <= first) && (p.window_right < 0 || j1 - 1 <= first + p.window_right) &&
-           (p.window_left < 0 || j0 >= last - p.window_left);
+           (p.window_left < 0 || j0 >= last - p.window_left) && (!p.key_ranges || (j0 >= shared_lo_ && j1 <= shared_hi_));
   }
 
   uint64_t diagonal_word(int64_t j) const {
@@ -129,6 +131,35 @@ class TileVisibility {
     if (p.window_right >= 0 && from < on - p.window_right) from = on - p.window_right;
     if (p.window_left >= 0 && to > on + p.window_left + 1) to = on + p.window_left + 1;
     return bit_range(from, to);
+  }
+
+  void start_ranges() {
+    const AttentionParams& p = *p_;
+    ranges_ = p.key_ranges + seq_->batch * p.key_ranges_sb + head_ * p.key_ranges_sh + 2 * (seq_->q_begin + q0_);
+    int64_t lo = INT64_MAX, hi = 0;
+    shared_lo_ = 0, shared_hi_ = INT64_MAX;
+    for (int i = 0; i < nq_; i++) {
+      const int64_t begin = ranges_[2 * i], end = ranges_[2 * i + 1];
+      if (begin > shared_lo_) shared_lo_ = begin;
+      if (end < shared_hi_) shared_hi_ = end;
+      if (begin >= end) continue;
+      if (begin < lo) lo = begin;
+      if (end > hi) hi = end;
+    }
+    if (lo_ < lo) lo_ = lo;
+    if (hi_ > hi) hi_ = hi;
+  }
+
+  // A query's bit flips where its range begins and where it ends.
+  void and_ranges(int64_t j0, int n, uint64_t* words) const {
+    uint64_t flips[kBlockKv + 1] = {}, seen = 0;
+    for (int i = 0; i < nq_; i++) {
+      const int64_t begin = ranges_[2 * i] - j0, end = ranges_[2 * i + 1] - j0;
+      if (begin >= end || begin >= n || end <= 0) continue;
+      flips[begin < 0 ? 0 : begin] ^= uint64_t{1} << i;
+      flips[end > n ? n : end] ^= uint64_t{1} << i;
+    }
+    for (int j = 0; j < n; j++) words[j] &= seen ^= flips[j];
   }
 
   void start_block_mask(const BlockMaskView& m) {
@@ -181,7 +212,8 @@ class TileVisibility {
 
   const AttentionParams* p_;
   const AttentionSequence* seq_;
-  int64_t head_, q0_, lo_, hi_, mask_row_;
+  const int32_t* ranges_;
+  int64_t head_, q0_, lo_, hi_, mask_row_, shared_lo_, shared_hi_;
   int nq_, mask_rows_;
   uint64_t lanes_;
   int32_t cursor_[kMaskRows], end_[kMaskRows];

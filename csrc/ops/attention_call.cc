@@ -166,6 +166,14 @@ void AttentionCall::bind_lists(const char* op, const std::vector<Tensor>& t) {
     p.page_size = physical_kv_, pages_ = t[kKey].shape[0];
     p.len_kv = pages.shape[1] * p.page_size;
   }
+  if (const Tensor& ranges = t[kKeyRanges]; ranges.storage) {
+    check_index_tensor(op, "keyRanges", ranges, 4);
+    const Dims& s = ranges.shape;
+    check((s[0] == p.batch || s[0] == 1) && (s[1] == p.heads_q || s[1] == 1) && s[2] == p.len_q && s[3] == 2, "ERR_SHAPE", op,
+          ": keyRanges has shape ", text_of(s), ", expected [", p.batch, " or 1, ", p.heads_q, " or 1, ", p.len_q, ", 2]");
+    p.key_ranges = ranges.data<int32_t>();
+    p.key_ranges_sb = s[0] == 1 ? 0 : ranges.strides[0], p.key_ranges_sh = s[1] == 1 ? 0 : ranges.strides[1];
+  }
   const Tensor &cu_q = t[kCuQ], &cu_kv = t[kCuKv];
   if (!cu_q.storage && !cu_kv.storage) return;
   check(cu_q.storage && cu_kv.storage, "ERR_ARGUMENT", op, ": cuSeqlens are needed for both q and kv");
@@ -173,8 +181,7 @@ void AttentionCall::bind_lists(const char* op, const std::vector<Tensor>& t) {
   check_index_tensor(op, "cuSeqlens", cu_kv, 1);
   check(p.batch == 1 && cu_q.shape[0] >= 1 && cu_q.shape[0] == cu_kv.shape[0], "ERR_SHAPE", op, ": cuSeqlens of ", cu_q.shape[0], " and ",
         cu_kv.shape[0], " entries with batch ", p.batch, "; packed sequences have batch 1 and one list entry more than sequences");
-  check(!p.kv_lengths && !p.q_rows && !p.kv_rows && !p.page_table, "ERR_UNSUPPORTED", op,
-        ": cuSeqlens cannot be combined with kvLengths, row lists or pages");
+  check(!p.kv_lengths && !p.page_table, "ERR_UNSUPPORTED", op, ": cuSeqlens cannot be combined with kvLengths or pages");
   p.cu_q = cu_q.data<int32_t>(), p.cu_kv = cu_kv.data<int32_t>();
   p.sequences = cu_q.shape[0] - 1;
 }

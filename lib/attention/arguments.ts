@@ -61,7 +61,7 @@ export interface AttentionCall {
 }
 
 export const OPERANDS = [
-  'q', 'k', 'v', 'bias', 'mask', 'kvLengths', 'cuQ', 'cuKv', 'qRows', 'kvRows', 'pageTable',
+  'q', 'k', 'v', 'bias', 'mask', 'kvLengths', 'cuQ', 'cuKv', 'qRows', 'kvRows', 'pageTable', 'keyRanges',
 ] as const; // prettier-ignore
 
 type NativeCall = readonly [
@@ -104,7 +104,7 @@ export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: Attentio
   if (bias !== null && !(bias instanceof Tensor)) throw bad('bias must be a tensor');
   const { block } = masks;
   return {
-    operands: [q, k, v, bias, masks.tensor, lists.kvLengths, lists.cuQ, lists.cuKv, null, null, null],
+    operands: [q, k, v, bias, masks.tensor, lists.kvLengths, lists.cuQ, lists.cuKv, null, null, null, null],
     block: block ? blockTensors(block) : [],
     tables: options.score ? options.score.program.tables.map(tableTensor) : [],
     score: options.score ? checkScore(options.score).program : null,

@@ -1,0 +1,273 @@
+/**
+ * Bi-level routing attention (BiFormer, Zhu et al., CVPR 2023, section 3): an image is cut into regions; every region attends, token by
+ * token, only to the pixels of the `topK` regions whose mean key is nearest to its mean query.
+ *
+ * Nothing is gathered: a region is one packed sequence of the engine, whose query rows are the region's pixels and whose key rows are the
+ * pixels of the regions it was sent to. Both lists name pixels of the images as they lie in memory.
+ */
+import { noGrad } from '../autograd/tape.ts';
+import { FoveaError } from '../errors.ts';
+import { native } from '../native.ts';
+import { add, mul } from '../ops/binary.ts';
+import { depthwiseConv } from '../ops/depthwise_conv.ts';
+import { matmul } from '../ops/matmul.ts';
+import { pad } from '../ops/pad.ts';
+import { softmax } from '../ops/softmax.ts';
+import { topK as largest } from '../ops/sort.ts';
+import { expand, permute, reshape, select, slice, transpose } from '../ops/view.ts';
+import { shapeText } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { expectCount, expectRank } from './checks.ts';
+import { addCosts, pairsCost, type Cost } from './cost.ts';
+import { mergeAttentions } from './merge.ts';
+import { planAttention } from './plan.ts';
+import type { AttentionResult } from './attention.ts';
+import { poolRegions, regionMeans, type RegionPooling } from './region_pool.ts';
+import { equalSequences, firstRegions, regionArea, regionRows, regionsOf, type RegionGrid } from './region_rows.ts';
+
+export interface BiLevelRoutingOptions {
+  readonly heads: number;
+  /** Regions along each side of the image. */
+  readonly regions: number;
+  /** Regions each region attends to. */
+  readonly topK: number;
+  /** Factor of q.k in the attention and in the routing; default 1 / sqrt(channels of q), the whole width and not that of a head. */
+  readonly scale?: number;
+  /**
+   * Images whose sides are not multiples of `regions` have regions of floor(side / regions) pixels and a ragged last row and column. 'zero'
+   * (default) fills them up with pixels of q = k = v = 0, which are attended to like any others, as the published NCHW op does; 'hidden'
+   * leaves the missing pixels out. (The published NHWC module pads its input instead, before the projections: `padToRegions`.)
+   */
+  readonly ragged?: 'zero' | 'hidden';
+  /** Keys and values of a region made fewer after the projections. */
+  readonly pooling?: RegionPooling;
+  /** Multiplies the routed keys and values by the routing weight of their region. */
+  readonly soft?: boolean;
+  /** Lets gradients flow into q and k through the routing weights of `soft`; default false, as published. */
+  readonly diffRouting?: boolean;
+  /** Local enhancement: a depth-wise convolution of v, added to the result; weight [channels, 1, odd, odd]. */
+  readonly lepe?: { readonly weight: Tensor; readonly bias?: Tensor | null };
+  readonly signal?: AbortSignal;
+}
+
+/** Where each region was sent. */
+export interface RegionRouting {
+  /** Regions in falling order of affinity: i32 [batch, regions, topK]; region row * columns + column. */
+  readonly indices: Tensor;
+  /** Softmax of their affinities [batch, regions, topK]. */
+  readonly weights: Tensor;
+}
+
+const OP = 'biLevelRoutingAttention';
+
+/**
+ * Bi-level routing attention over images q, k [batch, height, width, channels] and v [batch, height, width, channels of v] (what a linear
+ * layer makes of an image; heads are contiguous chunks of channels). f32, bf16 or f16. Differentiable in q, k, v and `lepe`; no gradient
+ * passes through the choice of regions.
+ *
+ * @returns the image [batch, height, width, channels of v]; with `returnRouting` also where regions were sent
+ * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT for images and options that do not fit
+ */
+export function biLevelRoutingAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  options: BiLevelRoutingOptions & { readonly returnRouting: true },
+): { out: Tensor; routing: RegionRouting };
+export function biLevelRoutingAttention(q: Tensor, k: Tensor, v: Tensor, options: BiLevelRoutingOptions): Tensor;
+export function biLevelRoutingAttention(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  options: BiLevelRoutingOptions & { readonly returnRouting?: boolean },
+): Tensor | { out: Tensor; routing: RegionRouting } {
+  const grid = gridOf(q, k, v, options);
+  const scale = options.scale ?? 1 / Math.sqrt(q.shape[3]);
+  const routing = route(q, k, grid, scale, options);
+  const images = filled(q, k, v, grid, options);
+  const keys = keysOf(images.k, images.v, images.grid, options);
+  const attend = (queries: Tensor, regions: Tensor): AttentionResult =>
+    attendRegions(queries, keys.k, keys.v, images.grid, keys.grid, regions, scale, options);
+  const rows = options.soft
+    ? attendSoftly(images.q, images.grid, routing, attend)
+    : attend(images.q, routing.indices).out;
+  const [batch, height, width] = q.shape;
+  const whole = imageOf(rows, images.grid);
+  let out = images.grid === grid ? whole : slice(slice(whole, 1, 0, height), 2, 0, width);
+  if (options.lepe) out = add(out, depthwiseConv(v, options.lepe.weight, options.lepe.bias ?? null));
+  out = reshape(out, [batch, height, width, v.shape[3]]);
+  return options.returnRouting ? { out, routing } : out;
+}
+
+/** Images [batch, height, width, channels] with zeros to the right and below, so that both sides are multiples of `regions`. */
+export function padToRegions(x: Tensor, regions: number): Tensor {
+  expectRank('padToRegions', '[batch, height, width, channels]', 4, { x });
+  expectCount('padToRegions', 'regions', regions);
+  const [, height, width] = x.shape;
+  const missing = (side: number): number => (regions - (side % regions)) % regions;
+  if (missing(height) + missing(width) === 0) return x;
+  return pad(x, [[0, 0], [0, missing(height)], [0, missing(width)], [0, 0]]); // prettier-ignore
+}
+
+/** What a forward call costs: routing, and attention of every pixel over the pixels of `topK` regions. */
+export function biLevelRoutingCost(sizes: {
+  readonly batch?: number;
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+  readonly heads: number;
+  readonly regions: number;
+  readonly topK: number;
+  readonly elementBytes?: number;
+}): Cost {
+  const { batch = 1, height, width, channels, heads, regions, topK, elementBytes = 4 } = sizes;
+  const pixels = height * width;
+  const count = regions * regions;
+  const routing: Cost = {
+    flops: batch * (2 * pixels * channels + 2 * count * count * channels),
+    bytes: batch * elementBytes * (2 * pixels * channels + 4 * count * channels + count * count),
+  };
+  const dim = channels / heads;
+  const pairs = (pixels * topK * pixels) / count;
+  return addCosts(routing, pairsCost({ batch, heads, length: pixels, dim, elementBytes }, pairs));
+}
+
+function gridOf(q: Tensor, k: Tensor, v: Tensor, options: BiLevelRoutingOptions): RegionGrid {
+  expectRank(OP, '[batch, height, width, channels]', 4, { q, k, v });
+  const { heads, regions, topK, ragged = 'zero' } = options;
+  for (const [name, value] of Object.entries({ heads, regions, topK })) expectCount(OP, name, value);
+  const [batch, height, width] = q.shape;
+  const image = (t: Tensor): string => t.shape.slice(0, 3).join();
+  if (image(q) !== image(k) || image(q) !== image(v) || q.shape[3] !== k.shape[3])
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `${OP}: q ${shapeText(q.shape)}, k ${shapeText(k.shape)}, v ${shapeText(v.shape)}; expected images of one size, q and k of one width`,
+    );
+  if (q.shape[3] % heads !== 0 || v.shape[3] % heads !== 0)
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `${OP}: ${q.shape[3]} and ${v.shape[3]} channels are not multiples of ${heads} heads`,
+    );
+  if (height < regions || width < regions)
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `${OP}: an image of ${height} x ${width} pixels has no ${regions} regions a side`,
+    );
+  if (!['zero', 'hidden'].includes(ragged))
+    throw new FoveaError('ERR_ARGUMENT', `${OP}: ragged is ${String(ragged)}, expected 'zero' or 'hidden'`);
+  const [regionHeight, regionWidth] = [Math.floor(height / regions), Math.floor(width / regions)];
+  const grid = {
+    batch,
+    height,
+    width,
+    regionHeight,
+    regionWidth,
+    down: Math.ceil(height / regionHeight),
+    across: Math.ceil(width / regionWidth),
+  };
+  if (topK > regionsOf(grid))
+    throw new FoveaError('ERR_ARGUMENT', `${OP}: topK is ${topK}, there are ${regionsOf(grid)} regions`);
+  return grid;
+}
+
+function route(q: Tensor, k: Tensor, grid: RegionGrid, scale: number, options: BiLevelRoutingOptions): RegionRouting {
+  const choose = (): RegionRouting => {
+    const affinity = matmul(mul(regionMeans(q, grid), scale), transpose(regionMeans(k, grid), 1, 2));
+    const { values, indices } = largest(affinity, options.topK);
+    return { indices, weights: softmax(values, -1) };
+  };
+  return options.diffRouting ? choose() : noGrad(choose);
+}
+
+interface Images {
+  readonly q: Tensor;
+  readonly k: Tensor;
+  readonly v: Tensor;
+  readonly grid: RegionGrid;
+}
+
+/** With 'zero', ragged images filled up to whole regions. */
+function filled(q: Tensor, k: Tensor, v: Tensor, grid: RegionGrid, options: BiLevelRoutingOptions): Images {
+  const [height, width] = [grid.down * grid.regionHeight, grid.across * grid.regionWidth];
+  const whole = height === grid.height && width === grid.width;
+  if (whole || options.ragged === 'hidden') return { q, k, v, grid };
+  const fill = (t: Tensor): Tensor =>
+    pad(t, [[0, 0], [0, height - grid.height], [0, width - grid.width], [0, 0]]); // prettier-ignore
+  return { q: fill(q), k: fill(k), v: fill(v), grid: { ...grid, height, width } };
+}
+
+function keysOf(k: Tensor, v: Tensor, grid: RegionGrid, { pooling }: BiLevelRoutingOptions): Omit<Images, 'q'> {
+  if (!pooling) return { k, v, grid };
+  if (grid.down * grid.regionHeight !== grid.height || grid.across * grid.regionWidth !== grid.width)
+    throw new FoveaError('ERR_UNSUPPORTED', `${OP}: pooling needs whole regions; use ragged: 'zero' or pad the image`);
+  const keys = poolRegions(k, grid, pooling);
+  return { k: keys.pooled, v: poolRegions(v, grid, pooling).pooled, grid: keys.grid };
+}
+
+/** An image as one sequence of rows of all heads: [1, heads, pixels, dim]; a view where channels and pixels lie densely. */
+function rowsOf(image: Tensor, heads: number): Tensor {
+  const [batch, height, width, channels] = image.shape;
+  const rows = reshape(image, [1, batch * height * width, heads, channels / heads]);
+  return permute(rows, [0, 2, 1, 3]);
+}
+
+function imageOf(rows: Tensor, grid: RegionGrid): Tensor {
+  const channels = rows.shape[1] * rows.shape[3];
+  return reshape(permute(rows, [0, 2, 1, 3]), [grid.batch, grid.height, grid.width, channels]);
+}
+
+/** Attention of every region over the regions `chosen` [batch, regions, n]. */
+function attendRegions(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  grid: RegionGrid,
+  keyGrid: RegionGrid,
+  chosen: Tensor,
+  scale: number,
+  { heads, signal }: BiLevelRoutingOptions,
+): AttentionResult {
+  const { batch } = grid;
+  const regions = regionsOf(grid);
+  const sequences = batch * regions;
+  const queries = regionRows(grid);
+  const keysEach = chosen.shape[2] * regionArea(keyGrid);
+  const plan = noGrad(() => {
+    const all = batch === 1 ? chosen : add(chosen, firstRegions(batch, regions));
+    const kvRows = new Tensor(native().takeRows(OP, regionRows(keyGrid).handle, 0, all.handle));
+    return {
+      qRows: reshape(queries, [1, 1, queries.size]),
+      kvRows: reshape(kvRows, [1, 1, sequences * keysEach]),
+    };
+  });
+  const cuSeqlens = { q: equalSequences(sequences, queries.shape[1]), kv: equalSequences(sequences, keysEach) };
+  return planAttention(rowsOf(q, heads), rowsOf(k, heads), rowsOf(v, heads), plan, { scale, cuSeqlens, signal });
+}
+
+/**
+ * Keys and values weighted by the routing weight r of their region, without touching them: r q.k = (r q).k, so each of the topK regions is
+ * attended to on its own by queries times r, its result is multiplied by r, and the results are merged by their log-sum-exp.
+ */
+function attendSoftly(
+  q: Tensor,
+  grid: RegionGrid,
+  { indices, weights }: RegionRouting,
+  attend: (q: Tensor, regions: Tensor) => AttentionResult,
+): Tensor {
+  const parts: AttentionResult[] = [];
+  for (let t = 0; t < indices.shape[2]; t++) {
+    const r = pixelWeights(select(weights, 2, t), grid);
+    const { out, lse } = attend(mul(q, r), slice(indices, 2, t, t + 1));
+    const perRow = reshape(r, [1, 1, out.shape[2], 1]);
+    parts.push({ out: mul(out, perRow), lse });
+  }
+  return mergeAttentions(parts).out;
+}
+
+/** A number per region [batch, regions] as an image [batch, height, width, 1]. */
+function pixelWeights(weights: Tensor, grid: RegionGrid): Tensor {
+  const { batch, height, width, down, across, regionHeight, regionWidth } = grid;
+  const cells = expand(reshape(weights, [batch, down, 1, across, 1, 1]), [batch, down, regionHeight, across, regionWidth, 1]); // prettier-ignore
+  const image = reshape(cells, [batch, down * regionHeight, across * regionWidth, 1]);
+  return slice(slice(image, 1, 0, height), 2, 0, width);
+}

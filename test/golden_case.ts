@@ -1,0 +1,83 @@
+/**
+ * A golden file as a test: inputs and weights become f32 leaves, outputs and, where the file has them, all gradients are compared.
+ * Every `output.` tensor of the file has to be given, or named in `leave`.
+ */
+import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
+import { cast, contiguous, grad, type Tensor } from '../lib/index.ts';
+import { loadSafetensors } from '../lib/io/safetensors.ts';
+import { numbers } from './inputs.ts';
+import { expectClose, relativeError, TOLERANCE } from './tolerance.ts';
+
+export interface GoldenCase {
+  input(name: string): Tensor;
+  weight(name: string): Tensor;
+  readonly config: Readonly<Record<string, never>>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+export interface GoldenOptions {
+  /** Outputs not compared. */
+  readonly leave?: readonly string[];
+  /** Of the tolerance of f32. */
+  readonly factor?: number;
+}
+
+const FLOATING = ['f32', 'f64'];
+
+export function checkGolden(
+  name: string,
+  run: (golden: GoldenCase) => Tensor | Readonly<Record<string, Tensor>>,
+  { leave = [], factor = 1 }: GoldenOptions = {},
+): void {
+  using file = loadSafetensors(fileURLToPath(new URL(`goldens/${name}.safetensors`, import.meta.url)));
+  const leaves = new Map<string, Tensor>();
+  const leaf = (key: string): Tensor => {
+    let t = leaves.get(key);
+    if (!t) {
+      const stored = file.get(key);
+      t = FLOATING.includes(stored.dtype) ? contiguous(cast(stored, 'f32')).detach() : stored;
+      if (file.has(`grad.${key}`)) t.requiresGrad = true;
+      leaves.set(key, t);
+    }
+    return t;
+  };
+  const result = run({
+    input: (key) => leaf(`input.${key}`),
+    weight: (key) => leaf(`weights.${key}`),
+    config: JSON.parse(file.metadata.config ?? '{}') as Record<string, never>,
+    metadata: file.metadata,
+  });
+  const single = 'dtype' in result;
+  const outputs: Record<string, Tensor> = single ? { out: result as Tensor } : { ...result };
+  const stored = file.keys().flatMap((key) => (key.startsWith('output.') ? [key.slice('output.'.length)] : []));
+  expect(Object.keys(outputs).concat(leave).toSorted()).toEqual(stored.toSorted());
+  for (const [key, out] of Object.entries(outputs)) {
+    const expected = file.get(`output.${key}`);
+    expect(out.shape, key).toEqual(expected.shape);
+    expectClose(numbers(out), numbers(expected), 'f32', factor);
+  }
+  const seeds = Object.entries(outputs).flatMap(([key, out]) => {
+    const own = `cotangent.output.${key}`;
+    const named = file.has(own) ? own : key === 'out' && file.has('cotangent.output') ? 'cotangent.output' : null;
+    return named && out.requiresGrad ? [{ out, seed: cast(file.get(named), 'f32') }] : [];
+  });
+  const wanted = file.keys().flatMap((key) => (key.startsWith('grad.') ? [key.slice('grad.'.length)] : []));
+  if (wanted.length === 0) return;
+  const grads = grad(
+    seeds.map(({ out }) => out),
+    wanted.map(leaf),
+    { gradients: seeds.map(({ seed }) => seed) },
+  );
+  wanted.forEach((key, i) => {
+    const g = grads[i];
+    const expected = numbers(file.get(`grad.${key}`));
+    if (g === null)
+      return expect(
+        expected.every((x) => x === 0),
+        `gradient of ${key}`,
+      ).toBe(true);
+    expect(g.shape).toEqual(leaf(key).shape);
+    expect(relativeError(numbers(g), expected), `gradient of ${key}`).toBeLessThanOrEqual(factor * TOLERANCE.f32);
+  });
+}
