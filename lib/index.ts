@@ -88,6 +88,15 @@ export {
   type RegionRouting,
 } from './attention/bi_level_routing.ts';
 export type { RegionPooling } from './attention/region_pool.ts';
+export {
+  explainNeighborhood,
+  neighborhoodAttention,
+  neighborhoodWork,
+  type NeighborhoodExplanation,
+  type NeighborhoodOptions,
+  type NeighborhoodWindow,
+  type NeighborhoodWork,
+} from './attention/neighborhood.ts';
 export { explain, type AttentionExplanation, type RefusedKernel } from './attention/explain.ts';
 export type { AttentionMask, AttentionOptions, IntegerList } from './attention/arguments.ts';
 export { arange, eye, full, fullLike, linspace, ones, onesLike, zeros, zerosLike } from './ops/creation.ts';

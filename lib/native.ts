@@ -202,6 +202,18 @@ export interface Native {
     scale: number,
     softcap: number,
   ): string;
+  neighborhoodAttention(
+    operands: readonly MaybeHandle[],
+    axes: readonly number[],
+    scale: number,
+  ): [out: Handle, lse: Handle];
+  neighborhoodAttentionBackward(
+    operands: readonly MaybeHandle[],
+    axes: readonly number[],
+    scale: number,
+    saved: readonly MaybeHandle[],
+  ): MaybeHandle[];
+  neighborhoodExplain(operands: readonly MaybeHandle[], axes: readonly number[], scale: number): string;
   mergeAttentions(outs: readonly Handle[], lses: readonly Handle[]): [out: Handle, lse: Handle];
   mergeAttentionsBackward(
     outs: readonly Handle[],

@@ -1,0 +1,133 @@
+// Neighborhood attention by query boxes, for every call (neighborhood_tile.h).
+//
+// A box keeps its queries in lanes and visits the union of its windows in chunks, with the online softmax between chunks:
+//
+//   S^T = K rows x Q^T      P = 2^(S - m)      O^T += V rows x P
+//
+// Boxes are independent and cut by shapes alone. Nothing is permuted in memory for dilation or boxes: row pointers follow the lattice.
+#include "cpu/neighborhood.h"
+
+#include "cpu/neighborhood_tile.h"
+
+namespace fovea::cpu {
+namespace {
+
+struct Workspace {
+  float *queries, *scores, *out, *rows;
+  int32_t* bias;
+  int64_t pitch;
+
+  // Bytes for all buffers; with memory, also where they are.
+  int64_t cut(const NeighborhoodParams& p, int vectors, bool copies, float* base) {
+    int64_t at = 0;
+    auto take = [&](int64_t n) {
+      float* here = base + at;
+      at += whole(n, 16);
+      return here;
+    };
+    const int64_t lanes = int64_t{vectors} * kLanes;
+    pitch = whole(most(p.dim, p.dim_v), 16);
+    queries = take(p.dim * lanes);
+    scores = take((kChunkKeys + kRowsOfTile) * lanes);
+    out = take(p.dim_v * lanes);
+    bias = reinterpret_cast<int32_t*>(take(lanes));
+    rows = take(copies ? 2 * kChunkKeys * pitch : 0);
+    if (!copies) rows = nullptr;
+    return at * 4;
+  }
+};
+
+// Turns a chunk's scores into weights, with the running maximum and sum; scales what is in `out`.
+template <int NZ>
+void weigh(int keys, int64_t dim_v, float* scores, vf (&maximum)[NZ], vf (&sum)[NZ], float* out) {
+  vf top[NZ];
+  FOVEA_UNROLL
+  for (int z = 0; z < NZ; z++) top[z] = maximum[z];
+  for (int j = 0; j < keys; j++) FOVEA_UNROLL
+  for (int z = 0; z < NZ; z++) top[z] = max(top[z], load(scores + (j * NZ + z) * kLanes));
+  vf factor[NZ];
+  FOVEA_UNROLL
+  for (int z = 0; z < NZ; z++) {
+    factor[z] = exp2(maximum[z] - top[z]);
+    maximum[z] = top[z];
+    sum[z] = sum[z] * factor[z];
+  }
+  for (int64_t d = 0; d < dim_v; d++) FOVEA_UNROLL
+  for (int z = 0; z < NZ; z++) store(out + (d * NZ + z) * kLanes, load(out + (d * NZ + z) * kLanes) * factor[z]);
+  const Exp2Constants* constants = exp2_constants();
+  for (int j = 0; j < keys; j++) FOVEA_UNROLL
+  for (int z = 0; z < NZ; z++) {
+    float* at = scores + (j * NZ + z) * kLanes;
+    vf weight = exp2_weight<Words::F32>(load(at) - top[z], constants);
+    sum[z] = sum[z] + weight;
+    store(at, weight);
+  }
+}
+
+template <class T, int NZ>
+void run_box(const Box& b, const Workspace& w) {
+  const NeighborhoodParams& p = b.p;
+  vf maximum[NZ], sum[NZ];
+  for (int z = 0; z < NZ; z++) maximum[z] = set1(kLowest), sum[z] = zero();
+  for (int64_t i = 0; i < p.dim_v * NZ; i++) store(w.out + i * kLanes, zero());
+  pack_queries<T, NZ>(b, p.q, p.dim, p.scale * kLog2E, w.queries);
+  if (p.rpb) {
+    const BiasIndex index(p);
+    for (int lane = 0; lane < NZ * kLanes; lane++) w.bias[lane] = static_cast<int32_t>(index.query(b, lane));
+  }
+  KeyWalk<T> walk(b, w.rows, w.pitch);
+  for (Chunk chunk; walk.next(chunk);) {
+    const float* rows[kChunkKeys + kRowsOfTile];
+    for (int j = 0; j < chunk.count; j++) rows[j] = chunk.k[j];
+    for (int j = chunk.count; j % kRowsOfTile; j++) rows[j] = chunk.k[chunk.count - 1];
+    multiply_rows<NZ>(rows, chunk.count, w.queries, p.dim, w.scores);
+    finish_scores<NZ>(b, chunk, w.bias, w.scores);
+    weigh<NZ>(chunk.count, p.dim_v, w.scores, maximum, sum, w.out);
+    accumulate_values<NZ, Words::F32>(chunk.v, chunk.count, static_cast<int>(p.dim_v), w.scores, w.out);
+  }
+  vf inverse[NZ];
+  for (int z = 0; z < NZ; z++) {
+    inverse[z] = 1.f / sum[z];
+    const vf lse = (maximum[z] + log_positive(sum[z]) * kLog2E) * kLn2;
+    for (int i = 0; p.lse && i < kLanes && z * kLanes + i < b.count; i++) p.lse[b.row_of(z * kLanes + i)] = lse[i];
+  }
+  unpack_queries<T, NZ>(b, p.out, p.dim_v, inverse, w.out);
+}
+
+template <class T>
+void run(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  if (p.batch * p.tokens * p.heads_q == 0) return;
+  const TileShape shape = choose_tile(p);
+  const int64_t lattices = Lattice::count(p), boxes = shape.count();
+  const bool copies = KeyWalk<T>::copies(p);
+  const size_t bytes = static_cast<size_t>(Workspace{}.cut(p, shape.vectors, copies, nullptr));
+  auto visit = [&](int64_t item, int thread) {
+    const int64_t box_index = item % boxes, rest = item / boxes;
+    Box box(p, rest % lattices);
+    const int64_t head = rest / lattices % p.heads_q, batch = rest / lattices / p.heads_q;
+    if (!box.place(shape, box_index, batch, head)) return;
+    Workspace w;
+    w.cut(p, shape.vectors, copies, static_cast<float*>(pool.scratch(thread, bytes)));
+    if (shape.vectors == 1) run_box<T, 1>(box, w);
+    else if (shape.vectors == 2) run_box<T, 2>(box, w);
+    else run_box<T, 3>(box, w);
+  };
+  pool.run(p.batch * p.heads_q * lattices * boxes, visit, cancel);
+}
+
+}  // namespace
+
+template <>
+void neighborhood_tiles<kIsa>(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  if (p.dtype == DType::F32) run<float>(p, pool, cancel);
+  else if (p.dtype == DType::F16) run<f16>(p, pool, cancel);
+  else run<bf16>(p, pool, cancel);
+}
+
+template <>
+void neighborhood_tile_shape<kIsa>(const NeighborhoodParams& p, int64_t tile[3]) {
+  const TileShape shape = choose_tile(p);
+  for (int a = 0; a < 3; a++) tile[a] = shape.tile[a];
+}
+
+}  // namespace fovea::cpu

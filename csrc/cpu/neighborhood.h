@@ -1,0 +1,24 @@
+// Neighborhood attention: the tile kernel for every call, the shift kernel for small windows, the unfused pair and plain loops.
+#pragma once
+
+#include <atomic>
+
+#include "core/isa.h"
+#include "core/neighborhood_params.h"
+#include "core/thread_pool.h"
+
+namespace fovea::cpu {
+
+// Writes out and, where given, lse.
+template <Isa>
+void neighborhood_tiles(const NeighborhoodParams&, ThreadPool&, const std::atomic<bool>* cancel);
+
+// params.out and params.lse are inputs.
+template <Isa>
+void neighborhood_backward(const NeighborhoodParams&, const NeighborhoodGrads&, ThreadPool&, const std::atomic<bool>* cancel);
+
+// What explain says of the tile kernel: queries of a box along each axis.
+template <Isa>
+void neighborhood_tile_shape(const NeighborhoodParams&, int64_t tile[3]);
+
+}  // namespace fovea::cpu

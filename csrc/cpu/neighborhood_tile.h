@@ -1,0 +1,265 @@
+// A box of queries in lanes, the keys it visits in chunks, and the scores of a chunk: what forward and backward of the tile kernel share.
+//
+//   S^T [keys, queries] = K rows x Q^T
+//
+// K and V rows are read through row pointers in their natural layout (16-bit ones are widened per chunk). A pair of a key and a query that
+// do not see each other gets -inf; keys that all queries of the box see are not compared.
+#pragma once
+
+#include "cpu/neighborhood_window.h"
+
+namespace fovea::cpu {
+namespace {
+
+constexpr int kChunkKeys = 96;
+
+struct Box {
+  const NeighborhoodParams& p;
+  Lattice lattice;
+  int64_t batch, head, head_kv;
+  int count = 0;                   // queries; lanes beyond repeat the last
+  int64_t lo[3], hi[3];            // keys visited
+  int64_t full_lo[3], full_hi[3];  // keys all queries see
+  alignas(64) int32_t at[3][kVectors * kLanes], begin[3][kVectors * kLanes], width[3][kVectors * kLanes];
+
+  Box(const NeighborhoodParams& params, int64_t lattice_index) : p(params), lattice(params, lattice_index) {}
+
+  // False where the box lies outside this lattice (groups differ in length by one).
+  bool place(const TileShape& shape, int64_t index, int64_t b, int64_t h) {
+    batch = b, head = h, head_kv = h / (p.heads_q / p.heads_kv);
+    int64_t first[3], n[3];
+    for (int a = 2; a >= 0; a--) {
+      first[a] = index % shape.grid[a] * shape.tile[a];
+      index /= shape.grid[a];
+      n[a] = least(shape.tile[a], lattice.length[a] - first[a]);
+      if (n[a] <= 0) return false;
+      Range r = union_of(p.axis[a], lattice.length[a], first[a], n[a]);
+      lo[a] = r.begin, hi[a] = r.end;
+      full_lo[a] = window_of(p.axis[a], lattice.length[a], first[a] + n[a] - 1).begin;
+      full_hi[a] = window_of(p.axis[a], lattice.length[a], first[a]).end;
+    }
+    count = static_cast<int>(n[0] * n[1] * n[2]);
+    for (int lane = 0; lane < shape.vectors * kLanes; lane++) {
+      const int64_t i = least(lane, count - 1);
+      const int64_t own[3] = {first[0] + i / (n[1] * n[2]), first[1] + i / n[2] % n[1], first[2] + i % n[2]};
+      for (int a = 0; a < 3; a++) {
+        Range r = window_of(p.axis[a], lattice.length[a], own[a]);
+        at[a][lane] = static_cast<int32_t>(own[a]);
+        begin[a][lane] = static_cast<int32_t>(r.begin);
+        width[a][lane] = static_cast<int32_t>(r.end - r.begin);
+      }
+    }
+    return true;
+  }
+
+  int64_t query_offset(const NeighborhoodTensor& t, int lane) const {
+    return batch * t.sb + head * t.sh + offset_of(p, lattice, t, at[0][lane], at[1][lane], at[2][lane]);
+  }
+  int64_t row_of(int lane) const {  // of lse
+    const auto& axis = p.axis;
+    int64_t token = (lattice.token(p, 0, at[0][lane]) * axis[1].length + lattice.token(p, 1, at[1][lane])) * axis[2].length +
+                    lattice.token(p, 2, at[2][lane]);
+    return (batch * p.tokens + token) * p.heads_q + head;
+  }
+  FOVEA_INLINE vi sees(int a, int64_t key, int z) const {
+    vi distance = set1(static_cast<int32_t>(key)) - load(begin[a] + z * kLanes);
+    return reinterpret_cast<vi>(reinterpret_cast<vu>(distance) < reinterpret_cast<vu>(load(width[a] + z * kLanes)));
+  }
+};
+
+// Up to kChunkKeys keys of a box: coordinates, and rows of k and v. Extra keys have coordinate -1 and come last.
+struct Chunk {
+  int count;
+  int32_t at[kChunkKeys][3];
+  const float* k[kChunkKeys];
+  const float* v[kChunkKeys];
+};
+
+template <class T>
+FOVEA_INLINE void widen(const T* from, int64_t step, int64_t n, float* to) {
+  int64_t d = 0;
+  if (step == 1)
+    for (; d + kLanes <= n; d += kLanes) store(to + d, load(from + d));
+  for (; d < n; d++) to[d] = to_float(from[d * step]);
+}
+
+// Walks the keys of a box, widening rows into `rows` [2][kChunkKeys][pitch] where they are not f32 with neighbouring elements.
+template <class T>
+class KeyWalk {
+ public:
+  KeyWalk(const Box& box, float* rows, int64_t pitch) : b_(box), p_(box.p), rows_(rows), pitch_(pitch) {
+    for (int a = 0; a < 3; a++) c_[a] = b_.lo[a];
+  }
+  static bool copies(const NeighborhoodParams& p) {
+    return sizeof(T) != 4 || p.k.sd != 1 || p.v.sd != 1 || (p.extra && (p.extra_k.sd != 1 || p.extra_v.sd != 1));
+  }
+
+  bool next(Chunk& chunk) {
+    chunk.count = 0;
+    while (chunk.count < kChunkKeys && c_[0] < b_.hi[0]) {
+      const int64_t n = least(b_.hi[2] - c_[2], kChunkKeys - chunk.count);
+      add_row(chunk, n);
+      c_[2] += n;
+      if (c_[2] < b_.hi[2]) continue;
+      c_[2] = b_.lo[2];
+      if (++c_[1] < b_.hi[1]) continue;
+      c_[1] = b_.lo[1];
+      c_[0]++;
+    }
+    for (; chunk.count < kChunkKeys && extra_ < p_.extra; extra_++) {
+      int32_t* at = chunk.at[chunk.count];
+      at[0] = at[1] = -1, at[2] = static_cast<int32_t>(extra_);
+      put(chunk, data(p_.extra_k) + extra_ * p_.extra_k.sp[2], p_.extra_k.sd, data(p_.extra_v) + extra_ * p_.extra_v.sp[2], p_.extra_v.sd);
+    }
+    return chunk.count > 0;
+  }
+
+ private:
+  const T* data(const NeighborhoodTensor& t) const { return static_cast<const T*>(t.data) + b_.batch * t.sb + b_.head_kv * t.sh; }
+
+  void add_row(Chunk& chunk, int64_t n) {
+    const T* k = data(p_.k) + offset_of(p_, b_.lattice, p_.k, c_[0], c_[1], c_[2]);
+    const T* v = data(p_.v) + offset_of(p_, b_.lattice, p_.v, c_[0], c_[1], c_[2]);
+    const int64_t dilation = p_.axis[2].dilation;
+    for (int64_t i = 0; i < n; i++) {
+      int32_t* at = chunk.at[chunk.count];
+      at[0] = static_cast<int32_t>(c_[0]), at[1] = static_cast<int32_t>(c_[1]), at[2] = static_cast<int32_t>(c_[2] + i);
+      put(chunk, k + i * dilation * p_.k.sp[2], p_.k.sd, v + i * dilation * p_.v.sp[2], p_.v.sd);
+    }
+  }
+
+  FOVEA_INLINE void put(Chunk& chunk, const T* k, int64_t k_step, const T* v, int64_t v_step) {
+    const int j = chunk.count++;
+    if (!rows_) {
+      chunk.k[j] = reinterpret_cast<const float*>(k);
+      chunk.v[j] = reinterpret_cast<const float*>(v);
+      return;
+    }
+    float *to_k = rows_ + j * pitch_, *to_v = rows_ + (kChunkKeys + j) * pitch_;
+    widen(k, k_step, p_.dim, to_k);
+    widen(v, v_step, p_.dim_v, to_v);
+    chunk.k[j] = to_k, chunk.v[j] = to_v;
+  }
+
+  const Box& b_;
+  const NeighborhoodParams& p_;
+  float* rows_;
+  int64_t pitch_, c_[3], extra_ = 0;
+};
+
+// to[d][z] = factor * row of query z, lanes as columns; rows are at data + query_offset.
+template <class T, int NZ>
+void pack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, float factor, float* to) {
+  for (int z = 0; z < NZ; z++) {
+    const T* row[kLanes];
+    for (int i = 0; i < kLanes; i++) row[i] = static_cast<const T*>(t.data) + b.query_offset(t, z * kLanes + i);
+    for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
+      vf v[kLanes];
+      const int n = static_cast<int>(least(dim - d0, kLanes));
+      for (int i = 0; i < kLanes; i++) {
+        if (t.sd == 1) v[i] = load_part(row[i] + d0, n) * factor;
+        else {
+          v[i] = zero();
+          for (int j = 0; j < n; j++) v[i][j] = to_float(row[i][(d0 + j) * t.sd]) * factor;
+        }
+      }
+      transpose(v);
+      FOVEA_UNROLL
+      for (int i = 0; i < kLanes; i++)
+        if (i < n) store(to + ((d0 + i) * NZ + z) * kLanes, v[i]);
+    }
+  }
+}
+
+// The reverse: rows of the first b.count queries from columns, each lane times its factor.
+template <class T, int NZ>
+void unpack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, const vf (&factor)[NZ], const float* from) {
+  for (int z = 0; z < NZ; z++) {
+    const int lanes = b.count - z * kLanes < kLanes ? b.count - z * kLanes : kLanes;
+    for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
+      vf v[kLanes];
+      const int n = static_cast<int>(least(dim - d0, kLanes));
+      FOVEA_UNROLL
+      for (int i = 0; i < kLanes; i++) v[i] = i < n ? load(from + ((d0 + i) * NZ + z) * kLanes) * factor[z] : zero();
+      transpose(v);
+      for (int i = 0; i < lanes; i++) {
+        T* row = static_cast<T*>(t.data) + b.query_offset(t, z * kLanes + i) + d0 * t.sd;
+        if (t.sd == 1) store_part(row, v[i], n);
+        else
+          for (int j = 0; j < n; j++) row[j * t.sd] = narrow<T>(v[i][j]);
+      }
+    }
+  }
+}
+
+// to[j][z] = rows[j] . columns of z, for whole register tiles of rows (the caller repeats the last row).
+template <int NZ>
+FOVEA_INLINE void multiply_rows(const float* const* rows, int count, const float* columns, int64_t words, float* to) {
+  for (int j = 0; j < count; j += kRowsOfTile) {
+    vf acc[kRowsOfTile][NZ];
+    score_tile<NZ, Words::F32>(rows + j, columns, static_cast<int>(words), acc, [](int) {});
+    FOVEA_UNROLL
+    for (int i = 0; i < kRowsOfTile; i++) FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) store(to + ((j + i) * NZ + z) * kLanes, acc[i][z]);
+  }
+}
+
+// Index of a query's and a key's coordinates in one head of the bias table: their difference, see NeighborhoodParams::rpb.
+struct BiasIndex {
+  int64_t step[3];
+  int64_t size;
+  explicit BiasIndex(const NeighborhoodParams& p) {
+    step[2] = 1;
+    step[1] = 2 * p.axis[2].kernel - 1;
+    step[0] = step[1] * (2 * p.axis[1].kernel - 1);
+    size = step[0] * (2 * p.axis[0].kernel - 1);
+  }
+  int64_t key(const NeighborhoodParams& p, const int32_t* at) const {
+    int64_t index = 0;
+    for (int a = 0; a < 3; a++) index += (at[a] + p.axis[a].kernel - 1) * step[a];
+    return index;
+  }
+  int64_t query(const Box& b, int lane) const { return b.at[0][lane] * step[0] + b.at[1][lane] * step[1] + b.at[2][lane]; }
+};
+
+// Sets the scores of pairs that do not see each other to -inf, after adding the bias. Rows are [key][z].
+template <int NZ>
+void finish_scores(const Box& b, const Chunk& chunk, const int32_t* bias_of_query, float* scores) {
+  const NeighborhoodParams& p = b.p;
+  const BiasIndex index(p);
+  const float* table = p.rpb ? p.rpb + b.head * index.size : nullptr;
+  const vf hidden = set1(-__builtin_inff());
+  vi outer[NZ] = {};
+  int64_t row0 = -2, row1 = -2;
+  bool outer_full = false;
+  for (int j = 0; j < chunk.count; j++) {
+    const int32_t* at = chunk.at[j];
+    if (at[0] < 0) return;
+    if (at[0] != row0 || at[1] != row1) {
+      row0 = at[0], row1 = at[1];
+      outer_full = row0 >= b.full_lo[0] && row0 < b.full_hi[0] && row1 >= b.full_lo[1] && row1 < b.full_hi[1];
+      FOVEA_UNROLL
+      for (int z = 0; z < NZ; z++) outer[z] = b.sees(0, row0, z) & b.sees(1, row1, z);
+    }
+    const bool full = outer_full && at[2] >= b.full_lo[2] && at[2] < b.full_hi[2];
+    if (full && !table) continue;
+    const int32_t key = table ? static_cast<int32_t>(index.key(p, at)) : 0;
+    FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) {
+      float* to = scores + (j * NZ + z) * kLanes;
+      const vi seen = outer[z] & b.sees(2, at[2], z);
+      vf s = load(to);
+      if (table) {
+        const vi which = select(seen, set1(key) - load(bias_of_query + z * kLanes), vi{});
+        vf bias;
+        FOVEA_UNROLL
+        for (int i = 0; i < kLanes; i++) bias[i] = table[which[i]];
+        s = fma(bias, set1(kLog2E), s);
+      }
+      store(to, select(seen, s, hidden));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fovea::cpu

@@ -1,0 +1,123 @@
+// Neighborhood attention: the ordered table of kernels, the op, its gradients, and explain as a map over the table.
+//
+//   neighborhoodAttention(operands, axes, scale) -> [out, lse]
+//   neighborhoodAttentionBackward(operands, axes, scale, [out, lse, dout, dlse]) -> [dq, dk, dv, dextraK, dextraV, drpb], null where the
+//     operand is absent; dlse may be absent
+//   neighborhoodExplain(operands, axes, scale) -> JSON text: kernel, refused kernels with reasons, tile
+#include "cpu/neighborhood.h"
+
+#include "core/error.h"
+#include "core/stream.h"
+#include "ops/neighborhood_call.h"
+
+namespace fovea {
+namespace {
+
+constexpr const char* kOp = "neighborhoodAttention";
+
+struct Kernel {
+  const char* name;
+  const char* (*refusal)(const NeighborhoodParams&);  // null: it takes the call
+  void (*run)(const NeighborhoodParams&, const TaskContext&);
+};
+
+void run_tiles(const NeighborhoodParams& p, const TaskContext& ctx) {
+  dispatch_isa([&](auto isa) { cpu::neighborhood_tiles<isa()>(p, ctx.pool, ctx.cancel); });
+}
+
+// In order of preference; the first that takes a call runs it. The last takes every call.
+const Kernel kKernels[] = {
+    {"cpu.tiles", [](const NeighborhoodParams&) -> const char* { return nullptr; }, run_tiles},
+};
+
+std::vector<Storage*> storages_of(const std::vector<Tensor>& tensors) {
+  std::vector<Storage*> list;
+  for (const Tensor& t : tensors)
+    if (t.storage) list.push_back(t.storage.get());
+  return list;
+}
+
+std::vector<Tensor> forward(const std::vector<Tensor>& operands, const std::vector<int64_t>& axes, double scale) {
+  NeighborhoodParams p = bind_neighborhood(kOp, operands, axes, scale);
+  Dims shape = neighborhood_rows(operands[kNaQuery]);
+  Tensor lse = Tensor::empty(shape, DType::F32);
+  shape.push(p.dim_v);
+  Tensor out = Tensor::empty(shape, p.dtype);
+  p.out = neighborhood_tensor(out), p.lse = lse.data<float>();
+  std::vector<Storage*> reads = storages_of(operands);
+  Storage* writes[] = {out.storage.get(), lse.storage.get()};
+  Stream::cpu().launch_spans(kOp, reads.data(), reads.size(), writes, 2, false, [p](const TaskContext& ctx) {
+    for (const Kernel& kernel : kKernels)
+      if (!kernel.refusal(p)) return kernel.run(p, ctx);
+  });
+  return {out, lse};
+}
+
+void check_saved(const char* op, const char* what, const Tensor& t, const Dims& shape, DType dtype) {
+  check(t.storage && t.shape == shape && t.dtype == dtype, "ERR_SHAPE", op, ": ", what, " has shape ", text_of(t.shape), " of ",
+        name_of(t.dtype), ", expected ", text_of(shape), " of ", name_of(dtype));
+}
+
+std::vector<Tensor> backward(const std::vector<Tensor>& operands, const std::vector<int64_t>& axes, double scale,
+                             const std::vector<Tensor>& saved) {
+  constexpr const char* op = "neighborhoodAttentionBackward";
+  NeighborhoodParams p = bind_neighborhood(op, operands, axes, scale);
+  check(saved.size() == 4, "ERR_ARGUMENT", op, ": got ", saved.size(), " saved tensors, expected out, lse and their gradients");
+  const Tensor &out = saved[0], &lse = saved[1], &dout = saved[2], &dlse = saved[3];
+  Dims rows = neighborhood_rows(operands[kNaQuery]), shape = rows;
+  shape.push(p.dim_v);
+  check_saved(op, "out", out, shape, p.dtype);
+  check_saved(op, "dout", dout, shape, p.dtype);
+  check_saved(op, "lse", lse, rows, DType::F32);
+  check(lse.contiguous() && (!dlse.storage || dlse.contiguous()), "ERR_ARGUMENT", op, ": lse and its gradient must be contiguous");
+  p.out = neighborhood_tensor(out), p.lse = lse.data<float>();
+  NeighborhoodGrads g{};
+  g.dout = neighborhood_tensor(dout);
+  if (dlse.storage) {
+    check_saved(op, "dlse", dlse, rows, DType::F32);
+    g.dlse = dlse.data<float>();
+  }
+  std::vector<Tensor> results(kNaOperands);
+  NeighborhoodTensor* const targets[] = {&g.dq, &g.dk, &g.dv, &g.dextra_k, &g.dextra_v};
+  for (int i = 0; i < kNaOperands; i++) {
+    if (!operands[i].storage) continue;
+    results[i] = Tensor::empty(operands[i].shape, operands[i].dtype);
+    if (i < kNaBias) *targets[i] = neighborhood_tensor(results[i]);
+    else g.drpb = results[i].data<float>();
+  }
+  std::vector<Storage*> reads = storages_of(operands), writes = storages_of(results);
+  for (Storage* s : storages_of(saved)) reads.push_back(s);
+  Stream::cpu().launch_spans(op, reads.data(), reads.size(), writes.data(), writes.size(), false, [p, g](const TaskContext& ctx) {
+    if (p.batch == 0) return;
+    dispatch_isa([&](auto isa) { cpu::neighborhood_backward<isa()>(p, g, ctx.pool, ctx.cancel); });
+  });
+  return results;
+}
+
+std::string explain(const std::vector<Tensor>& operands, const std::vector<int64_t>& axes, double scale) {
+  const NeighborhoodParams p = bind_neighborhood(kOp, operands, axes, scale);
+  auto quoted = [](const char* text) { return '"' + std::string(text) + '"'; };
+  std::string refused, chosen;
+  for (const Kernel& kernel : kKernels) {
+    const char* reason = kernel.refusal(p);
+    if (!reason) {
+      chosen = kernel.name;
+      break;
+    }
+    refused += (refused.empty() ? "" : ",") + std::string("{\"kernel\":") + quoted(kernel.name) + ",\"reason\":" + quoted(reason) + "}";
+  }
+  int64_t tile[kNeighborhoodAxes];
+  dispatch_isa([&](auto isa) { cpu::neighborhood_tile_shape<isa()>(p, tile); });
+  std::string shape;
+  for (int a = kNeighborhoodAxes - (operands[kNaQuery].rank() - 3); a < kNeighborhoodAxes; a++)
+    shape += (shape.empty() ? "" : ",") + std::to_string(tile[a]);
+  return "{\"kernel\":" + quoted(chosen.c_str()) + ",\"isa\":" + quoted(name_of(current_isa())) + ",\"refused\":[" + refused +
+         "],\"tile\":[" + shape + "]}";
+}
+
+const RegisterOp<&forward> registration{"neighborhoodAttention"};
+const RegisterOp<&backward> backward_registration{"neighborhoodAttentionBackward"};
+const RegisterOp<&explain> explain_registration{"neighborhoodExplain"};
+
+}  // namespace
+}  // namespace fovea
