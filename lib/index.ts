@@ -87,6 +87,8 @@ export {
   type BiLevelRoutingOptions,
   type RegionRouting,
 } from './attention/bi_level_routing.ts';
+export { routingAttention, routingCost, type RoutingOptions, type RoutingResult } from './attention/routing.ts';
+export { commitmentLoss, kmeansAssign, kmeansStep, kmeansUpdate } from './attention/kmeans.ts';
 export type { RegionPooling } from './attention/region_pool.ts';
 export {
   explainNeighborhood,

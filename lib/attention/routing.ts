@@ -1,0 +1,319 @@
+/**
+ * k-means routing attention (Routing Transformer, Roy, Saffar, Vaswani, Grangier, TACL 2021): every centroid takes the `window` queries and
+ * the `window` keys most similar to it, and queries attend to the keys of their cluster. Cost length^1.5 with sqrt(length) clusters.
+ *
+ * A cluster is one packed sequence of the engine over lists of rows; lists are in time order, so that causality leaves each query a prefix
+ * of its cluster's keys. Keys and values stay where they are. A token may be in several clusters, or in none: its results are averaged
+ * (with the published 1e-5 beside the count), or 0.
+ */
+import { noGrad } from '../autograd/tape.ts';
+import { FoveaError } from '../errors.ts';
+import { score, type Score } from '../mask/mask.ts';
+import { native } from '../native.ts';
+import { add, div, mul } from '../ops/binary.ts';
+import { concat } from '../ops/concat.ts';
+import { cast } from '../ops/copy.ts';
+import { arange, full } from '../ops/creation.ts';
+import { embedding } from '../ops/embedding.ts';
+import { rowSums } from '../ops/row_sums.ts';
+import { expand, reshape, slice, unsqueeze } from '../ops/view.ts';
+import { where } from '../ops/where.ts';
+import { shapeText } from '../tensor/shape.ts';
+import { Tensor } from '../tensor/tensor.ts';
+import { attention, type AttentionResult } from './attention.ts';
+import { expectCount, expectCrossAttention } from './checks.ts';
+import { addCosts, pairsCost, type Cost, type CostSizes } from './cost.ts';
+import { clusterSimilarity, commitmentLoss, countRows, expectCentroids, unitVectors } from './kmeans.ts';
+import { mergeAttentions } from './merge.ts';
+import { planAttention } from './plan.ts';
+import { equalSequences } from './region_rows.ts';
+
+export interface RoutingOptions {
+  /** Centroids of the routed heads [heads, clusters, dim]; no gradient. `kmeansUpdate` moves them. */
+  readonly centroids: Tensor;
+  /** Queries (and keys, unless `keyWindow` says otherwise) of a cluster; at most the length is taken. */
+  readonly window: number;
+  readonly keyWindow?: number;
+  /** Keys at the query's position and before it; queries and keys count from the same start. Default false. */
+  readonly causal?: boolean;
+  /**
+   * Keys and values [heads, clusters, slots, dim] that every query of a cluster also sees. A causal call with separate keys needs one: a
+   * query may find no earlier key in its cluster.
+   */
+  readonly memory?: { readonly key: Tensor; readonly value: Tensor };
+  /** bool [batch, queries]: false = the query sees nothing but memory. It is routed all the same. */
+  readonly queryMask?: Tensor;
+  /** bool [batch, keys]: false = nobody sees the key. It is routed all the same. */
+  readonly keyMask?: Tensor;
+  /** The first `heads` heads attend locally, to the `window` keys up to the query (and, unless causal, after it), and are not routed. */
+  readonly local?: { readonly heads: number; readonly window: number };
+  /** Factor of q.k; default 1 / sqrt(dim). */
+  readonly scale?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface RoutingResult {
+  readonly out: Tensor;
+  /** mean((x / |x| - centroid)^2) over queries and keys; times 1e-4 it is added to the loss. */
+  readonly commitment: Tensor;
+  /** Tokens of each cluster in time order: i32 [batch, heads, clusters, window]. */
+  readonly queries: Tensor;
+  readonly keys: Tensor;
+}
+
+const OP = 'routingAttention';
+const COUNT_EPSILON = 1e-5;
+/** The logit of a token with itself when queries are the keys: it attends to itself only where there is nothing else. */
+const SELF_LOGIT = -5e4;
+
+/**
+ * k-means routing attention of q [batch, heads, queries, dim] over k, v [batch, heads, keys, dim]. With k = null queries are the keys:
+ * one routing for both, keys are q / |q|, and a token sees itself only where it sees nothing else.
+ *
+ * Differentiable in q, k, v and memory; selection has no gradient. The selection looks at the whole sequence, causal or not: a causal
+ * model trained so can't be decoded step by step to the same bits.
+ *
+ * @returns out [batch, heads, queries, dim]; with `returnRouting` also the commitment loss and the clusters
+ * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT for tensors and options that do not fit
+ */
+export function routingAttention(
+  q: Tensor,
+  k: Tensor | null,
+  v: Tensor,
+  options: RoutingOptions & { readonly returnRouting: true },
+): RoutingResult;
+export function routingAttention(q: Tensor, k: Tensor | null, v: Tensor, options: RoutingOptions): Tensor;
+export function routingAttention(
+  q: Tensor,
+  k: Tensor | null,
+  v: Tensor,
+  options: RoutingOptions & { readonly returnRouting?: boolean },
+): Tensor | RoutingResult {
+  expectCrossAttention(OP, q, k ?? q, v);
+  expectCount(OP, 'window', options.window);
+  const local = options.local?.heads ?? 0;
+  if (local > 0) return withLocalHeads(q, k, v, options, local);
+  expectCentroids(OP, options.centroids, q);
+  checkMasks(q, v, options);
+  const lists = route(q, k, options);
+  const keys = k ?? unitVectors(q);
+  const rows = attendClusters(q, keys, v, k === null, lists, options);
+  const out = average(rows, lists.queries, q.shape);
+  if (!options.returnRouting) return out;
+  const tokens = k ? concat([q, k], 2) : q;
+  return { out, commitment: commitmentLoss(tokens, options.centroids), ...lists };
+}
+
+/** What a forward call costs: similarities, and attention of `clusters` times `window` queries over `window` keys each. */
+export function routingCost(sizes: CostSizes & { readonly clusters: number; readonly window: number }): Cost {
+  const { batch = 1, heads = 1, length, keys = length, dim, clusters, window, elementBytes = 4 } = sizes;
+  const tokens = batch * heads * (length + keys);
+  const routing = {
+    flops: tokens * (3 * dim + 2 * clusters * dim),
+    bytes: tokens * (2 * dim * elementBytes + 2 * clusters * elementBytes),
+  };
+  const routed = { ...sizes, length: clusters * window, keys };
+  const rows = batch * heads * clusters * window * dim;
+  return addCosts(routing, pairsCost(routed, clusters * window * Math.min(window, keys)), {
+    flops: rows,
+    bytes: 2 * rows * elementBytes,
+  });
+}
+
+interface Lists {
+  readonly queries: Tensor;
+  readonly keys: Tensor;
+}
+
+function checkMasks(q: Tensor, v: Tensor, { queryMask, keyMask, memory, centroids }: RoutingOptions): void {
+  const expected: readonly (readonly [string, Tensor | undefined, number])[] = [
+    ['queryMask', queryMask, q.shape[2]],
+    ['keyMask', keyMask, v.shape[2]],
+  ];
+  for (const [name, mask, length] of expected)
+    if (mask && (mask.dtype !== 'bool' || String(mask.shape) !== String([q.shape[0], length])))
+      throw new FoveaError(
+        'ERR_SHAPE',
+        `${OP}: ${name} is ${mask.dtype} ${shapeText(mask.shape)}, expected bool [${q.shape[0]}, ${length}]`,
+      );
+  const [heads, clusters] = centroids.shape;
+  for (const t of memory ? [memory.key, memory.value] : [])
+    if (t.rank !== 4 || t.shape[0] !== heads || t.shape[1] !== clusters)
+      throw new FoveaError(
+        'ERR_SHAPE',
+        `${OP}: memory has shape ${shapeText(t.shape)}, expected [${heads}, ${clusters}, slots, dim]`,
+      );
+}
+
+function withLocalHeads(
+  q: Tensor,
+  k: Tensor | null,
+  v: Tensor,
+  options: RoutingOptions & { readonly returnRouting?: boolean },
+  heads: number,
+): Tensor | RoutingResult {
+  const { local, causal = false, scale, signal, ...rest } = options;
+  const window = local?.window ?? 0;
+  expectCount(OP, 'local.window', window);
+  const [first, other] = [q, k ?? q, v].reduce<[Tensor[], Tensor[]]>(
+    ([a, b], t) => [
+      [...a, slice(t, 1, 0, heads)],
+      [...b, slice(t, 1, heads)],
+    ],
+    [[], []],
+  );
+  const near = attention(first[0], k ? first[1] : unitVectors(first[0]), first[2], {
+    causal,
+    window: [window - 1, causal ? 0 : window - 1],
+    scale,
+    signal,
+  });
+  const routed = routingAttention(other[0], k ? other[1] : null, other[2], {
+    ...rest,
+    causal,
+    scale,
+    signal,
+    returnRouting: true,
+  });
+  const out = concat([near, routed.out], 1);
+  return options.returnRouting ? { ...routed, out } : out;
+}
+
+/** The tokens of each cluster, in time order. */
+function route(q: Tensor, k: Tensor | null, { centroids, window, keyWindow = window }: RoutingOptions): Lists {
+  const take = (x: Tensor, count: number): Tensor => {
+    const similarity = clusterSimilarity(unitVectors(x.detach()), centroids.detach());
+    return new Tensor(native().selectTop(similarity.handle, Math.min(count, x.shape[2])));
+  };
+  return noGrad(() => {
+    const queries = take(q, window);
+    return { queries, keys: k ? take(k, keyWindow) : queries };
+  });
+}
+
+/** Row numbers within [batch * heads * length] of lists that count within each head. */
+function flatRows(list: Tensor, length: number): Tensor {
+  const [batch, heads] = list.shape;
+  const first = reshape(arange(0, batch * heads * length, length, { dtype: 'i32' }), [batch, heads, 1, 1]);
+  return reshape(add(list, first), [list.size]);
+}
+
+/** Rows of x [batch, heads, length, dim] in the order of a list: [batch * heads * clusters * window, dim]. */
+function pickRows(x: Tensor, list: Tensor): Tensor {
+  const [batch, heads, length, dim] = x.shape;
+  return embedding(reshape(x, [batch * heads * length, dim]), flatRows(list, length));
+}
+
+/** Results of all clusters: [batch * heads * clusters * window, dim of v]. */
+function attendClusters(
+  q: Tensor,
+  k: Tensor,
+  v: Tensor,
+  shared: boolean,
+  lists: Lists,
+  options: RoutingOptions,
+): Tensor {
+  const { causal = false, scale, signal, memory } = options;
+  const [batch, heads, , dim] = q.shape;
+  const [clusters, window] = lists.queries.shape.slice(2);
+  const keysEach = lists.keys.shape[3];
+  const all = batch * heads;
+  const inHeads = (t: Tensor): Tensor => reshape(t, [1, all, t.shape[2], t.shape[3]]);
+  const rows = pickRows(q, lists.queries);
+  const plan = noGrad(() => ({
+    kvRows: reshape(visibleKeys(lists.keys, options.keyMask), [1, all, clusters * keysEach]),
+    ...rangesOf(lists, causal, shared, options.queryMask),
+  }));
+  const routed = planAttention(reshape(rows, [1, all, clusters * window, dim]), inHeads(k), inHeads(v), plan, {
+    scale,
+    signal,
+    cuSeqlens: { q: equalSequences(clusters, window), kv: equalSequences(clusters, keysEach) },
+    ...(shared && !causal && { score: notItself() }),
+  });
+  const parts: AttentionResult[] = [routed];
+  if (shared && causal) parts.push(itself(v, lists.queries, routed));
+  if (memory && memory.key.shape[2] > 0) parts.push(attendMemory(rows, lists.queries, memory, routed, options));
+  const { out } = parts.length === 1 ? routed : mergeAttentions(parts);
+  return reshape(out, [all * clusters * window, v.shape[3]]);
+}
+
+/** Lists with hidden keys taken out. */
+function visibleKeys(keys: Tensor, mask: Tensor | undefined): Tensor {
+  if (!mask) return keys;
+  const [batch, heads, clusters, window] = keys.shape;
+  const seen = embedding(reshape(perHead(mask, heads), [-1, 1]), flatRows(keys, mask.shape[1]));
+  return where(reshape(seen, [batch, heads, clusters, window]), keys, full([], -1, { dtype: 'i32' }));
+}
+
+/** A mask [batch, length] for every head, dense. */
+function perHead(mask: Tensor, heads: number): Tensor {
+  const [batch, length] = mask.shape;
+  return reshape(expand(unsqueeze(mask, 1), [batch, heads, length]), [batch * heads * length]);
+}
+
+/** What each query sees of its cluster's keys: a prefix when causal (without itself when shared), nothing when it is masked. */
+function rangesOf(
+  lists: Lists,
+  causal: boolean,
+  shared: boolean,
+  queryMask: Tensor | undefined,
+): { keyRanges?: Tensor } {
+  if (!causal && !queryMask) return {};
+  const [batch, heads, clusters, window] = lists.queries.shape;
+  const shape = [batch, heads, clusters, window];
+  const keysEach = lists.keys.shape[3];
+  let end: Tensor;
+  if (!causal) end = full(shape, keysEach, { dtype: 'i32' });
+  else if (shared) end = expand(arange(0, window, 1, { dtype: 'i32' }), shape);
+  else {
+    const ranges = new Tensor(native().causalRanges(lists.queries.handle, lists.keys.handle));
+    if (!queryMask) return { keyRanges: reshape(ranges, [1, batch * heads, clusters * window, 2]) };
+    end = reshape(slice(ranges, 4, 1, 2), shape);
+  }
+  if (queryMask) {
+    const awake = embedding(reshape(perHead(queryMask, heads), [-1, 1]), flatRows(lists.queries, queryMask.shape[1]));
+    end = mul(end, cast(reshape(awake, shape), 'i32'));
+  }
+  const column = unsqueeze(end, 4);
+  const ranges = concat([mul(column, 0), column], 4);
+  return { keyRanges: reshape(ranges, [1, batch * heads, clusters * window, 2]) };
+}
+
+let selfScore: Score | undefined;
+
+/** A token's own logit replaced by one that counts only where it is alone. */
+function notItself(): Score {
+  return (selfScore ??= score(({ s, q, kv }, { own }) => (q === kv ? own : s), { own: SELF_LOGIT }));
+}
+
+/** Each token with itself as its only key. */
+function itself(v: Tensor, queries: Tensor, like: AttentionResult): AttentionResult {
+  const out = reshape(pickRows(v, queries), like.out.shape);
+  return { out, lse: expand(full([1, 1, 1], SELF_LOGIT), like.lse.shape) };
+}
+
+/** Queries of each cluster over its memory slots. */
+function attendMemory(
+  rows: Tensor,
+  queries: Tensor,
+  memory: { readonly key: Tensor; readonly value: Tensor },
+  like: AttentionResult,
+  { scale, signal }: RoutingOptions,
+): AttentionResult {
+  const [batch, heads, clusters, window] = queries.shape;
+  const slots = memory.key.shape[2];
+  const forBatch = (t: Tensor): Tensor =>
+    expand(reshape(t, [1, heads * clusters, slots, t.shape[3]]), [batch, heads * clusters, slots, t.shape[3]]);
+  const q = reshape(rows, [batch, heads * clusters, window, rows.shape[1]]);
+  const { out, lse } = attention(q, forBatch(memory.key), forBatch(memory.value), { scale, signal, returnLse: true });
+  return { out: reshape(out, like.out.shape), lse: reshape(lse, like.lse.shape) };
+}
+
+/** Results of clusters averaged by token. */
+function average(rows: Tensor, queries: Tensor, shape: readonly number[]): Tensor {
+  const [batch, heads, length] = shape;
+  const tokens = batch * heads * length;
+  const ids = noGrad(() => flatRows(queries, length));
+  const counts = noGrad(() => cast(add(countRows(ids, tokens), COUNT_EPSILON), rows.dtype));
+  return reshape(div(rowSums(rows, ids, tokens), reshape(counts, [tokens, 1])), [batch, heads, length, rows.shape[1]]);
+}
