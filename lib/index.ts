@@ -10,10 +10,12 @@ export {
   synchronize,
   synchronizeSync,
   trimMemory,
+  type DeviceMemoryReport,
   type DeviceReport,
   type MemoryReport,
 } from './runtime.ts';
 
+export { getDevice, setDevice, type DeviceName } from './tensor/device.ts';
 export { DTYPES, DTYPE_BYTES, type DType, type TensorData } from './tensor/dtype.ts';
 export { receive, Tensor, type BackwardOptions, type NestedNumbers, type SharedTensor } from './tensor/tensor.ts';
 export { keep, scope } from './tensor/scope.ts';
@@ -22,7 +24,7 @@ export { fromBytes, tensor, type FromDataOptions, type NestedData, type TensorOp
 export { grad, noGrad, type GradOptions } from './autograd/tape.ts';
 export { checkpoint } from './autograd/checkpoint.ts';
 
-export { cast, contiguous, copyFrom } from './ops/copy.ts';
+export { cast, contiguous, copyFrom, to } from './ops/copy.ts';
 export { add, atan2, div, maximum, minimum, mul, pow, remainder, sub, type Operand } from './ops/binary.ts';
 export { eq, ge, gt, le, logicalAnd, logicalNot, logicalOr, logicalXor, lt, ne } from './ops/compare.ts';
 export { where } from './ops/where.ts';

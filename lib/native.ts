@@ -15,7 +15,7 @@ type Memory = ArrayBuffer | NodeJS.TypedArray;
 
 export interface Native {
   // tensors in and out
-  fromBytes(bytes: Memory, dtype: number, shape: Shape): Handle;
+  fromBytes(bytes: Memory, dtype: number, shape: Shape, device?: number): Handle;
   borrow(bytes: Memory, dtype: number, shape: Shape): [Handle, Promise<unknown>];
   read(t: Handle): Promise<ArrayBuffer>;
   readSync(t: Handle): ArrayBuffer;
@@ -23,6 +23,12 @@ export interface Native {
   synchronizeSync(): void;
   exportTensor(t: Handle): number;
   importTensor(id: number): Handle;
+
+  // devices: 0 is the CPU, n + 1 is cuda:n
+  device(t: Handle): number;
+  toDevice(t: Handle, device: number): Handle;
+  cudaDevices(): string;
+  deviceMemory(): number[];
 
   // views
   shape(t: Handle): number[];
@@ -56,8 +62,8 @@ export interface Native {
   copyFrom(target: Handle, source: Handle): void;
 
   // creation and random numbers
-  full(shape: Shape, value: number, dtype: number): Handle;
-  sequence(start: number, step: number, count: number, dtype: number): Handle;
+  full(shape: Shape, value: number, dtype: number, device: number): Handle;
+  sequence(start: number, step: number, count: number, dtype: number, device: number): Handle;
   rand(shape: Shape, dtype: number, seed: number, offset: number, scale: number, shift: number): Handle;
   randn(shape: Shape, dtype: number, seed: number, offset: number, scale: number, shift: number): Handle;
   randint(shape: Shape, dtype: number, seed: number, offset: number, low: number, high: number): Handle;

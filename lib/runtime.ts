@@ -14,12 +14,34 @@ export interface MemoryReport {
   scratchBytes: number;
   /** Tensor handles of this thread (views count). */
   tensors: number;
+  /** CUDA devices in use, by name. */
+  devices: Record<string, DeviceMemoryReport>;
 }
 
-/** What the CPU allocator holds, exactly. */
+export interface DeviceMemoryReport {
+  /** Bytes owned by live tensors, rounded up to 512 each. */
+  liveBytes: number;
+  liveBlocks: number;
+  peakBytes: number;
+  /** Freed memory that the driver's pool keeps for reuse; `trimMemory()` gives it back. */
+  cachedBytes: number;
+  totalBytes: number;
+}
+
+function deviceMemory(): Record<string, DeviceMemoryReport> {
+  const values = native().deviceMemory();
+  const reports: Record<string, DeviceMemoryReport> = {};
+  for (let i = 0; i < values.length; i += 6) {
+    const [ordinal, liveBytes, liveBlocks, peakBytes, cachedBytes, totalBytes] = values.slice(i, i + 6);
+    reports[`cuda:${ordinal}`] = { liveBytes, liveBlocks, peakBytes, cachedBytes, totalBytes };
+  }
+  return reports;
+}
+
+/** What the allocators of the CPU and of the CUDA devices in use hold, exactly. */
 export function memory(): MemoryReport {
   const [liveBytes, liveBlocks, cachedBytes, peakBytes, , scratchBytes, tensors] = native().memory();
-  return { liveBytes, liveBlocks, cachedBytes, peakBytes, scratchBytes, tensors };
+  return { liveBytes, liveBlocks, cachedBytes, peakBytes, scratchBytes, tensors, devices: deviceMemory() };
 }
 
 /** Gives cached memory back to the system once the stream has passed the work queued so far. */
@@ -91,11 +113,17 @@ export interface DeviceReport {
   detail: string;
 }
 
-/** Every device this build knows, available or not, with the reason. */
+/** Every device there is, usable or not, with the reason; where there is no CUDA at all, one entry 'cuda' says why and what to do. */
 export function devices(): DeviceReport[] {
   const h = native();
+  const cuda = JSON.parse(h.cudaDevices()) as {
+    problem: string;
+    devices: { available: boolean; detail: string }[];
+  };
   return [
     { name: 'cpu', available: true, detail: `${h.threads()} threads, ${h.isa()} kernels (best here: ${h.bestIsa()})` },
-    { name: 'cuda', available: false, detail: 'this build has no CUDA backend' },
+    ...(cuda.problem
+      ? [{ name: 'cuda', available: false, detail: cuda.problem }]
+      : cuda.devices.map((device, i) => ({ name: `cuda:${i}`, ...device }))),
   ];
 }

@@ -42,6 +42,15 @@ Storage* Storage::pooled(size_t bytes, bool idle) {
   return storage;
 }
 
+Storage* Storage::on_device(Device device, size_t bytes) {
+  void* data = backend_of(device).allocate(bytes);
+  Storage* storage = make();
+  storage->data_ = data;
+  storage->bytes_ = bytes;
+  storage->device_ = device;
+  return storage;
+}
+
 Storage* Storage::foreign(void* data, size_t bytes, void (*release)(void*), void* ctx, bool read_only) {
   Storage* storage = make();
   storage->data_ = data;
@@ -54,7 +63,8 @@ Storage* Storage::foreign(void* data, size_t bytes, void (*release)(void*), void
 
 void Storage::drop_owner() {
   if (owners_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  if (!release_) Allocator::instance().release(data_, bytes_);
+  if (!device_.is_cpu()) backend_of(device_).release(data_, bytes_);
+  else if (!release_) Allocator::instance().release(data_, bytes_);
   else Stream::cpu().post("release", [release = release_, ctx = release_ctx_](const TaskContext&) { release(ctx); });
   drop_reference();
 }

@@ -12,6 +12,7 @@
 #include <memory>
 #include <utility>
 
+#include "core/device.h"
 #include "core/error.h"
 
 namespace fovea {
@@ -19,12 +20,15 @@ namespace fovea {
 class Storage {
  public:
   static Storage* pooled(size_t bytes, bool idle = false);
+  // Memory of a device, uninitialised.
+  static Storage* on_device(Device device, size_t bytes);
   // Memory of somebody else; release(ctx) runs on the stream thread once nothing queued uses it.
   static Storage* foreign(void* data, size_t bytes, void (*release)(void*), void* ctx, bool read_only = false);
 
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
   bool read_only() const { return read_only_; }
+  Device device() const { return device_; }
 
   void add_owner() { owners_.fetch_add(1, std::memory_order_relaxed); }
   void drop_owner();
@@ -49,6 +53,7 @@ class Storage {
   void* data_ = nullptr;
   size_t bytes_ = 0;
   bool read_only_ = false;
+  Device device_;
   std::atomic<int32_t> owners_{1};
   std::atomic<int32_t> references_{1};  // one for all owners together
   std::atomic<uint32_t> version_{0};

@@ -43,12 +43,23 @@ Task::~Task() {
 }
 
 Stream& Stream::cpu() {
-  static Stream* stream = new Stream;
+  static Stream* stream = new Stream(Device::cpu());
   return *stream;
 }
 
-Stream::Stream() : impl_(new Impl) {
+Stream::Stream(Device device) : device_(device), impl_(new Impl) {
   std::thread([this] { loop(); }).detach();
+}
+
+void Stream::refuse(const char* name, Storage* const* storages, size_t count) {
+  for (size_t i = 1; i < count; i++)
+    check(storages[i]->device() == storages[0]->device(), "ERR_DEVICE", name, ": operands are on ", name_of(storages[0]->device()), " and ",
+          name_of(storages[i]->device()), "; move them to one device with to()");
+  const Device got = storages[0]->device();
+  check(device_.is_cpu(), "ERR_DEVICE", name, ": operands are on ", name_of(got), " and ", name_of(device_),
+        "; move them to one device with to()");
+  fail("ERR_UNSUPPORTED", name, ": there is no CUDA kernel for this operation (operand on ", name_of(got),
+       "); move the operands with to('cpu') to compute it there");
 }
 
 void Stream::set_cancel_token(CancelToken token) { current_token = std::move(token); }

@@ -1,4 +1,5 @@
-// The CPU stream: one thread that runs queued tasks in order, one after the other, each spread over the thread pool.
+// A stream: one thread that runs queued tasks in order. The CPU's spreads each task over the thread pool; a device's tasks issue work to
+// the device, which runs it later in the same order.
 //
 // Enqueuing never runs a kernel on the caller. The queue is bounded: a full queue makes the enqueuing thread wait. The stream belongs to
 // the process, so tensors handed between worker threads need no further ordering. A task that throws poisons the storages it writes
@@ -47,6 +48,9 @@ class Task {
 class Stream {
  public:
   static Stream& cpu();
+  static Stream& of(Device device) { return device.is_cpu() ? cpu() : backend_of(device).stream(); }
+  // For backends, which keep theirs for ever.
+  explicit Stream(Device device);
 
   // Queues body(const TaskContext&). `reads` and `writes` are what it touches; they stay valid until it ran. Returns its position in the
   // stream.
@@ -110,11 +114,16 @@ class Stream {
   template <class Body>
   uint64_t submit(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
                   Body&& body) {
+    for (size_t i = 0; i < n_reads; i++)
+      if (reads[i]->device() != device_) refuse(name, reads, n_reads);
+    for (size_t i = 0; i < n_writes; i++)
+      if (writes[i]->device() != device_) refuse(name, writes, n_writes);
     Slot& slot = place(std::forward<Body>(body));
     return end_submit(slot, name, cancel_token(), reads, n_reads, writes, n_writes, in_place);
   }
 
-  Stream();
+  // What a task touches lies on its stream's device: ERR_UNSUPPORTED when all of it lies on another, ERR_DEVICE when it is mixed.
+  [[noreturn]] void refuse(const char* name, Storage* const* storages, size_t count);
   // Waits for a free place and holds the queue until end_submit publishes it.
   Slot& begin_submit();
   uint64_t end_submit(Slot& slot, const char* name, CancelToken cancel, Storage* const* reads, size_t n_reads, Storage* const* writes,
@@ -124,6 +133,7 @@ class Stream {
   void execute(Task& task);
 
   struct Impl;
+  Device device_;
   Impl* impl_;
   std::atomic<uint64_t> enqueued_{0};
   std::atomic<uint64_t> completed_{0};

@@ -63,6 +63,16 @@ Tensor Tensor::empty(const Dims& shape, DType dtype, bool idle) {
   return t;
 }
 
+Tensor Tensor::empty(const Dims& shape, DType dtype, Device device) {
+  if (device.is_cpu()) return empty(shape, dtype);
+  Tensor t;
+  t.dtype = dtype;
+  t.shape = shape;
+  t.strides = contiguous_strides(shape);
+  t.storage = StorageOwner(Storage::on_device(device, static_cast<size_t>(shape.product()) * size_of(dtype)));
+  return t;
+}
+
 bool Tensor::contiguous() const {
   int64_t step = 1;
   for (int i = shape.rank - 1; i >= 0; i--) {

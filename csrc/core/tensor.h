@@ -39,6 +39,7 @@ class Tensor {
   Tensor() = default;
   // Uninitialised contiguous memory from the pool. `idle`: the calling thread writes it at once (see allocator.h).
   static Tensor empty(const Dims& shape, DType dtype, bool idle = false);
+  static Tensor empty(const Dims& shape, DType dtype, Device device);
 
   DType dtype = DType::F32;
   Dims shape, strides;
@@ -47,6 +48,7 @@ class Tensor {
 
   int rank() const { return shape.rank; }
   int64_t count() const { return shape.product(); }
+  Device device() const { return storage->device(); }
   bool contiguous() const;
   template <class T = void>
   T* data() const {

@@ -107,6 +107,7 @@ typedef enum CUdriverProcAddressQueryResult : int {
 } CUdriverProcAddressQueryResult;
 
 inline constexpr unsigned CU_STREAM_NON_BLOCKING = 1;
+inline constexpr unsigned CU_EVENT_BLOCKING_SYNC = 1;
 inline constexpr unsigned CU_EVENT_DISABLE_TIMING = 2;
 
 #pragma GCC visibility push(default)

@@ -59,7 +59,8 @@ class Scratch {
 
  private:
   Device& device_;
-  void* data_ = nullptr;
+  void* data_;
+  size_t bytes_;
 };
 
 class Stream {
@@ -74,7 +75,8 @@ class Stream {
   }
 
   void copy(void* to, const void* from, size_t bytes);
-  void fill(void* data, uint8_t value, size_t bytes);
+  // `count` elements whose bytes are the low `element_bytes` (1, 2, 4 or 8) of `pattern`.
+  void fill(void* data, uint64_t pattern, int element_bytes, size_t count);
   // Bytes of the host, taken at the call.
   void upload(void* to, const void* from, size_t bytes);
   Scratch scratch(size_t bytes) { return Scratch(device_, bytes); }
@@ -84,6 +86,7 @@ class Stream {
   int blocks_per_multiprocessor(const char* kernel, unsigned threads, size_t shared_bytes, const Splice* splice = nullptr);
 
  private:
+  void fill_64(void* data, uint64_t pattern, size_t count);
   void launch_bytes(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes, const void* params, const Splice* splice);
 
   Device& device_;

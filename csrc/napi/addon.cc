@@ -1,10 +1,13 @@
 // The addon's exports: every registered op (core/op.h), and the few functions below that deal with JavaScript values themselves.
 #include <cstring>
+#include <future>
 
 #include "core/allocator.h"
 #include "core/isa.h"
 #include "cpu/convert.h"
 #include "napi/call.h"
+#include "ops/copy.h"
+#include "ops/transfer.h"
 
 namespace fovea::napi {
 namespace {
@@ -25,7 +28,7 @@ DType dtype_of(JsCall& call, int i) {
 
 // --- tensors in and out ---
 
-// fromBytes(bytes, dtype, shape): a copy of the caller's memory.
+// fromBytes(bytes, dtype, shape, device = cpu): a copy of the caller's memory.
 void from_bytes(JsCall& call) {
   Bytes bytes = call.bytes(0);
   DType dtype = dtype_of(call, 1);
@@ -35,7 +38,8 @@ void from_bytes(JsCall& call) {
         size);
   Tensor t = Tensor::empty(shape, dtype, true);
   if (size) std::memcpy(t.data(), bytes.data, size);
-  call.give(std::move(t));
+  const Device device = call.is_null(3) ? Device::cpu() : Device::from_code(static_cast<int64_t>(call.number(3)));
+  call.give(device.is_cpu() ? std::move(t) : upload(t, device));
 }
 
 // Keeps a JavaScript buffer alive until the stream is done with it; released on the environment's own thread.
@@ -95,11 +99,22 @@ napi_value make_buffer(JsCall& call, const Tensor& t, void** data) {
   return buffer;
 }
 
+napi_value read_from_device(JsCall& call, const Tensor& t, napi_value buffer, void* data) {
+  const Tensor dense = contiguous(t);
+  napi_value promise;
+  Pending* pending = call.environment().make_promise(buffer, &promise);
+  read_device(dense, data, [pending, completions = call.environment().completions()](std::shared_ptr<const Error> error) {
+    completions->settle(pending, std::move(error));
+  });
+  return promise;
+}
+
 // read(handle): a promise of an ArrayBuffer with the elements in row-major order.
 void read(JsCall& call) {
   const Tensor& t = call.tensor(0);
   void* data = nullptr;
   napi_value buffer = make_buffer(call, t, &data), promise;
+  if (!t.device().is_cpu()) return call.give(read_from_device(call, t, buffer, data));
   Pending* pending = call.environment().make_promise(buffer, &promise);
   Storage* storage = t.storage.get();
   storage->add_reference();
@@ -119,6 +134,12 @@ void read_sync(JsCall& call) {
   const Tensor& t = call.tensor(0);
   void* data = nullptr;
   napi_value buffer = make_buffer(call, t, &data);
+  if (!t.device().is_cpu()) {
+    std::promise<std::shared_ptr<const Error>> arrived;
+    read_device(t, data, [&arrived](std::shared_ptr<const Error> error) { arrived.set_value(std::move(error)); });
+    if (auto error = arrived.get_future().get()) throw Error(*error);
+    return call.give(buffer);
+  }
   cpu::CopyParams p = read_params(t, data);
   uint64_t position = Stream::cpu().launch("read", {t.storage.get()}, {},
                                            [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, ctx.pool); }); });
@@ -127,19 +148,47 @@ void read_sync(JsCall& call) {
   call.give(buffer);
 }
 
+// Calls done(error) once every device has run all that is queued now; error is the first that nobody else was told.
+void when_all_done(std::function<void(std::shared_ptr<const Error>)> done) {
+  struct Gathering {
+    std::mutex mutex;
+    int waiting = 1;
+    std::shared_ptr<const Error> error;
+    std::function<void(std::shared_ptr<const Error>)> done;
+  };
+  auto all = std::make_shared<Gathering>();
+  all->done = std::move(done);
+  const auto one = [all](std::shared_ptr<const Error> error) {
+    std::unique_lock lock(all->mutex);
+    if (error && !all->error) all->error = std::move(error);
+    if (--all->waiting > 0) return;
+    lock.unlock();
+    all->done(all->error);
+  };
+  visit_opened([&](DeviceBackend& backend) {
+    {
+      std::lock_guard lock(all->mutex);
+      all->waiting++;
+    }
+    backend.when_done(one);
+  });
+  Stream::cpu().post("synchronize", [one](const TaskContext&) { one(Stream::cpu().take_error()); });
+}
+
 // synchronize(): a promise that settles when everything queued so far has run.
 void synchronize(JsCall& call) {
   napi_value promise;
   Pending* pending = call.environment().make_promise(nullptr, &promise);
-  Stream::cpu().post("synchronize", [pending, completions = call.environment().completions()](const TaskContext&) {
-    completions->settle(pending, Stream::cpu().take_error());
+  when_all_done([pending, completions = call.environment().completions()](std::shared_ptr<const Error> error) {
+    completions->settle(pending, std::move(error));
   });
   call.give(promise);
 }
 
 void synchronize_sync(JsCall&) {
-  Stream::cpu().synchronize();
-  if (auto error = Stream::cpu().take_error()) throw Error(*error);
+  std::promise<std::shared_ptr<const Error>> arrived;
+  when_all_done([&arrived](std::shared_ptr<const Error> error) { arrived.set_value(std::move(error)); });
+  if (auto error = arrived.get_future().get()) throw Error(*error);
 }
 
 // --- views ---
@@ -187,8 +236,26 @@ void memory(JsCall& call) {
                                  ThreadPool::instance().scratch_bytes(), call.environment().handle_count()});
 }
 
-void trim(JsCall&) { Allocator::instance().trim(); }
-void reset_peak(JsCall&) { Allocator::instance().reset_peak(); }
+// deviceMemory(): for each CUDA device in use its ordinal and the fields of DeviceMemory, one after the other.
+void device_memory(JsCall& call) {
+  std::vector<int64_t> out;
+  visit_opened([&](DeviceBackend& backend) {
+    const DeviceMemory m = backend.memory();
+    for (int64_t x : {int64_t{backend.device().ordinal}, m.live_bytes, m.live_blocks, m.peak_live_bytes, m.cached_bytes, m.total_bytes})
+      out.push_back(x);
+  });
+  call.give(out);
+}
+
+void trim(JsCall&) {
+  Allocator::instance().trim();
+  visit_opened([](DeviceBackend& backend) { backend.trim(); });
+}
+
+void reset_peak(JsCall&) {
+  Allocator::instance().reset_peak();
+  visit_opened([](DeviceBackend& backend) { backend.reset_peak(); });
+}
 void set_memory_limit(JsCall& call) { Allocator::instance().set_limit(static_cast<int64_t>(call.number(0))); }
 void set_threads(JsCall& call) { ThreadPool::instance().set_threads(static_cast<int>(call.number(0))); }
 void threads(JsCall& call) { call.give(static_cast<double>(ThreadPool::instance().threads())); }
@@ -237,6 +304,7 @@ constexpr Export kExports[] = {
     {"view", view},
     {"release", release},
     {"memory", memory},
+    {"deviceMemory", device_memory},
     {"trim", trim},
     {"resetPeak", reset_peak},
     {"setMemoryLimit", set_memory_limit},

@@ -54,7 +54,10 @@ Environment::Environment(napi_env env)
   Stream::set_cancel_token(own_token_);
 }
 
-Environment::~Environment() { Stream::cpu().synchronize(); }
+Environment::~Environment() {
+  Stream::cpu().synchronize();
+  drain_devices();
+}
 
 void Environment::close(void* data) {
   auto& self = *static_cast<Environment*>(data);
@@ -71,6 +74,7 @@ void Environment::close(void* data) {
     self.completions_->done_.clear();
   }
   Stream::cpu().synchronize();
+  drain_devices();
 }
 
 double Environment::add(Tensor tensor) {

@@ -2,6 +2,8 @@
 #include "ops/copy.h"
 
 #include "core/op.h"
+#include "cuda/convert.h"
+#include "ops/device.h"
 
 namespace fovea {
 
@@ -24,10 +26,30 @@ void run_copy(const TaskContext& ctx, const cpu::CopyParams& p) {
   dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, ctx.pool); });
 }
 
+namespace {
+
+cuda::StridedCopy device_copy(const cpu::CopyParams& p) {
+  cuda::StridedCopy copy{p.src, p.src_dtype, p.dst, p.dst_dtype, p.rank, {}, {}, {}};
+  for (int i = 0; i < p.rank; i++) {
+    copy.shape[i] = p.shape[i];
+    copy.src_strides[i] = p.src_strides[i];
+    copy.dst_strides[i] = p.dst_strides[i];
+  }
+  return copy;
+}
+
+void queue_copy(const char* op, const Tensor& from, const Tensor& to, bool in_place) {
+  const cpu::CopyParams p = copy_params(from, to);
+  launch(
+      op, common_device(op, {&from, &to}), {from.storage.get()}, {to.storage.get()}, [p](const TaskContext& ctx) { run_copy(ctx, p); },
+      [p](cuda::Stream& stream) { cuda::convert(device_copy(p), stream); }, in_place);
+}
+
+}  // namespace
+
 Tensor copy_as(const Tensor& t, DType dtype) {
-  Tensor out = Tensor::empty(t.shape, dtype);
-  Stream::cpu().launch("copy", {t.storage.get()}, {out.storage.get()},
-                       [p = copy_params(t, out)](const TaskContext& ctx) { run_copy(ctx, p); });
+  Tensor out = Tensor::empty(t.shape, dtype, t.device());
+  queue_copy("copy", t, out, false);
   return out;
 }
 
@@ -42,12 +64,12 @@ Tensor cast(const Tensor& t, int64_t dtype) {
 
 void copy_from(const Tensor& target, const Tensor& source) {
   check(!target.storage->read_only(), "ERR_ARGUMENT", "copyFrom: the target is read-only memory (a mapped file)");
+  common_device("copyFrom", {&target, &source});
   Tensor from = source.broadcast_to(target.shape);
   // Overlapping source and target are read in full before anything is written.
   if (source.storage.get() == target.storage.get()) from = copy_as(from, from.dtype);
   target.storage->bump_version();
-  Stream::cpu().launch_in_place("copyFrom", {from.storage.get()}, {target.storage.get()},
-                                [p = copy_params(from, target)](const TaskContext& ctx) { run_copy(ctx, p); });
+  queue_copy("copyFrom", from, target, true);
 }
 
 const RegisterOp<&contiguous> contiguous_registration{"contiguous"};

@@ -2,7 +2,9 @@
 #include "core/op.h"
 #include "core/stream.h"
 #include "cpu/fill.h"
+#include "cuda/fill.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/dtypes.h"
 #include "ops/fill.h"
 
@@ -30,20 +32,29 @@ void run_fill(const TaskContext& ctx, const FillTask& task) {
 
 namespace {
 
-Tensor full(const Dims& shape, double value, int64_t code) {
-  Tensor out = Tensor::empty(shape, dtype_of("full", code));
-  Stream::cpu().launch("full", {}, {out.storage.get()}, [task = FillTask(out, value)](const TaskContext& ctx) { run_fill(ctx, task); });
+Tensor full(const Dims& shape, double value, int64_t code, int64_t device) {
+  Tensor out = Tensor::empty(shape, dtype_of("full", code), Device::from_code(device));
+  launch(
+      "full", out.device(), {}, {out.storage.get()}, [task = FillTask(out, value)](const TaskContext& ctx) { run_fill(ctx, task); },
+      [task = FillTask(out, value)](cuda::Stream& stream) {
+        const uint64_t pattern = pattern_of(task.value, task.dtype, ThreadPool::instance());
+        stream.fill(task.out, pattern, static_cast<int>(size_of(task.dtype)), static_cast<size_t>(task.count));
+      });
   return out;
 }
 
 // start + i step for i < count; 16-bit floats and small integers by way of f32 and i32.
-Tensor sequence(double start, double step, int64_t count, int64_t code) {
+Tensor sequence(double start, double step, int64_t count, int64_t code, int64_t device) {
   DType dtype = dtype_of("arange", code);
   bool direct = dtype == DType::F32 || dtype == DType::F64 || dtype == DType::I32 || dtype == DType::I64;
-  Tensor out = Tensor::empty({count}, direct ? dtype : is_floating(dtype) ? DType::F32 : DType::I32);
+  Tensor out = Tensor::empty({count}, direct ? dtype : is_floating(dtype) ? DType::F32 : DType::I32, Device::from_code(device));
   cpu::SequenceParams p{out.data(), count, out.dtype, start, step};
-  Stream::cpu().launch("arange", {}, {out.storage.get()},
-                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::sequence<isa()>(p, ctx.pool); }); });
+  launch(
+      "arange", out.device(), {}, {out.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::sequence<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) {
+        cuda::sequence({p.out, p.count, p.start, p.step}, p.dtype, stream);
+      });
   return direct ? out : copy_as(out, dtype);
 }
 

@@ -232,7 +232,7 @@ function seedOf(t: Tensor, gradient: Tensor | undefined): Tensor {
       `backward: a tensor of shape [${t.shape.join(', ')}] needs { gradient }; only scalars have the default gradient 1`,
     );
   }
-  const one = new Tensor(native().fromBytes(new Float32Array([1]), 0, t.shape));
+  const one = new Tensor(native().fromBytes(new Float32Array([1]), 0, t.shape, native().device(t.handle)));
   return t.dtype === 'f32' ? one : new Tensor(native().cast(one.handle, native().dtype(t.handle)));
 }
 

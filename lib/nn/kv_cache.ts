@@ -2,6 +2,7 @@ import { FoveaError } from '../errors.ts';
 import { copyFrom } from '../ops/copy.ts';
 import { zeros } from '../ops/creation.ts';
 import { slice } from '../ops/view.ts';
+import type { DeviceName } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { keep } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -19,6 +20,8 @@ export interface KvCacheOptions {
   valueDim?: number;
   /** Default f32. */
   dtype?: DType;
+  /** Default: that of setDevice(), at first the CPU. */
+  device?: DeviceName;
 }
 
 /**
@@ -32,9 +35,9 @@ export class KvCache {
   readonly maxLength: number;
   #length = 0;
 
-  constructor({ batch, heads, maxLength, dim, valueDim = dim, dtype = 'f32' }: KvCacheOptions) {
-    this.k = keep(zeros([batch, heads, maxLength, dim], { dtype }));
-    this.v = keep(zeros([batch, heads, maxLength, valueDim], { dtype }));
+  constructor({ batch, heads, maxLength, dim, valueDim = dim, dtype = 'f32', device }: KvCacheOptions) {
+    this.k = keep(zeros([batch, heads, maxLength, dim], { dtype, device }));
+    this.v = keep(zeros([batch, heads, maxLength, valueDim], { dtype, device }));
     this.maxLength = maxLength;
   }
 

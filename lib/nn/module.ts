@@ -6,8 +6,8 @@
  * seen, which makes them the place for caches.
  */
 import { FoveaError } from '../errors.ts';
-import { cast, copyFrom } from '../ops/copy.ts';
-import { checkDevice } from '../tensor/create.ts';
+import { copyFrom, to } from '../ops/copy.ts';
+import { deviceCode, type DeviceName } from '../tensor/device.ts';
 import { DTYPES, isFloating, type DType } from '../tensor/dtype.ts';
 import { keep } from '../tensor/scope.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
@@ -141,19 +141,17 @@ export abstract class Module {
    * this. Throws ERR_DTYPE for a dtype that is not floating, ERR_DEVICE for a device that is not there.
    */
   to(target: DType | (string & {})): this {
-    if (!(DTYPES as readonly string[]).includes(target)) {
-      checkDevice(target);
-      return this;
-    }
-    const dtype = target as DType;
-    if (!isFloating(dtype))
-      throw new FoveaError('ERR_DTYPE', `to: parameters cannot be ${dtype}; expected a floating dtype`);
+    const isDType = (DTYPES as readonly string[]).includes(target);
+    if (isDType && !isFloating(target as DType))
+      throw new FoveaError('ERR_DTYPE', `to: parameters cannot be ${target}; expected a floating dtype`);
+    const device = isDType ? 0 : deviceCode(target);
     const moved = new Map<Tensor, Tensor>();
     for (const { tensor: t, replace } of slotsOf(this, '')) {
-      if (!isFloating(t.dtype) || t.dtype === dtype) continue;
+      const stays = isDType ? !isFloating(t.dtype) || t.dtype === target : deviceCode(t.device) === device;
+      if (stays) continue;
       let next = moved.get(t);
       if (!next) {
-        next = keep(cast(t.detach(), dtype));
+        next = keep(to(t.detach(), target as DType | DeviceName));
         if (buffers.has(t)) buffers.add(next);
         else next.requiresGrad = t.requiresGrad;
         moved.set(t, next);

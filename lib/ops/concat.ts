@@ -70,9 +70,9 @@ export function split(t: Tensor, sizes: number | readonly number[], axis = 0): T
   }
   const parts = windows(t, at, list);
   if (!gradEnabled() || !t.requiresGrad) return parts;
-  const { shape, dtype } = t;
+  const { shape, dtype, device } = t;
   record('split', parts, [t], (grads) => {
-    const present = grads.map((g, i) => g ?? zeros(shape.with(at, list[i]), { dtype }));
+    const present = grads.map((g, i) => g ?? zeros(shape.with(at, list[i]), { dtype, device }));
     return [concat(present, at)];
   });
   return parts;

@@ -1,7 +1,8 @@
 import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
-import { dtypeCode, isFloating, type DType } from '../tensor/dtype.ts';
+import { deviceCode, type DeviceName } from '../tensor/device.ts';
+import { DTYPES, dtypeCode, isFloating, type DType } from '../tensor/dtype.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /** `t` itself when its elements lie in row-major order without gaps, else a copy that does. */
@@ -19,6 +20,19 @@ export function cast(t: Tensor, dtype: DType): Tensor {
   const handle = native().cast(t.handle, dtypeCode(dtype));
   if (!isFloating(dtype) || !isFloating(from)) return new Tensor(handle);
   return result('cast', handle, [t], (g) => [new Tensor(native().cast(g.handle, dtypeCode(from)))]);
+}
+
+/**
+ * `t` converted to a dtype, or on another device ('cpu', 'cuda', 'cuda:N'); itself when it is so already. Gradients flow back to where `t` is.
+ * Throws ERR_DEVICE with the reason when the device is not there.
+ */
+export function to(t: Tensor, target: DType | DeviceName): Tensor {
+  if ((DTYPES as readonly string[]).includes(target)) return cast(t, target as DType);
+  const code = deviceCode(target);
+  const from = deviceCode(t.device);
+  if (code === from) return t;
+  const back = (g: Tensor): Tensor => new Tensor(native().toDevice(g.handle, from));
+  return result('to', native().toDevice(t.handle, code), [t], (g) => [back(g)]);
 }
 
 /**

@@ -1,7 +1,8 @@
 /** Tensors from a rule: constants, sequences, the identity. */
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
-import { checkDevice, checkShape, type TensorOptions } from '../tensor/create.ts';
+import { checkShape, type TensorOptions } from '../tensor/create.ts';
+import { chosenDevice } from '../tensor/device.ts';
 import { dtypeCode, type DType } from '../tensor/dtype.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -17,9 +18,9 @@ export function finish(handle: number, options: TensorOptions): Tensor {
  * Throws ERR_SHAPE for a negative or fractional size.
  */
 export function full(shape: readonly number[], value: number, options: TensorOptions = {}): Tensor {
-  checkDevice(options.device);
+  const device = chosenDevice(options.device);
   checkShape('full', shape);
-  return finish(native().full(shape, value, dtypeCode(options.dtype ?? 'f32')), options);
+  return finish(native().full(shape, value, dtypeCode(options.dtype ?? 'f32'), device), options);
 }
 
 /** A tensor of zeros; f32 by default. */
@@ -32,17 +33,17 @@ export function ones(shape: readonly number[], options: TensorOptions = {}): Ten
   return full(shape, 1, options);
 }
 
-/** Every element `value`, with the shape and, unless given, the dtype of `t`. */
+/** Every element `value`, with the shape and, unless given, the dtype and device of `t`. */
 export function fullLike(t: Tensor, value: number, options: TensorOptions = {}): Tensor {
-  return full(t.shape, value, { dtype: t.dtype, ...options });
+  return full(t.shape, value, { dtype: t.dtype, device: t.device, ...options });
 }
 
-/** Zeros with the shape and, unless given, the dtype of `t`. */
+/** Zeros with the shape and, unless given, the dtype and device of `t`. */
 export function zerosLike(t: Tensor, options: TensorOptions = {}): Tensor {
   return fullLike(t, 0, options);
 }
 
-/** Ones with the shape and, unless given, the dtype of `t`. */
+/** Ones with the shape and, unless given, the dtype and device of `t`. */
 export function onesLike(t: Tensor, options: TensorOptions = {}): Tensor {
   return fullLike(t, 1, options);
 }
@@ -52,7 +53,7 @@ export function onesLike(t: Tensor, options: TensorOptions = {}): Tensor {
  * Element i is start + i * step in double precision, then rounded. Throws ERR_ARGUMENT for a step of 0.
  */
 export function arange(start: number, end?: number, step = 1, options: TensorOptions = {}): Tensor {
-  checkDevice(options.device);
+  const device = chosenDevice(options.device);
   const [from, to] = end === undefined ? [0, start] : [start, end];
   if (![from, to, step].every(Number.isFinite) || step === 0) {
     throw new FoveaError(
@@ -62,30 +63,30 @@ export function arange(start: number, end?: number, step = 1, options: TensorOpt
   }
   const count = Math.max(0, Math.ceil((to - from) / step));
   const natural: DType = [from, to, step].every(Number.isInteger) ? 'i32' : 'f32';
-  return finish(native().sequence(from, step, count, dtypeCode(options.dtype ?? natural)), options);
+  return finish(native().sequence(from, step, count, dtypeCode(options.dtype ?? natural), device), options);
 }
 
 /** `count` values evenly spaced from `start` to `end`, both included; f32 by default. Throws ERR_ARGUMENT for a bad count. */
 export function linspace(start: number, end: number, count: number, options: TensorOptions = {}): Tensor {
-  checkDevice(options.device);
+  const device = chosenDevice(options.device);
   if (!Number.isInteger(count) || count < 0) {
     throw new FoveaError('ERR_ARGUMENT', `linspace: count must be a non-negative integer, got ${count}`);
   }
   const step = count > 1 ? (end - start) / (count - 1) : 0;
-  return finish(native().sequence(start, step, count, dtypeCode(options.dtype ?? 'f32')), options);
+  return finish(native().sequence(start, step, count, dtypeCode(options.dtype ?? 'f32'), device), options);
 }
 
 /** The identity: a [rows, columns] matrix (square by default) with ones on the main diagonal; f32 by default. */
 export function eye(rows: number, columns = rows, options: TensorOptions = {}): Tensor {
-  checkDevice(options.device);
+  const device = chosenDevice(options.device);
   checkShape('eye', [rows, columns]);
   const dtype = options.dtype ?? 'f32';
   const h = native();
-  const handle = h.full([rows, columns], 0, dtypeCode(dtype));
+  const handle = h.full([rows, columns], 0, dtypeCode(dtype), device);
   const count = Math.min(rows, columns);
   if (count > 0) {
     const diagonal = h.view(handle, [count], [columns + 1], 0);
-    const one = h.full([1], 1, dtypeCode(dtype));
+    const one = h.full([1], 1, dtypeCode(dtype), device);
     h.copyFrom(diagonal, one);
     h.release(diagonal);
     h.release(one);

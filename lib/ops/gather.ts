@@ -7,6 +7,7 @@
 import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { deviceCode } from '../tensor/device.ts';
 import { dtypeCode, type DType } from '../tensor/dtype.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -28,10 +29,10 @@ function fullShape(shape: readonly number[], axis: number, index: Tensor): numbe
 /** t[..., index[..., j, ...], ...]: the shape of t with the index's size at `axis` (numpy's take_along_axis). */
 export function gather(t: Tensor, axis: number, index: Tensor): Tensor {
   const at = axisOf('gather', axis, t.rank);
-  const { shape, dtype } = t;
+  const { shape, dtype, device } = t;
   const handle = native().gather(t.handle, at, index.handle);
   const rule = (g: Tensor): Tensor[] => {
-    const base = zeros(shape, { dtype });
+    const base = zeros(shape, { dtype, device });
     return [new Tensor(native().scatterAdd(base.handle, at, index.handle, g.handle))];
   };
   return result('gather', handle, [t], rule, [index]);
@@ -44,23 +45,25 @@ export function gather(t: Tensor, axis: number, index: Tensor): Tensor {
 export function scatter(t: Tensor, axis: number, index: Tensor, src: Tensor): Tensor {
   const at = axisOf('scatter', axis, t.rank);
   const handle = native().scatter(t.handle, at, index.handle, src.handle);
-  const { shape } = t;
+  const { shape, device } = t;
   const rule = (g: Tensor): (Tensor | null)[] => {
     const h = native();
     const written = fullShape(shape, at, index);
     const none = zeros(
       shape.map(() => 1),
-      { dtype: g.dtype },
+      { dtype: g.dtype, device },
     );
     const forT = t.requiresGrad ? new Tensor(h.scatter(g.handle, at, index.handle, none.handle)) : null;
     if (!src.requiresGrad) return [forT, null];
     // Position j of the index wrote last where a scatter of the positions themselves leaves j.
     const count = index.shape[at];
     const positions = reshape(
-      arange(0, count, 1, { dtype: 'i32' }),
+      arange(0, count, 1, { dtype: 'i32', device }),
       shape.map((_, i) => (i === at ? count : 1)),
     );
-    const last = new Tensor(h.scatter(zeros(shape, { dtype: 'i32' }).handle, at, index.handle, positions.handle));
+    const last = new Tensor(
+      h.scatter(zeros(shape, { dtype: 'i32', device }).handle, at, index.handle, positions.handle),
+    );
     const stayed = cast(eq(gatherRaw(last, at, index), positions), g.dtype);
     return [forT, sumTo(mul(expand(gatherRaw(g, at, index), written), stayed), src.shape)];
   };
@@ -103,12 +106,13 @@ export function oneHot(ids: Tensor, classes: number, dtype: DType = 'f32'): Tens
       `oneHot: classes must be a positive integer, got ${classes} for ids ${shapeText(ids.shape)}`,
     );
   }
-  const base = zeros([...ids.shape, classes], { dtype });
+  const base = zeros([...ids.shape, classes], { dtype, device: ids.device });
   const one = new Tensor(
     native().full(
       base.shape.map(() => 1),
       1,
       dtypeCode(dtype),
+      deviceCode(ids.device),
     ),
   );
   return new Tensor(native().scatter(base.handle, ids.rank, unsqueeze(ids, -1).handle, one.handle));

@@ -70,6 +70,6 @@ export function pad(
       );
     }
     const ids = Int32Array.from({ length: before + n + after }, (_, i) => source(i - before, n));
-    return indexSelect(x, axis, tensor(ids));
+    return indexSelect(x, axis, tensor(ids, null, { device: t.device }));
   }, t);
 }

@@ -7,7 +7,8 @@
  */
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
-import { checkDevice, checkShape, type TensorOptions } from '../tensor/create.ts';
+import { checkShape, type TensorOptions } from '../tensor/create.ts';
+import { chosenDevice, deviceName } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { finish } from './creation.ts';
@@ -55,7 +56,12 @@ export function nextRandom(op: string, seed?: number): RandomState {
 }
 
 function prepare(op: string, shape: readonly number[], options: RandomOptions): RandomState {
-  checkDevice(options.device);
+  const device = chosenDevice(options.device);
+  if (device !== 0)
+    throw new FoveaError(
+      'ERR_UNSUPPORTED',
+      `${op}: there is no CUDA kernel for this operation (${deviceName(device)}); make the tensor on 'cpu' and move it with to()`,
+    );
   checkShape(op, shape);
   return nextRandom(op, options.seed);
 }

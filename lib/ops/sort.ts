@@ -19,13 +19,13 @@ function run(op: string, t: Tensor, axis: number, k: number, descending: boolean
   const at = axisOf(op, axis, t.rank);
   const [v, i] = native().sort(t.handle, at, k, descending);
   const [values, indices] = [new Tensor(v), new Tensor(i)];
-  const { shape, dtype } = t;
+  const { shape, dtype, device } = t;
   record(
     op,
     [values],
     [t],
     ([g]) => {
-      const base = zeros(shape, { dtype });
+      const base = zeros(shape, { dtype, device });
       return [new Tensor(native().scatter(base.handle, at, indices.handle, (g as Tensor).handle))];
     },
     [indices],

@@ -1,12 +1,13 @@
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { chosenDevice } from './device.ts';
 import { dtypeCode, DTYPE_BYTES, type DType } from './dtype.ts';
 import { Tensor } from './tensor.ts';
 
 export interface TensorOptions {
   /** Default: the dtype of a TypedArray; f32 for plain numbers; bool for booleans. */
   dtype?: DType;
-  /** Default 'cpu'. */
+  /** 'cpu', 'cuda' or 'cuda:N'; default: that of setDevice(), at first the CPU. Throws ERR_DEVICE with the reason when it is not there. */
   device?: string;
   requiresGrad?: boolean;
 }
@@ -21,15 +22,6 @@ export interface FromDataOptions extends TensorOptions {
 
 export type NestedData = number | boolean | bigint | readonly NestedData[];
 export type ArrayData = Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array | Uint8ClampedArray | Int8Array | Int16Array | Uint16Array | Uint32Array; // prettier-ignore
-
-export function checkDevice(device: string | undefined): void {
-  if (device !== undefined && device !== 'cpu') {
-    throw new FoveaError(
-      'ERR_DEVICE',
-      `device '${device}' is not available in this build; devices() says what is there and why not`,
-    );
-  }
-}
 
 /** Throws ERR_SHAPE unless every extent is a non-negative integer. */
 export function checkShape(op: string, shape: readonly number[]): void {
@@ -80,12 +72,18 @@ function dtypeOf(data: ArrayData): DType | null {
   return null;
 }
 
-function upload(data: ArrayData, from: DType, to: DType, shape: readonly number[]): number {
+function upload(data: ArrayData, from: DType, to: DType, shape: readonly number[], device: number): number {
   const h = native();
+  if (from === to) return h.fromBytes(data, dtypeCode(from), shape, device);
   const handle = h.fromBytes(data, dtypeCode(from), shape);
-  if (from === to) return handle;
   try {
-    return h.cast(handle, dtypeCode(to));
+    const cast = h.cast(handle, dtypeCode(to));
+    if (device === 0) return cast;
+    try {
+      return h.toDevice(cast, device);
+    } finally {
+      h.release(cast);
+    }
   } finally {
     h.release(handle);
   }
@@ -103,7 +101,7 @@ export function tensor(
   shape?: readonly number[] | null,
   options: FromDataOptions = {},
 ): Tensor {
-  checkDevice(options.device);
+  const device = chosenDevice(options.device);
   let t: Tensor;
   if (ArrayBuffer.isView(data)) {
     const array = data as ArrayData;
@@ -118,11 +116,16 @@ export function tensor(
           `tensor: copy: false needs a TypedArray of ${dtype}, got ${own ?? array.constructor.name}; leave copy out to convert`,
         );
       }
+      if (device !== 0)
+        throw new FoveaError(
+          'ERR_DEVICE',
+          'tensor: copy: false keeps the memory of the CPU; leave copy out to use another device',
+        );
       t = new Tensor(native().borrow(array, dtypeCode(dtype), dims)[0]);
-    } else if (own) t = new Tensor(upload(array, own, dtype, dims));
+    } else if (own) t = new Tensor(upload(array, own, dtype, dims, device));
     else {
       const wide = array instanceof Uint32Array ? Float64Array.from(array) : Int32Array.from(array as Int16Array);
-      t = new Tensor(upload(wide, wide instanceof Float64Array ? 'f64' : 'i32', dtype, dims));
+      t = new Tensor(upload(wide, wide instanceof Float64Array ? 'f64' : 'i32', dtype, dims, device));
     }
   } else {
     const nested = data as NestedData;
@@ -140,9 +143,10 @@ export function tensor(
           'i64',
           dtype,
           dims,
+          device,
         ),
       );
-    else t = new Tensor(upload(Float64Array.from(flat, Number), 'f64', dtype, dims));
+    else t = new Tensor(upload(Float64Array.from(flat, Number), 'f64', dtype, dims, device));
   }
   if (options.requiresGrad) t.requiresGrad = true;
   return t;
@@ -155,7 +159,7 @@ export function fromBytes(
   shape: readonly number[],
   options: Omit<TensorOptions, 'dtype'> = {},
 ): Tensor {
-  checkDevice(options.device);
+  const device = chosenDevice(options.device);
   checkShape('fromBytes', shape);
   const expected = shape.reduce((n, extent) => n * extent, 1) * DTYPE_BYTES[dtype];
   if (bytes.byteLength !== expected) {
@@ -164,7 +168,7 @@ export function fromBytes(
       `fromBytes: shape [${shape.join(', ')}] of ${dtype} needs ${expected} bytes, got ${bytes.byteLength}`,
     );
   }
-  const t = new Tensor(native().fromBytes(bytes, dtypeCode(dtype), shape));
+  const t = new Tensor(native().fromBytes(bytes, dtypeCode(dtype), shape, device));
   if (options.requiresGrad) t.requiresGrad = true;
   return t;
 }

@@ -4,13 +4,14 @@
  */
 import * as binary from '../ops/binary.ts';
 import * as compare from '../ops/compare.ts';
-import { cast, contiguous, copyFrom } from '../ops/copy.ts';
+import { contiguous, copyFrom, to } from '../ops/copy.ts';
 import * as reduce from '../ops/reduce.ts';
 import { cumsum } from '../ops/scan.ts';
 import { logSoftmax, softmax } from '../ops/softmax.ts';
 import * as unary from '../ops/unary.ts';
 import * as view from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import type { DeviceName } from './device.ts';
 import type { DType } from './dtype.ts';
 import { Tensor } from './tensor.ts';
 
@@ -96,8 +97,8 @@ declare module './tensor.ts' {
     select(axis: number, index: number): Tensor;
     contiguous(): Tensor;
     copyFrom(source: Tensor): void;
-    /** This tensor converted to `dtype`; itself when it has that already. */
-    to(dtype: DType): Tensor;
+    /** This tensor converted to a dtype, or on another device; itself when it is so already. */
+    to(target: DType | DeviceName): Tensor;
   }
 }
 
@@ -125,5 +126,5 @@ defineMethods({
   ...unary,
   ...reduce,
   ...views,
-  ...{ contiguous, copyFrom, cumsum, logSoftmax, softmax, to: cast, where },
+  ...{ contiguous, copyFrom, cumsum, logSoftmax, softmax, to, where },
 });

@@ -1,6 +1,7 @@
 import type { GradNode } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native, type Handle } from '../native.ts';
+import { deviceName, type DeviceName } from './device.ts';
 import { DTYPES, dtypeCode, viewBuffer, type DataOf, type DType, type TensorData } from './dtype.ts';
 import { print } from './print.ts';
 import { track } from './scope.ts';
@@ -36,6 +37,7 @@ export class Tensor {
   #requiresGrad = false;
   #shape: readonly number[] | null = null;
   #dtype: DType | null = null;
+  #device: DeviceName | null = null;
   #disposed = false;
   #collected = false;
 
@@ -60,8 +62,9 @@ export class Tensor {
     return (this.#dtype ??= DTYPES[native().dtype(this.handle)]);
   }
 
-  get device(): string {
-    return 'cpu';
+  /** 'cpu' or 'cuda:N'. */
+  get device(): DeviceName {
+    return (this.#device ??= deviceName(native().device(this.handle)));
   }
 
   /** Steps between neighbours of each dimension, in elements. */

@@ -1,0 +1,300 @@
+#include "cuda/device.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "cuda/kernels.h"
+
+namespace fovea::cuda {
+namespace {
+
+constexpr int kOldestCapability = 80;
+constexpr int64_t kGrainBytes = 512;  // the pool's
+
+std::atomic<Device*> devices[kMaxDevices] = {};
+std::mutex open_mutex;
+
+int64_t rounded(size_t bytes) { return (static_cast<int64_t>(bytes) + kGrainBytes - 1) / kGrainBytes * kGrainBytes; }
+
+// Errors after which the context is of no use any more.
+bool is_sticky(CUresult result) {
+  const int code = result;
+  return code == CUDA_ERROR_ILLEGAL_ADDRESS || code == CUDA_ERROR_LAUNCH_TIMEOUT || code == CUDA_ERROR_ASSERT ||
+         (code >= 714 && code <= CUDA_ERROR_LAUNCH_FAILED) || code == CUDA_ERROR_UNKNOWN || code == 4 || code == 709;
+}
+
+int attribute(CUdevice device, CUdevice_attribute which) {
+  int value = 0;
+  driver().cuDeviceGetAttribute(&value, which, device);
+  return value;
+}
+
+DeviceInfo info_of(int ordinal, CUdevice device) {
+  const Driver& d = driver();
+  char name[256] = "unknown";
+  d.cuDeviceGetName(name, sizeof(name), device);
+  DeviceInfo info{};
+  info.ordinal = ordinal;
+  info.name = name;
+  info.capability = 10 * attribute(device, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR) +
+                    attribute(device, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR);
+  info.multiprocessors = attribute(device, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
+  info.max_threads_per_multiprocessor = attribute(device, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR);
+  info.shared_bytes_per_block = static_cast<size_t>(attribute(device, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN));
+  info.shared_bytes_per_multiprocessor = static_cast<size_t>(attribute(device, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR));
+  d.cuDeviceTotalMem_v2(&info.total_bytes, device);
+  return info;
+}
+
+// Why fovea can't use the device; empty when it can.
+std::string problem_of(const DeviceInfo& info, CUdevice device) {
+  if (info.capability < kOldestCapability)
+    return info.name + " has compute capability " + std::to_string(info.capability / 10) + "." + std::to_string(info.capability % 10) +
+           "; at least 8.0 (Ampere) is needed";
+  if (!attribute(device, CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED)) return info.name + " has no stream-ordered memory pools";
+  return "";
+}
+
+}  // namespace
+
+Device* Device::opened(int ordinal) {
+  return ordinal >= 0 && ordinal < kMaxDevices ? devices[ordinal].load(std::memory_order_acquire) : nullptr;
+}
+
+Device& Device::get(int ordinal) {
+  if (Device* device = opened(ordinal)) return *device;
+  const Driver& d = driver();
+  (void)d;
+  const int count = driver_state().devices;
+  check(ordinal >= 0 && ordinal < std::min(count, kMaxDevices), "ERR_DEVICE", "there is no device cuda:", ordinal, ": the driver sees ",
+        count, count == 1 ? " device" : " devices", ", counted from 0");
+  std::lock_guard lock(open_mutex);
+  if (Device* device = opened(ordinal)) return *device;
+  auto* device = new Device(ordinal);
+  devices[ordinal].store(device, std::memory_order_release);
+  note_opened(*device);
+  return *device;
+}
+
+DeviceStatus Device::status(int ordinal) {
+  if (Device* device = opened(ordinal))
+    if (auto lost = device->lost()) return {false, lost->what()};
+  CUdevice device = 0;
+  driver().cuDeviceGet(&device, ordinal);
+  const DeviceInfo info = info_of(ordinal, device);
+  if (std::string problem = problem_of(info, device); !problem.empty()) return {false, problem};
+  const int version = driver_state().version;
+  return {true, info.name + ", compute capability " + std::to_string(info.capability / 10) + "." + std::to_string(info.capability % 10) +
+                    ", " + std::to_string(info.multiprocessors) + " multiprocessors, " + std::to_string(info.total_bytes >> 20) +
+                    " MiB; driver for CUDA " + std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10)};
+}
+
+Device::Device(int ordinal) : modules_(*this), events_(*this), queue_(*new fovea::Stream(fovea::Device{static_cast<int8_t>(ordinal)})) {
+  const Driver& d = driver();
+  const std::string name = "opening cuda:" + std::to_string(ordinal);
+  expect(d.cuDeviceGet(&device_, ordinal), name);
+  info_ = info_of(ordinal, device_);
+  const std::string problem = problem_of(info_, device_);
+  check(problem.empty(), "ERR_DEVICE", "cuda:", ordinal, " cannot be used: ", problem);
+  expect(d.cuDevicePrimaryCtxRetain(&context_, device_), name);
+  enter();
+  expect(d.cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING), name);
+  expect(d.cuDeviceGetDefaultMemPool(&pool_, device_), name);
+  // Freed memory stays in the pool until trim() or somebody is out of memory.
+  uint64_t threshold = UINT64_MAX;
+  expect(d.cuMemPoolSetAttribute(pool_, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold), name);
+  events_.start();
+}
+
+void Device::enter() const {
+  // Each time: other libraries may change a thread's context.
+  driver().cuCtxSetCurrent(context_);
+}
+
+// --- errors ---
+
+void Device::expect(CUresult result, const std::string& what) {
+  if (result == CUDA_SUCCESS) return;
+  if (is_sticky(result)) throw Error(*lose(result, what));
+  fail(result == CUDA_ERROR_OUT_OF_MEMORY ? "ERR_OOM" : "ERR_INTERNAL", "cuda:", info_.ordinal, ": ", what, ": ", text_of(result));
+}
+
+void Device::check_alive() const {
+  if (is_lost_.load(std::memory_order_acquire)) throw Error(*lost());
+}
+
+std::shared_ptr<const Error> Device::lost() const {
+  std::lock_guard lock(lost_mutex_);
+  return lost_;
+}
+
+std::shared_ptr<const Error> Device::lose(CUresult result, const std::string& what) {
+  std::lock_guard lock(lost_mutex_);
+  if (!lost_) {
+    lost_ =
+        std::make_shared<const Error>("ERR_DEVICE", "cuda:" + std::to_string(info_.ordinal) + " is lost: " + what + ": " + text_of(result) +
+                                                        unfinished_kernels() + "; its tensors are gone, start the process again to use it");
+    is_lost_.store(true, std::memory_order_release);
+  }
+  return lost_;
+}
+
+void Device::note_launch(const char* kernel) {
+  std::lock_guard lock(launches_mutex_);
+  recent_[launches_.load(std::memory_order_relaxed) % kRemembered] = kernel;
+  launches_.fetch_add(1, std::memory_order_release);
+}
+
+void Device::note_finished(uint64_t launches) {
+  if (launches > finished_.load(std::memory_order_relaxed)) finished_.store(launches, std::memory_order_relaxed);
+}
+
+std::string Device::unfinished_kernels() {
+  std::lock_guard lock(launches_mutex_);
+  const uint64_t end = launches_.load(), begin = std::max(finished_.load(), end > kRemembered ? end - kRemembered : 0);
+  if (begin >= end) return "";
+  std::string text = end - begin == 1 ? "; the kernel was " : "; kernels under way, oldest first: ";
+  for (uint64_t i = begin; i < end; i++) text += (i > begin ? ", " : "") + std::string(recent_[i % kRemembered]);
+  if (end - begin > 1) text += " (FOVEA_CUDA_SYNC=1 tells which)";
+  return text;
+}
+
+// --- memory ---
+
+void* Device::try_allocate(size_t bytes) {
+  CUdeviceptr address = 0;
+  const int64_t size = rounded(std::max<size_t>(bytes, 1));
+  const CUresult result = driver().cuMemAllocAsync(&address, static_cast<size_t>(size), stream_);
+  if (result == CUDA_ERROR_OUT_OF_MEMORY) return nullptr;
+  expect(result, "an allocation of " + std::to_string(bytes) + " bytes");
+  const int64_t live = live_bytes_.fetch_add(size) + size;
+  live_blocks_.fetch_add(1);
+  for (int64_t peak = peak_bytes_.load(); live > peak && !peak_bytes_.compare_exchange_weak(peak, live);) {
+  }
+  return reinterpret_cast<void*>(address);
+}
+
+void Device::out_of_memory(size_t bytes) {
+  const DeviceMemory m = memory();
+  fail("ERR_OOM", "out of memory on cuda:", info_.ordinal, ": ", bytes, " bytes were asked for while ", m.live_bytes, " bytes in ",
+       m.live_blocks, " tensors are live, of ", m.total_bytes, "; dispose tensors you no longer need (`using`, scope())");
+}
+
+void* Device::allocate(size_t bytes) {
+  check_alive();
+  enter();
+  if (void* data = try_allocate(bytes)) return data;
+  queue_.synchronize();  // frees may be queued
+  expect(driver().cuStreamSynchronize(stream_), "waiting for memory");
+  expect(driver().cuMemPoolTrimTo(pool_, 0), "trimming the pool");
+  if (void* data = try_allocate(bytes)) return data;
+  out_of_memory(bytes);
+}
+
+void* Device::allocate_now(size_t bytes) {
+  check_alive();
+  enter();
+  if (void* data = try_allocate(bytes)) return data;
+  expect(driver().cuStreamSynchronize(stream_), "waiting for memory");
+  expect(driver().cuMemPoolTrimTo(pool_, 0), "trimming the pool");
+  if (void* data = try_allocate(bytes)) return data;
+  out_of_memory(bytes);
+}
+
+void Device::release(void* data, size_t bytes) {
+  live_bytes_.fetch_sub(rounded(std::max<size_t>(bytes, 1)));
+  live_blocks_.fetch_sub(1);
+  queue_.post("free", [this, data](const TaskContext&) {
+    if (is_lost_.load(std::memory_order_acquire)) return;
+    enter();
+    driver().cuMemFreeAsync(reinterpret_cast<CUdeviceptr>(data), stream_);
+  });
+}
+
+void Device::release_now(void* data, size_t bytes) {
+  live_bytes_.fetch_sub(rounded(std::max<size_t>(bytes, 1)));
+  live_blocks_.fetch_sub(1);
+  if (!is_lost_.load(std::memory_order_acquire)) driver().cuMemFreeAsync(reinterpret_cast<CUdeviceptr>(data), stream_);
+}
+
+DeviceMemory Device::memory() const {
+  enter();
+  uint64_t reserved = 0;
+  driver().cuMemPoolGetAttribute(pool_, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, &reserved);
+  DeviceMemory m{};
+  m.live_bytes = live_bytes_.load();
+  m.live_blocks = live_blocks_.load();
+  m.peak_live_bytes = peak_bytes_.load();
+  m.cached_bytes = std::max<int64_t>(0, static_cast<int64_t>(reserved) - m.live_bytes);
+  m.total_bytes = static_cast<int64_t>(info_.total_bytes);
+  return m;
+}
+
+void Device::trim() {
+  queue_.post("trim", [this](const TaskContext&) {
+    if (is_lost_.load(std::memory_order_acquire)) return;
+    events_.after_issued([this](const std::shared_ptr<const Error>& error) {
+      if (!error) driver().cuMemPoolTrimTo(pool_, 0);
+    });
+  });
+}
+
+// --- copies ---
+
+void Device::upload(void* to, const void* from, size_t bytes) {
+  check_alive();
+  enter();
+  for (size_t at = 0; at < bytes;) {
+    const Staging::Chunk chunk = staging_.take(bytes - at);
+    const size_t n = std::min(bytes - at, chunk.bytes);
+    std::memcpy(chunk.data, static_cast<const char*>(from) + at, n);
+    const CUresult result = driver().cuMemcpyHtoDAsync_v2(reinterpret_cast<CUdeviceptr>(to) + at, chunk.data, n, stream_);
+    events_.after_issued([this, chunk](const std::shared_ptr<const Error>&) { staging_.give_back(chunk); });
+    expect(result, "a copy of " + std::to_string(bytes) + " bytes to the device");
+    at += n;
+  }
+}
+
+void Device::download(void* to, const void* from, size_t bytes, std::function<void(std::shared_ptr<const Error>)> done) {
+  // The last callback reports the first error; callbacks come in order, on one thread.
+  auto first = std::make_shared<std::shared_ptr<const Error>>(lost());
+  enter();
+  for (size_t at = 0; at < bytes && !lost();) {
+    const Staging::Chunk chunk = staging_.take(bytes - at);
+    const size_t n = std::min(bytes - at, chunk.bytes);
+    const CUresult result = driver().cuMemcpyDtoHAsync_v2(chunk.data, reinterpret_cast<CUdeviceptr>(from) + at, n, stream_);
+    std::shared_ptr<const Error> error;
+    try {
+      expect(result, "a copy of " + std::to_string(bytes) + " bytes from the device");
+    } catch (const Error& e) {
+      error = std::make_shared<const Error>(e);
+    }
+    events_.after_issued(
+        [this, chunk, n, first, target = static_cast<char*>(to) + at](const std::shared_ptr<const Error>& failed) {
+          if (!failed) std::memcpy(target, chunk.data, n);
+          else if (!*first) *first = failed;
+          staging_.give_back(chunk);
+        },
+        error);
+    at += n;
+  }
+  events_.after_issued([first, done = std::move(done)](const std::shared_ptr<const Error>& failed) { done(*first ? *first : failed); });
+}
+
+void Device::when_done(std::function<void(std::shared_ptr<const Error>)> done) {
+  queue_.post("synchronize", [this, done = std::move(done)](const TaskContext&) {
+    auto skipped = queue_.take_error();
+    events_.after_issued([done, skipped](const std::shared_ptr<const Error>& failed) { done(skipped ? skipped : failed); });
+  });
+}
+
+}  // namespace fovea::cuda
+
+namespace {
+
+const bool registered = [] {
+  fovea::set_backend_opener([](int ordinal) -> fovea::DeviceBackend& { return fovea::cuda::Device::get(ordinal); });
+  return true;
+}();
+
+}  // namespace

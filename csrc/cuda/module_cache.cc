@@ -1,0 +1,55 @@
+#include "cuda/module_cache.h"
+
+#include "core/error.h"
+#include "cuda/device.h"
+#include "cuda/kernels.h"
+#include "cuda/ptx_text.h"
+
+namespace fovea::cuda {
+namespace {
+
+constexpr size_t kLogBytes = 16 << 10;
+
+const std::string& file_text(const EmbeddedFile& file) {
+  static std::mutex mutex;
+  static auto* texts = new std::unordered_map<const EmbeddedFile*, std::string>;
+  std::lock_guard lock(mutex);
+  auto found = texts->find(&file);
+  if (found == texts->end()) found = texts->emplace(&file, ptx_of(file)).first;
+  return found->second;
+}
+
+}  // namespace
+
+Kernel& ModuleCache::get(const char* entry, const Splice* splice) {
+  key_ = entry;
+  if (splice) (key_ += '\n') += splice->key();
+  auto found = kernels_.find(key_);
+  if (found == kernels_.end()) found = kernels_.emplace(key_, load(entry, splice)).first;
+  return *found->second;
+}
+
+std::unique_ptr<Kernel> ModuleCache::load(const std::string& entry, const Splice* splice) {
+  const EmbeddedFile* file = find_kernel(entry);
+  check(file != nullptr, "ERR_INTERNAL", "no kernel ", entry, " in this build");
+  std::string text = cut_entry(file_text(*file), entry);
+  if (splice) text = spliced(text, *splice);
+
+  std::string log(kLogBytes, '\0');
+  CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+  void* values[] = {log.data(), reinterpret_cast<void*>(kLogBytes)};
+  CUmodule module = nullptr;
+  const CUresult result = driver().cuModuleLoadDataEx(&module, text.c_str(), 2, options, values);
+  if (result == CUDA_ERROR_UNSUPPORTED_PTX_VERSION)
+    fail("ERR_DEVICE", "the driver (CUDA ", driver_state().version / 1000, ".", driver_state().version % 1000 / 10,
+         ") is too old for the kernel ", entry, ", which needs ", text.substr(text.find(".version"), 12), "; install a newer one");
+  if (result != CUDA_SUCCESS)
+    device_.expect(result, "compiling the kernel " + entry + (splice ? " with a score program" : "") + ": " + log.c_str());
+
+  auto kernel = std::make_unique<Kernel>();
+  kernel->name = entry;
+  device_.expect(driver().cuModuleGetFunction(&kernel->function, module, entry.c_str()), "looking for the kernel " + entry);
+  return kernel;
+}
+
+}  // namespace fovea::cuda

@@ -1,0 +1,37 @@
+// Compiled kernels of one device, by entry point and splice. Each is a module of its own with one entry: variants nobody launches are
+// never compiled.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "cuda/driver_api.h"
+#include "cuda/launch.h"
+
+namespace fovea::cuda {
+
+class Device;
+
+struct Kernel {
+  std::string name;
+  CUfunction function = nullptr;
+  size_t dynamic_shared_bytes = 48 << 10;  // allowed so far
+};
+
+// Used on the thread of the device's stream alone.
+class ModuleCache {
+ public:
+  explicit ModuleCache(Device& device) : device_(device) {}
+  // Throws ERR_INTERNAL with the compiler's log, ERR_DEVICE when the driver is too old for the kernel.
+  Kernel& get(const char* entry, const Splice* splice);
+
+ private:
+  std::unique_ptr<Kernel> load(const std::string& entry, const Splice* splice);
+
+  Device& device_;
+  std::unordered_map<std::string, std::unique_ptr<Kernel>> kernels_;
+  std::string key_;
+};
+
+}  // namespace fovea::cuda
