@@ -1,0 +1,37 @@
+// What the attention kernels get, by value: the call as the engines see it, and by value what its host pointers point to.
+//
+// Addresses inside are the device's. `call.block_mask` and `call.score` are the host's: the device reads `block` and `score` instead.
+#pragma once
+
+#include "core/attention_params.h"
+
+namespace fovea::cuda {
+
+constexpr int kScoreTables = 16, kScoreUniforms = 64;
+
+// Tables and captured numbers of a spliced score program, where its instructions find them.
+struct ScoreCaptures {
+  const void* tables[kScoreTables];
+  int32_t lengths[kScoreTables];
+  int32_t uniforms[kScoreUniforms];
+};
+
+// Rows of these operands are 16-byte aligned, dims a multiple of 16 bytes, elements neighbours: cp.async may fetch them in whole pieces.
+enum AttentionWide : int32_t { kWideQuery = 1, kWideKey = 2, kWideValue = 4, kWideOut = 8, kWideGrad = 16 };
+
+struct AttentionForwardParams {
+  AttentionParams call;
+  BlockMaskView block;  // row_begin null = none
+  int32_t has_score;    // a score program is spliced in
+  int32_t wide;         // AttentionWide bits
+  int32_t q_tiles;      // blocks along the queries of one head; see attention_tiles
+  ScoreCaptures score;
+};
+
+// Query tiles of `rows` queries of one head. Packed sequence s owns the slots from cu_q[s] / rows + s on: at least as many as it has tiles,
+// and found by bisection, so that no plan has to be made from lengths that only the device knows.
+inline int64_t attention_tiles(const AttentionParams& p, int64_t rows) {
+  return p.cu_q ? p.len_q / rows + p.sequences : (p.len_q + rows - 1) / rows;
+}
+
+}  // namespace fovea::cuda
