@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/host_device.h"
 
 namespace fovea {
 
@@ -30,7 +31,7 @@ struct NormBackwardParams {
 
 // Rows are summed into this many partial column sums at most, in an order that depends on the shape only.
 constexpr int64_t kNormGroups = 32;
-constexpr int64_t norm_groups(int64_t rows) { return rows < 8 * kNormGroups ? (rows + 7) / 8 : kNormGroups; }
-constexpr int64_t norm_partial_floats(int64_t rows, int64_t width) { return norm_groups(rows) * width * 2; }
+FOVEA_DEVICE constexpr int64_t norm_groups(int64_t rows) { return rows < 8 * kNormGroups ? (rows + 7) / 8 : kNormGroups; }
+FOVEA_DEVICE constexpr int64_t norm_partial_floats(int64_t rows, int64_t width) { return norm_groups(rows) * width * 2; }
 
 }  // namespace fovea

@@ -15,11 +15,7 @@
 
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define FOVEA_DEVICE __host__ __device__ __forceinline__
-#else
-#define FOVEA_DEVICE inline
-#endif
+#include "core/host_device.h"
 
 namespace fovea::philox {
 

@@ -24,4 +24,11 @@ struct RotaryParams {
   bool inverse;      // turn back: the gradient
 };
 
+// cos, sin [length, half] of the angle l base^(-2 i / dims) of position l and pair i.
+struct RotaryTableParams {
+  float *cos, *sin;
+  int64_t length, half, dims;
+  double base;
+};
+
 }  // namespace fovea
