@@ -72,6 +72,7 @@ export {
   variance,
   type Axes,
 } from './ops/reduce.ts';
+export { cummax } from './ops/cummax.ts';
 export { cumsum } from './ops/scan.ts';
 export { logSoftmax, softmax } from './ops/softmax.ts';
 export { expand, flatten, permute, reshape, select, slice, squeeze, transpose, unsqueeze } from './ops/view.ts';
@@ -101,6 +102,57 @@ export {
   type NeighborhoodWindow,
   type NeighborhoodWork,
 } from './attention/neighborhood.ts';
+export { addCosts, denseCost, type Cost, type CostSizes } from './attention/cost.ts';
+export { channelAttention, channelCost, type ChannelOptions } from './attention/channel.ts';
+export { combinerAttention, combinerCost, type CombinerOptions } from './attention/combiner.ts';
+export {
+  positionlessAttention,
+  positionlessCost,
+  streamAttention,
+  taylorAttention,
+  taylorCost,
+  type StreamWeights,
+  type TaylorOptions,
+} from './attention/deconstructed.ts';
+export { dualTriangleAttention, dualTriangleCost, type DualTriangleOptions } from './attention/dual_triangle.ts';
+export { fluxAttention, fluxCost, fluxSparseMask, type FluxOptions, type FluxSparsity } from './attention/flux.ts';
+export {
+  gradientStep,
+  inContextAttention,
+  inContextCost,
+  populationLoss,
+  twoHeadPrediction,
+  type InContextWeights,
+  type Regression,
+} from './attention/in_context.ts';
+export {
+  linearAttention,
+  linearAttentionStep,
+  linearCost,
+  type LinearAttentionOptions,
+  type LinearState,
+} from './attention/linear.ts';
+export { mixedAttentionMask, type MixedMaskOptions } from './attention/mixed_mask.ts';
+export { pointerAttention, pointerCost, type PointerOptions } from './attention/pointer.ts';
+export {
+  promptMask,
+  promptMaskedAttention,
+  promptMaskedCost,
+  promptPool,
+  type PoolMatch,
+  type PromptMaskedOptions,
+  type PromptRoles,
+} from './attention/prompt_masked.ts';
+export { dependencyMask, reversedAttention, reversedCost, type ReversedOptions } from './attention/reversed.ts';
+export {
+  combineGuidance,
+  softPag,
+  softPagCost,
+  type Guidance,
+  type PagTarget,
+  type SoftPagOptions,
+} from './attention/soft_pag.ts';
+export { tanhAttention, tanhCost, type TanhOptions } from './attention/tanh.ts';
 export { explain, type AttentionExplanation, type RefusedKernel } from './attention/explain.ts';
 export type { AttentionMask, AttentionOptions, IntegerList } from './attention/arguments.ts';
 export { arange, eye, full, fullLike, linspace, ones, onesLike, zeros, zerosLike } from './ops/creation.ts';
@@ -150,6 +202,7 @@ export { Linear, type LinearOptions } from './nn/linear.ts';
 export { Embedding } from './nn/embedding.ts';
 export { LayerNorm, RMSNorm } from './nn/norm.ts';
 export { Dropout } from './nn/dropout.ts';
+export { FluxRouter, type FluxDecision, type FluxRouterOptions } from './nn/flux_router.ts';
 export { Sequential, type Layer } from './nn/sequential.ts';
 export { KvCache, type KvCacheOptions } from './nn/kv_cache.ts';
 export {

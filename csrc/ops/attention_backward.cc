@@ -67,7 +67,8 @@ std::vector<Tensor> attention_backward(const std::vector<Tensor>& operands, cons
   p.lse = lse.data<float>(), p.lse_sb = lse.strides[0], p.lse_sh = lse.strides[1], p.lse_sl = lse.strides[2];
   if (const Tensor& dlse = saved[kDLse]; dlse.storage) {
     check_saved(dlse, "dlse", lse_shape, DType::F32);
-    check(dlse.strides == lse.strides, "ERR_ARGUMENT", kOp, ": lse and its gradient have different strides");
+    for (int i = 0; i < 3; i++)
+      check(dlse.strides[i] == lse.strides[i] || lse.shape[i] <= 1, "ERR_ARGUMENT", kOp, ": lse and its gradient have different strides");
     g.dlse = dlse.data<float>();
   }
   // Rows listed more than once are added up: in f32, whatever the dtype of the operands.

@@ -1,0 +1,102 @@
+/**
+ * In-context regression: one layer of multi-head softmax attention that reads examples (x_l, y_l) and predicts y for a query, and the
+ * predictors it is compared with.
+ *
+ * Every head has the full width of a token; the query token does not attend to itself. Trained, the heads implement one debiased step of
+ * gradient descent: positive and negative heads of equal strength whose outputs subtract.
+ *
+ * Source: He, Pan, Chen and Yang, "In-Context Linear Regression Demystified", ICML 2025, sections 2 to 4.
+ */
+import { FoveaError } from '../errors.ts';
+import { add, div, mul, sub } from '../ops/binary.ts';
+import { linear } from '../ops/linear.ts';
+import { matmul } from '../ops/matmul.ts';
+import { mean, sum } from '../ops/reduce.ts';
+import { exp } from '../ops/unary.ts';
+import { permute, reshape, transpose, unsqueeze } from '../ops/view.ts';
+import { shapeText } from '../tensor/shape.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { attention } from './attention.ts';
+import { expectRank } from './checks.ts';
+import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
+
+export interface InContextWeights {
+  /** [heads width, width]. */
+  readonly q: Tensor;
+  readonly k: Tensor;
+  readonly v: Tensor;
+  /** [outputs, heads width]. */
+  readonly o: Tensor;
+}
+
+/**
+ * Query tokens zq [batch, queries, width] over examples z [batch, examples, width] to [batch, queries, outputs]. f32, bf16 or f16;
+ * differentiable in all.
+ *
+ * @throws FoveaError ERR_SHAPE where shapes don't fit together
+ */
+export function inContextAttention(zq: Tensor, z: Tensor, weights: InContextWeights): Tensor {
+  expectRank('inContextAttention', '[batch, tokens, width]', 3, { zq, z });
+  const [batch, , width] = z.shape;
+  if (zq.shape[0] !== batch || zq.shape[2] !== width || weights.q.shape[0] % width !== 0)
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `inContextAttention: zq ${shapeText(zq.shape)}, z ${shapeText(z.shape)}, q ${shapeText(weights.q.shape)}; expected one batch and ` +
+        'width, and heads of that width',
+    );
+  const heads = (t: Tensor, w: Tensor): Tensor =>
+    permute(reshape(linear(t, w), [batch, t.shape[1], -1, width]), [0, 2, 1, 3]);
+  const out = attention(heads(zq, weights.q), heads(z, weights.k), heads(z, weights.v));
+  return linear(reshape(permute(out, [0, 2, 1, 3]), [batch, zq.shape[1], -1]), weights.o);
+}
+
+/** One regression problem: x [dim, examples], y [examples], xq [dim]; strength omega and mu [1]. */
+export interface Regression {
+  readonly x: Tensor;
+  readonly y: Tensor;
+  readonly xq: Tensor;
+  readonly omega: Tensor;
+  readonly mu: Tensor;
+}
+
+/** (2 omega mu / L) sum_l y_l x_l . xq, [1]; with `debiased`, x_l less the mean of the examples. */
+export function gradientStep({ x, y, xq, omega, mu }: Regression, { debiased = true } = {}): Tensor {
+  const inputs = debiased ? sub(x, mean(x, 1, true)) : x;
+  const fit = sum(mul(y, matmul(unsqueeze(xq, 0), inputs)));
+  return mul(mul(mul(omega, mu), fit), 2 / x.shape[1]);
+}
+
+/** mu (y . softmax(omega x^T xq) - y . softmax(-omega x^T xq)), [1]: what two heads of opposite sign predict. */
+export function twoHeadPrediction({ x, y, xq, omega, mu }: Regression): Tensor {
+  const examples = x.shape[1];
+  const keys = reshape(transpose(x), [1, 1, examples, -1]);
+  const values = reshape(y, [1, 1, examples, 1]);
+  const head = (sign: number): Tensor => {
+    const query = reshape(mul(xq, mul(omega, sign)), [1, 1, 1, -1]);
+    return reshape(attention(query, keys, values, { scale: 1 }), [1]);
+  };
+  return mul(mu, sub(head(1), head(-1)));
+}
+
+/**
+ * The approximate population loss of heads with strengths mu, omega [heads], a scalar:
+ *
+ *     1/2 (1 + s2 - 2 mu.omega + mu^T (omega omega^T + (1 + s2)/L exp(d omega omega^T)) mu)
+ */
+export function populationLoss(
+  mu: Tensor,
+  omega: Tensor,
+  { dim, examples, noise }: { readonly dim: number; readonly examples: number; readonly noise: number },
+): Tensor {
+  const outer = mul(unsqueeze(omega, 1), unsqueeze(omega, 0));
+  const map = add(outer, mul(exp(mul(outer, dim)), (1 + noise) / examples));
+  const quadratic = sum(mul(mul(unsqueeze(mu, 1), unsqueeze(mu, 0)), map));
+  return div(add(sub(quadratic, mul(sum(mul(mu, omega)), 2)), 1 + noise), 2);
+}
+
+/** Cost of inContextAttention: `length` queries over `keys` examples of width `dim`. */
+export function inContextCost(sizes: CostSizes): Cost {
+  const { batch, heads, length, keys, dim } = fullSizes(sizes);
+  const core = pairsCost(sizes, length * keys);
+  return { flops: core.flops + 4 * batch * heads * dim * dim * (length + keys), bytes: core.bytes };
+}
