@@ -91,6 +91,24 @@ export {
   type RegionRouting,
 } from './attention/bi_level_routing.ts';
 export { routingAttention, routingCost, type RoutingOptions, type RoutingResult } from './attention/routing.ts';
+export {
+  superlinearAttention,
+  superlinearCost,
+  type SuperlinearOptions,
+  type SuperlinearResult,
+} from './attention/superlinear.ts';
+export { spanAttention, type SpanAttentionOptions } from './attention/span_attention.ts';
+export { spanSearch, type SpanSearchOptions, type SpanSearchResult } from './attention/span_search.ts';
+export {
+  headGates,
+  headGatesByNorm,
+  mixtureCost,
+  mixtureOfHeads,
+  type HeadGates,
+  type HeadRouterOptions,
+  type HeadRouterWeights,
+  type MixtureOptions,
+} from './attention/mixture_of_heads.ts';
 export { commitmentLoss, kmeansAssign, kmeansStep, kmeansUpdate } from './attention/kmeans.ts';
 export type { RegionPooling } from './attention/region_pool.ts';
 export {

@@ -118,6 +118,7 @@ export interface Native {
     spanTables: Handle,
     integers: readonly number[],
   ): [anchors: Handle, scores: Handle, ranges: Handle];
+  spanOrder(ranges: Handle, kvHeads: number, kvLength: number): [pairs: Handle, rows: Handle, sorted: Handle];
 
   // joining and rearranging
   concat(parts: readonly Handle[], axis: number): Handle;

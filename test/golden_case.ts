@@ -21,6 +21,8 @@ export interface GoldenOptions {
   readonly leave?: readonly string[];
   /** Of the tolerance of f32. */
   readonly factor?: number;
+  /** Gradients of this size are compared absolutely: for those that are zero but for rounding. */
+  readonly floor?: number;
 }
 
 const FLOATING = ['f32', 'f64'];
@@ -28,7 +30,7 @@ const FLOATING = ['f32', 'f64'];
 export function checkGolden(
   name: string,
   run: (golden: GoldenCase) => Tensor | Readonly<Record<string, Tensor>>,
-  { leave = [], factor = 1 }: GoldenOptions = {},
+  { leave = [], factor = 1, floor = 0 }: GoldenOptions = {},
 ): void {
   using file = loadSafetensors(fileURLToPath(new URL(`goldens/${name}.safetensors`, import.meta.url)));
   const leaves = new Map<string, Tensor>();
@@ -78,6 +80,8 @@ export function checkGolden(
         `gradient of ${key}`,
       ).toBe(true);
     expect(g.shape).toEqual(leaf(key).shape);
-    expect(relativeError(numbers(g), expected), `gradient of ${key}`).toBeLessThanOrEqual(factor * TOLERANCE.f32);
+    expect(relativeError([...numbers(g), floor], [...expected, floor]), `gradient of ${key}`).toBeLessThanOrEqual(
+      factor * TOLERANCE.f32,
+    );
   });
 }
