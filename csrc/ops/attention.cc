@@ -5,13 +5,17 @@
 #include "cpu/attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 
 #include "core/stream.h"
 #include "cpu/attention_decode.h"
+#include "cuda/attention_forward.h"
 #include "ops/attention_call.h"
 #include "ops/attention_plan.h"
+#include "ops/device.h"
+#include "ops/transfer.h"
 
 namespace fovea {
 namespace {
@@ -49,16 +53,60 @@ void run(const AttentionCall& call, const TaskContext& ctx) {
     if (!kernel.refusal(call.params)) return kernel.run(call, ctx);
 }
 
+struct CudaKernel {
+  const char* name;
+  const char* (*refusal)(const AttentionParams&);
+  void (*run)(const AttentionParams&, cuda::Stream&);
+};
+
+// The same for CUDA devices. Here the last may refuse, and the call with it.
+const CudaKernel kCudaKernels[] = {
+    {"cuda.forward",
+     [](const AttentionParams& p) { return p.score ? "score programs have no CUDA kernel" : cuda::attention_forward_refusal(p); },
+     [](const AttentionParams& p, cuda::Stream& stream) { cuda::attention_forward(p, nullptr, nullptr, stream); }},
+};
+
+const CudaKernel& cuda_kernel(const AttentionCall& call) {
+  std::string reasons;
+  for (const CudaKernel& kernel : kCudaKernels) {
+    const char* reason = kernel.refusal(call.params);
+    if (!reason) return kernel;
+    reasons += (reasons.empty() ? "" : "; ") + std::string(kernel.name) + ": " + reason;
+  }
+  fail("ERR_UNSUPPORTED", kOp, " on ", name_of(call.device), ": ", reasons, "; move the operands to the CPU for it");
+}
+
+void launch_cuda(const std::shared_ptr<AttentionCall>& call, const Tensor& out, const Tensor& lse) {
+  const CudaKernel& kernel = cuda_kernel(*call);
+  Storage* writes[] = {out.storage.get(), lse.storage.get()};
+  cuda::Device& device = cuda::Device::get(call->device.ordinal);
+  const auto elements = static_cast<size_t>(out.count()), rows = static_cast<size_t>(lse.count());
+  device.stream().launch_spans(kOp, call->reads.data(), call->reads.size(), writes, 2, false,
+                               [call, &kernel, &device, elements, rows](const TaskContext&) {
+                                 cuda::Stream stream = device.launcher();
+                                 const AttentionParams& p = call->params;
+                                 if (p.q_rows) {  // rows that no list names
+                                   stream.fill(p.out.data, 0, static_cast<int>(size_of(p.dtype)), elements);
+                                   stream.fill(p.lse, std::bit_cast<uint32_t>(-std::numeric_limits<float>::infinity()), 4, rows);
+                                 }
+                                 kernel.run(p, stream);
+                               });
+}
+
 std::vector<Tensor> attention(const std::vector<Tensor>& operands, const std::vector<Tensor>& block, const std::vector<Tensor>& tables,
                               const Bytes& program, const Bytes& uniforms, const std::vector<int64_t>& integers, double scale,
                               double softcap) {
   auto call = AttentionCall::bind(kOp, {operands, block, tables, program, uniforms, integers, scale, softcap});
   AttentionParams& p = call->params;
   const Tensor &q = operands[kQuery], &v = operands[kValue];
-  Tensor out = Tensor::empty({q.shape[0], q.shape[1], q.shape[2], v.shape[3]}, q.dtype);
-  Tensor lse = Tensor::empty({q.shape[0], q.shape[1], q.shape[2]}, DType::F32);
+  Tensor out = Tensor::empty({q.shape[0], q.shape[1], q.shape[2], v.shape[3]}, q.dtype, call->device);
+  Tensor lse = Tensor::empty({q.shape[0], q.shape[1], q.shape[2]}, DType::F32, call->device);
   p.out = attention_tensor(out);
   p.lse = lse.data<float>(), p.lse_sb = lse.strides[0], p.lse_sh = lse.strides[1], p.lse_sl = lse.strides[2];
+  if (!call->device.is_cpu()) {
+    launch_cuda(call, out, lse);
+    return {out, lse};
+  }
   Storage* writes[] = {out.storage.get(), lse.storage.get()};
   const int64_t out_bytes = out.count() * static_cast<int64_t>(size_of(out.dtype)), rows = lse.count();
   Stream::cpu().launch_spans(kOp, call->reads.data(), call->reads.size(), writes, 2, false,
@@ -81,23 +129,34 @@ std::string number(double x) { return std::to_string(static_cast<int64_t>(x)); }
 
 std::string explain(const std::vector<Tensor>& operands, const std::vector<Tensor>& block, const std::vector<Tensor>& tables,
                     const Bytes& program, const Bytes& uniforms, const std::vector<int64_t>& integers, double scale, double softcap) {
-  auto call = AttentionCall::bind(kOp, {operands, block, tables, program, uniforms, integers, scale, softcap});
+  // The plan follows lists and block masks, so they are read on the host.
+  std::vector<Tensor> host_operands = operands, host_block = block;
+  for (size_t i = kKvLengths; i < host_operands.size(); i++)
+    if (host_operands[i].storage) host_operands[i] = to_device(host_operands[i], Device::cpu());
+  for (Tensor& t : host_block) t = to_device(t, Device::cpu());
+  AttentionCall::bind(kOp, {operands, block, tables, program, uniforms, integers, scale, softcap});
+  auto call = AttentionCall::bind(kOp, {host_operands, host_block, tables, program, uniforms, integers, scale, softcap}, true);
   Stream::cpu().synchronize();
   call->check_lists();
   std::string refused, chosen;
-  for (const Kernel& kernel : kKernels) {
-    const char* reason = kernel.refusal(call->params);
-    if (!reason) {
-      chosen = kernel.name;
-      break;
+  auto choose = [&](const auto& kernels) {
+    for (const auto& kernel : kernels) {
+      const char* reason = kernel.refusal(call->params);
+      if (!reason) {
+        chosen = kernel.name;
+        return;
+      }
+      refused += (refused.empty() ? "" : ",") + std::string("{\"kernel\":") + quoted(kernel.name) + ",\"reason\":" + quoted(reason) + "}";
     }
-    refused += (refused.empty() ? "" : ",") + std::string("{\"kernel\":") + quoted(kernel.name) + ",\"reason\":" + quoted(reason) + "}";
-  }
+  };
+  if (call->device.is_cpu()) choose(kKernels);
+  else if (choose(kCudaKernels); chosen.empty()) cuda_kernel(*call);
   AttentionPlan plan = plan_attention(call->params);
-  return "{\"kernel\":" + quoted(chosen.c_str()) + ",\"isa\":" + quoted(name_of(current_isa())) + ",\"refused\":[" + refused +
-         "],\"tile\":[" + std::to_string(plan.tile_q) + "," + std::to_string(plan.tile_kv) + "],\"full\":" + std::to_string(plan.full) +
-         ",\"partial\":" + std::to_string(plan.partial) + ",\"skipped\":" + std::to_string(plan.skipped) +
-         ",\"flops\":" + number(plan.flops) + ",\"denseFlops\":" + number(plan.dense_flops) + ",\"bytes\":" + number(plan.bytes) + "}";
+  return "{\"kernel\":" + quoted(chosen.c_str()) + ",\"isa\":" + quoted(call->device.is_cpu() ? name_of(current_isa()) : "cuda") +
+         ",\"refused\":[" + refused + "],\"tile\":[" + std::to_string(plan.tile_q) + "," + std::to_string(plan.tile_kv) +
+         "],\"full\":" + std::to_string(plan.full) + ",\"partial\":" + std::to_string(plan.partial) +
+         ",\"skipped\":" + std::to_string(plan.skipped) + ",\"flops\":" + number(plan.flops) +
+         ",\"denseFlops\":" + number(plan.dense_flops) + ",\"bytes\":" + number(plan.bytes) + "}";
 }
 
 const RegisterOp<&attention> registration{"attention"};

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -65,7 +66,7 @@ AttentionGrid attention_grid(const char* op, const char* what, const Tensor& t, 
   return {t.data(), t.dtype, strides[0], strides[1], strides[2], strides[3]};
 }
 
-std::shared_ptr<AttentionCall> AttentionCall::bind(const char* op, const AttentionArguments& args) {
+std::shared_ptr<AttentionCall> AttentionCall::bind(const char* op, const AttentionArguments& args, bool any_device) {
   check(args.operands.size() == kAttentionOperands && args.integers.size() == kAttentionIntegers, "ERR_ARGUMENT", op, ": got ",
         args.operands.size(), " operands and ", args.integers.size(), " integers");
   auto call = std::make_shared<AttentionCall>();
@@ -87,9 +88,14 @@ std::shared_ptr<AttentionCall> AttentionCall::bind(const char* op, const Attenti
     call->score = std::make_unique<BoundProgram>(op, ProgramPlan::Kind::Score, args.program, args.uniforms, args.tables);
     p.score = &call->score->program;
   }
+  const Tensor& q = args.operands[kQuery];
+  call->device = q.device();
   for (const auto* list : {&args.operands, &args.block, &args.tables})
-    for (const Tensor& t : *list)
-      if (t.storage) call->reads.push_back(t.storage.get());
+    for (const Tensor& t : *list) {
+      if (!t.storage) continue;
+      if (!any_device) common_device(op, {&q, &t});
+      call->reads.push_back(t.storage.get());
+    }
   return call;
 }
 

@@ -60,9 +60,11 @@ struct BoundProgram {
 
 class AttentionCall {
  public:
-  static std::shared_ptr<AttentionCall> bind(const char* op, const AttentionArguments& args);
+  // `any_device`: operands may be on several (explain reads lists on the host).
+  static std::shared_ptr<AttentionCall> bind(const char* op, const AttentionArguments& args, bool any_device = false);
 
   AttentionParams params{};  // out and lse are the caller's to set
+  Device device;             // of the operands; check_lists is for the CPU alone
   std::unique_ptr<BoundProgram> score;
   std::vector<Storage*> reads;
 

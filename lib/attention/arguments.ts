@@ -15,6 +15,7 @@ import type { Mask, Score } from '../mask/mask.ts';
 import { native, type Handle, type MaybeHandle } from '../native.ts';
 import { blockMask } from '../ops/block_mask.ts';
 import { cast, contiguous } from '../ops/copy.ts';
+import { deviceCode } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
 import { keep } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -105,8 +106,8 @@ export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: Attentio
   const { block } = masks;
   return {
     operands: [q, k, v, bias, masks.tensor, lists.kvLengths, lists.cuQ, lists.cuKv, null, null, null, null],
-    block: block ? blockTensors(block) : [],
-    tables: options.score ? options.score.program.tables.map(tableTensor) : [],
+    block: block ? blockTensors(block, q.device) : [],
+    tables: options.score ? options.score.program.tables.map((table) => tableTensor(table, q.device)) : [],
     score: options.score ? checkScore(options.score).program : null,
     integers: [
       causal === false ? 0 : 1,
@@ -156,7 +157,7 @@ interface Lists {
 }
 
 function listsOf(q: Tensor, { kvLengths, cuSeqlens }: AttentionOptions): Lists {
-  const lengths = kvLengths === undefined ? null : listTensor('kvLengths', kvLengths);
+  const lengths = kvLengths === undefined ? null : listTensor(q, 'kvLengths', kvLengths);
   if (cuSeqlens === undefined) return { kvLengths: lengths, cuQ: null, cuKv: null, longest: null };
   if (q.shape[0] !== 1)
     throw new FoveaError(
@@ -165,11 +166,11 @@ function listsOf(q: Tensor, { kvLengths, cuSeqlens }: AttentionOptions): Lists {
     );
   const both = isList(cuSeqlens) ? { q: cuSeqlens, kv: cuSeqlens } : cuSeqlens;
   const longest = [longestOf(both.q), longestOf(both.kv)];
-  const cuQ = listTensor('cuSeqlens', both.q);
+  const cuQ = listTensor(q, 'cuSeqlens', both.q);
   return {
     kvLengths: lengths,
     cuQ,
-    cuKv: both.kv === both.q ? cuQ : listTensor('cuSeqlens', both.kv),
+    cuKv: both.kv === both.q ? cuQ : listTensor(q, 'cuSeqlens', both.kv),
     longest: longest[0] === null || longest[1] === null ? null : [longest[0], longest[1]],
   };
 }
@@ -185,11 +186,11 @@ function longestOf(list: IntegerList): number | null {
   return longest;
 }
 
-function listTensor(name: string, list: IntegerList): Tensor {
+function listTensor(q: Tensor, name: string, list: IntegerList): Tensor {
   if (list instanceof Tensor) return contiguous(list.detach());
   if (!(list instanceof Int32Array) && !(Array.isArray(list) && list.every(Number.isInteger)))
     throw bad(`${name} must be integers or an i32 tensor`);
-  return new Tensor(native().fromBytes(Int32Array.from(list), dtypeCode('i32'), [list.length]));
+  return onDevice(new Tensor(native().fromBytes(Int32Array.from(list), dtypeCode('i32'), [list.length])), q.device);
 }
 
 function masksOf(
@@ -283,30 +284,41 @@ function intersectCached(a: BlockMask, b: BlockMask): BlockMask {
   return both;
 }
 
-const blockArrays = new WeakMap<BlockMask, readonly Tensor[]>();
+/** `t`, which lives until the scope ends, or its copy on the device. */
+function onDevice(t: Tensor, device: string): Tensor {
+  return t.device === device ? t : new Tensor(native().toDevice(t.handle, deviceCode(device)));
+}
 
-/** The arrays of a block mask as tensors, made once. */
-function blockTensors(m: BlockMask): readonly Tensor[] {
-  let tensors = blockArrays.get(m);
+/** By device. */
+const blockArrays = new WeakMap<BlockMask, Map<string, readonly Tensor[]>>();
+
+/** The arrays of a block mask as tensors, made once per device. */
+function blockTensors(m: BlockMask, device: string): readonly Tensor[] {
+  let made = blockArrays.get(m);
+  if (!made) blockArrays.set(m, (made = new Map()));
+  let tensors = made.get(device);
   if (!tensors || tensors.some((t) => t.disposed)) {
-    const i32 = (array: Int32Array): Tensor => constant(array, 'i32');
-    tensors = [i32(m.rowBegin), i32(m.columns), i32(m.tiles), constant(m.bits, 'u8')];
-    blockArrays.set(m, tensors);
+    const i32 = (array: Int32Array): Tensor => constant(array, 'i32', device);
+    tensors = [i32(m.rowBegin), i32(m.columns), i32(m.tiles), constant(m.bits, 'u8', device)];
+    made.set(device, tensors);
   }
   return tensors;
 }
 
-function constant(array: Int32Array | Float32Array | Uint8Array, dtype: 'i32' | 'f32' | 'u8'): Tensor {
-  return keep(new Tensor(native().fromBytes(array, dtypeCode(dtype), [array.length])));
+function constant(array: Int32Array | Float32Array | Uint8Array, dtype: 'i32' | 'f32' | 'u8', device: string): Tensor {
+  return keep(onDevice(new Tensor(native().fromBytes(array, dtypeCode(dtype), [array.length])), device));
 }
 
-const constantTables = new WeakMap<Table, Tensor>();
+const constantTables = new WeakMap<Table, Map<string, Tensor>>();
 
-/** A captured table: the present values of the tensor it was read from, where there is one, else a copy made once. */
-function tableTensor(table: Table): Tensor {
+/** A captured table: the present values of the tensor it was read from, where there is one, else a copy made once per device. */
+function tableTensor(table: Table, device: string): Tensor {
   const { source, dtype } = table;
-  if (dtype === 'f32' && source instanceof Tensor && !source.disposed) return contiguous(cast(source, 'f32'));
-  let made = constantTables.get(table);
-  if (!made || made.disposed) constantTables.set(table, (made = constant(table.data, dtype)));
+  if (dtype === 'f32' && source instanceof Tensor && !source.disposed)
+    return onDevice(contiguous(cast(source, 'f32')), device);
+  let copies = constantTables.get(table);
+  if (!copies) constantTables.set(table, (copies = new Map()));
+  let made = copies.get(device);
+  if (!made || made.disposed) copies.set(device, (made = constant(table.data, dtype, device)));
   return made;
 }
