@@ -9,226 +9,188 @@
 #include "cpu/attention_decode.h"
 
 #include "core/call_memory.h"
+#include "cpu/attention_decode_tile.h"
 #include "cpu/attention_scores.h"
 
 namespace fovea::cpu {
 namespace {
 
-constexpr int64_t kRangeKeys = 512;
-constexpr int kMaxRows = static_cast<int>(kDecodeRows);
-
-// One vector per row of `v`, summed over its lanes: lane i of the result is the sum of v[i].
-template <int kStep = 1>
-FOVEA_INLINE vf sum_lanes(vf (&v)[kLanes]) {
-  if constexpr (kStep == kLanes) {
-    return v[0];
-  } else {
-    FOVEA_UNROLL
-    for (int i = 0; i < kLanes / kStep; i += 2) {
-      butterfly_step<kStep>(v[i], v[i + 1]);
-      v[i / 2] = v[i] + v[i + 1];
-    }
-    return sum_lanes<2 * kStep>(v);
-  }
-}
+constexpr int64_t kRangeKeys = 1024;
 
 struct Shape {
   const AttentionParams& p;
   int64_t group, rows, ranges;
+  int64_t tile_rows;               // rows, filled up to whole register tiles
   int64_t key_pitch, value_pitch;  // floats of a packed query row, of an output row
   float factor, cap;               // of a dot product, to base-2 logits without a cap
-  explicit Shape(const AttentionParams& params) : p(params) {
+  Shape(const AttentionParams& params, int rows_of_tile) : p(params) {
     group = p.heads_q / p.heads_kv;
     rows = group * p.len_q;
+    tile_rows = round_up(rows, rows_of_tile);
     ranges = ceil_div(p.len_kv, kRangeKeys);
     key_pitch = round_up(p.dim, 2 * kLanes);
-    value_pitch = round_up(p.dim_v, kLanes);
+    value_pitch = round_up(p.dim_v, 2 * kLanes);
     cap = p.softcap;
     factor = cap > 0 ? p.scale / cap : p.scale * kLog2E;
   }
   // Of one (batch, key head, range): output rows, sums, maxima.
-  int64_t partial_floats() const { return kMaxRows * (value_pitch + 2); }
+  int64_t partial_floats() const { return tile_rows * (value_pitch + 2); }
+};
+
+// Rows of up to kBlockKeys keys, and how many there are. Behind the last come repetitions of it, so that loops may run in whole steps.
+template <class T>
+struct Block {
+  const T *key[kBlockKeys], *value[kBlockKeys];
+  int64_t first;
+  int count, padded;  // padded: whole vectors of scores
+  uint64_t missing;   // keys without a row
 };
 
 template <class T, Words kWords, int kRows>
 class Decoder {
+  using C = Chunk<T, kWords>;
+
  public:
   Decoder(const Shape& shape, const QueryTile& place, float* scratch)
-      : s_(shape), p_(shape.p), at_(place), queries_(scratch), scores_(scratch + kMaxRows * shape.key_pitch) {}
+      : s_(shape), p_(shape.p), at_(place), queries_(scratch), scores_(scratch + shape.tile_rows * shape.key_pitch) {}
 
-  static int64_t scratch_floats(const Shape& s) { return kMaxRows * (s.key_pitch + kBlockKeys); }
+  static int64_t scratch_floats(const Shape& s) { return s.tile_rows * (s.key_pitch + kBlockKeys); }
 
   // Keys [from, to) of the place for all its rows; out, sum and maximum are the partial result.
   void run(int64_t from, int64_t to, float* partial) {
     out_ = partial;
-    sum_ = partial + kMaxRows * s_.value_pitch;
-    maximum_ = sum_ + kMaxRows;
-    for (int64_t i = 0; i < kMaxRows * s_.value_pitch; i++) out_[i] = 0;
-    for (int r = 0; r < kMaxRows; r++) sum_[r] = 0, maximum_[r] = kLowest;
+    sum_ = partial + s_.tile_rows * s_.value_pitch;
+    maximum_ = sum_ + s_.tile_rows;
+    for (int64_t i = 0; i < s_.tile_rows * s_.value_pitch; i++) out_[i] = 0;
+    for (int r = 0; r < s_.tile_rows; r++) sum_[r] = 0, maximum_[r] = kLowest;
     from = max64(from, at_.kv_begin), to = min64(to, at_.kv_end);
     if (from >= to) return;
+    Block<T> blocks[2];
+    find_rows(from, to, blocks[0]);
+    for (int j = 0; j < blocks[0].count; j++) prefetch_row(blocks[0].key[j], bytes_of(p_.dim));
     pack();
-    for (int64_t j = from; j < to; j += kBlockKeys) block(j, static_cast<int>(min64(kBlockKeys, to - j)));
+    for (int turn = 0; blocks[turn].count > 0; turn = 1 - turn) {
+      Block<T>&now = blocks[turn], &next = blocks[1 - turn];
+      find_rows(now.first + now.count, to, next);
+      score(now);
+      for (int r = 0; r < s_.rows; r++) {
+        if (r < next.count) prefetch_row(next.key[r], bytes_of(p_.dim));
+        weigh(r, now);
+      }
+      for (int r0 = 0; r0 < s_.rows; r0 += kRows) add_block(now, next, r0);
+    }
   }
 
  private:
-  static constexpr int kKeys = kLanes / kRows;  // keys of a register tile
-  static constexpr int kStep = kWords == Words::Bf16Pair ? 2 * kLanes : kLanes;
-
   void pack() {
-    for (int r = 0; r < kMaxRows; r++) {
+    for (int r = 0; r < s_.tile_rows; r++) {
       float* to = queries_ + r * s_.key_pitch;
       for (int64_t d = 0; d < s_.key_pitch; d++) to[d] = 0;
       if (r >= s_.rows) continue;
       const T* from = static_cast<const T*>(p_.q.data) + at_.seq.batch * p_.q.sb + at_.head_of(r) * p_.q.sh + at_.query_of(r) * p_.q.sl;
-      if constexpr (kWords == Words::Bf16Pair) __builtin_memcpy(to, from, static_cast<size_t>(p_.dim) * 2);
+      if constexpr (C::kPair) __builtin_memcpy(to, from, static_cast<size_t>(p_.dim) * 2);
       else
-        for (int64_t d = 0; d < p_.dim; d++) to[d] = to_float(from[d]);
+        for (int64_t d = 0; d < p_.dim; d++) to[C::place_in_row(d)] = to_float(from[d]);
     }
   }
 
-  void block(int64_t first, int count) {
-    const T *key[kBlockKeys], *value[kBlockKeys];
-    uint64_t missing = 0;
-    for (int j = 0; j < count; j++) {
-      int64_t k = key_row(p_, at_, p_.k, first + j), v = key_row(p_, at_, p_.v, first + j);
-      if (k < 0) missing |= uint64_t{1} << j;
-      key[j] = static_cast<const T*>(p_.k.data) + max64(k, 0);
-      value[j] = static_cast<const T*>(p_.v.data) + max64(v, 0);
+  void find_rows(int64_t first, int64_t end, Block<T>& b) const {
+    const T *keys = static_cast<const T*>(p_.k.data), *values = static_cast<const T*>(p_.v.data);
+    b.first = first;
+    b.count = static_cast<int>(min64(kBlockKeys, end - first));
+    b.missing = 0;
+    if (!p_.page_table && !p_.kv_rows) {
+      keys += key_row(p_, at_, p_.k, first), values += key_row(p_, at_, p_.v, first);
+      for (int j = 0; j < b.count; j++) b.key[j] = keys + j * p_.k.sl, b.value[j] = values + j * p_.v.sl;
+    } else {
+      for (int j = 0; j < b.count; j++) {
+        const int64_t k = key_row(p_, at_, p_.k, first + j), v = key_row(p_, at_, p_.v, first + j);
+        if (k < 0) b.missing |= uint64_t{1} << j;
+        b.key[j] = keys + max64(k, 0);
+        b.value[j] = values + max64(v, 0);
+      }
     }
-    const int padded = static_cast<int>(round_up(count, kLanes));
-    for (int j = count; j < padded; j++) key[j] = key[count - 1];
+    b.padded = static_cast<int>(round_up(b.count, kLanes));
+    const T *last_key = b.count ? b.key[b.count - 1] : keys, *last_value = b.count ? b.value[b.count - 1] : values;
+    for (int j = b.count; j < kBlockKeys; j++) b.key[j] = last_key, b.value[j] = last_value;
+  }
+
+  // Dot products of all rows with the keys of the block, while its values are on their way.
+  void score(const Block<T>& b) {
+    const auto rows =
+        p_.dim % C::kElements ? score_rows<T, kWords, kRows, kBlockKeys, true> : score_rows<T, kWords, kRows, kBlockKeys, false>;
     for (int r0 = 0; r0 < s_.rows; r0 += kRows)
-      for (int j = 0; j < padded; j += kKeys) {
-        if (r0 == 0)
-          for (int i = j; i < j + kKeys && i < count; i++) prefetch(value[i]);
-        dots(key + j, r0, j);
-      }
-    for (int r = 0; r < s_.rows; r++) weigh(r, first, count, padded, missing);
-    for (int r0 = 0; r0 < s_.rows; r0 += kRows) add_values(value, count, r0);
-  }
-
-  void prefetch(const T* row) const {
-    const char* at = reinterpret_cast<const char*>(row);
-    for (int64_t b = 0; b < p_.dim_v * static_cast<int64_t>(sizeof(T)); b += 64) __builtin_prefetch(at + b);
-  }
-
-  FOVEA_INLINE static vf load_key(const T* p) {
-    if constexpr (kWords == Words::Bf16Pair) return load(reinterpret_cast<const float*>(p));
-    else return load(p);
-  }
-
-  // Dot products of kKeys keys with kRows rows, into scores_[row][j].
-  FOVEA_INLINE void dots(const T* const* key, int r0, int j) {
-    vf acc[kLanes];  // [row][key]
-    FOVEA_UNROLL
-    for (int i = 0; i < kLanes; i++) acc[i] = zero();
-    const float* query = queries_ + r0 * s_.key_pitch;
-    auto step = [&](int64_t d, auto&& load_one) __attribute__((always_inline)) {
-      vf k[kKeys];
-      FOVEA_UNROLL
-      for (int i = 0; i < kKeys; i++) k[i] = load_one(key[i] + d);
-      FOVEA_UNROLL
-      for (int r = 0; r < kRows; r++) {
-        vf q = load(query + r * s_.key_pitch + d * kLanes / kStep);
-        FOVEA_UNROLL
-        for (int i = 0; i < kKeys; i++) acc[r * kKeys + i] = multiply_add<kWords>(q, k[i], acc[r * kKeys + i]);
-      }
-    };
-    int64_t d = 0;
-    for (; d + kStep <= p_.dim; d += kStep) step(d, [](const T* p) { return load_key(p); });
-    if (d < p_.dim) {
-      const int64_t rest = p_.dim - d;
-      step(d, [&](const T* p) {
-        T part[kStep] = {};
-        for (int64_t i = 0; i < rest; i++) part[i] = p[i];
-        return load_key(part);
-      });
-    }
-    alignas(64) float sums[kLanes];
-    store(sums, sum_lanes(acc));
-    FOVEA_UNROLL
-    for (int r = 0; r < kRows; r++) FOVEA_UNROLL
-    for (int i = 0; i < kKeys; i++) scores_[(r0 + r) * kBlockKeys + j + i] = sums[r * kKeys + i];
+      rows(b.key, b.padded, queries_ + r0 * s_.key_pitch, s_.key_pitch, p_.dim, scores_ + r0 * kBlockKeys,
+           {b.value, r0 == 0 ? b.count : 0, bytes_of(p_.dim_v)});
   }
 
   // Scores of one row become weights; what was accumulated is rescaled when the maximum grows.
-  void weigh(int r, int64_t first, int count, int padded, uint64_t missing) {
+  void weigh(int r, const Block<T>& b) {
     float* s = scores_ + r * kBlockKeys;
-    const int64_t begin = max64(0, at_.begin[r] - first), end = min64(count, at_.end[r] - first);
+    const int32_t begin = static_cast<int32_t>(max64(0, at_.begin[r] - b.first)),
+                  end = static_cast<int32_t>(max64(0, min64(b.count, at_.end[r] - b.first)));
+    const bool all = begin == 0 && end == b.padded;
     vf top = set1(-kInfinity);
-    for (int j = 0; j < padded; j += kLanes) {
+    for (int j = 0; j < b.padded; j += kLanes) {
       vf v = load(s + j) * set1(s_.factor);
       if (s_.cap > 0) v = set1(s_.cap * kLog2E) * tanh(v);
-      vi at = iota() + set1(j);
-      v = select((at >= set1(static_cast<int32_t>(begin))) & (at < set1(static_cast<int32_t>(max64(end, 0)))), v, set1(-kInfinity));
+      if (!all) {
+        const vi at = iota() + set1(j);
+        v = select((at >= set1(begin)) & (at < set1(end)), v, set1(-kInfinity));
+      }
       store(s + j, v);
       top = max(v, top);
     }
-    if (missing)
-      for (int j = 0; j < count; j++)
-        if (missing >> j & 1) s[j] = -kInfinity;
-    float highest = reduce_max(top), old = maximum_[r];
-    if (highest > old) {
-      const float factor = exp2(set1(old - highest))[0];
-      maximum_[r] = highest;
-      sum_[r] *= factor;
-      float* out = out_ + r * s_.value_pitch;
-      for (int64_t d = 0; d < s_.value_pitch; d += kLanes) store(out + d, load(out + d) * set1(factor));
-    }
-    vf total = zero(), m = set1(maximum_[r]);
-    for (int j = 0; j < padded; j += kLanes) {
-      vf e = exp2_weight<Words::F32>(load(s + j) - m, &kExp2);
-      store(s + j, e);
+    if (b.missing)
+      for (int j = 0; j < b.count; j++)
+        if (b.missing >> j & 1) s[j] = -kInfinity;
+    grow_maximum(r, across_lanes(top, [](vf a, vf b) { return max(a, b); }));
+    vf total = zero();
+    const vf m = set1(maximum_[r]);
+    for (int j = 0; j < b.padded; j += kLanes) {
+      const vf e = exp2_weight<Words::F32>(load(s + j) - m, &kExp2);
+      if constexpr (C::kPair) store(reinterpret_cast<bf16*>(s) + j, e);
+      else store(s + j, e);
       total += e;
     }
-    sum_[r] += reduce_add(total);
+    sum_[r] += across_lanes(total, [](vf a, vf b) { return a + b; });
   }
 
-  // out[row] += sum_j weight[row][j] value[j], kVectorsOfOut vectors of the head dim at a time.
-  void add_values(const T* const* value, int count, int r0) {
+  void grow_maximum(int r, float highest) {
+    const float old = maximum_[r];
+    if (!(highest > old)) return;
+    const float factor = exp2(set1(old - highest))[0];
+    maximum_[r] = highest;
+    sum_[r] *= factor;
+    float* out = out_ + r * s_.value_pitch;
+    for (int64_t d = 0; d < s_.value_pitch; d += kLanes) store(out + d, load(out + d) * set1(factor));
+  }
+
+  // Adds the values of the block by their weights to kRows outputs, while the next keys are on their way.
+  void add_block(const Block<T>& b, const Block<T>& next, int r0) {
+    constexpr int kKeysOfStep = C::kPair ? 2 : 1;
     constexpr int kWide = kRegisters == 32 ? 16 / kRows : kRows == 4 ? 2 : 8 / kRows;
-    int64_t d = 0;
-    for (; d + kWide * kLanes <= p_.dim_v; d += kWide * kLanes) add_columns<kWide>(value, count, r0, d);
-    for (; d + kLanes <= p_.dim_v; d += kLanes) add_columns<1>(value, count, r0, d);
-    if (d < p_.dim_v) add_columns<1>(value, count, r0, d);
+    const int steps = (b.count + kKeysOfStep - 1) / kKeysOfStep;
+    const float* weights = scores_ + r0 * kBlockKeys;
+    float* out = out_ + r0 * s_.value_pitch;
+    const int64_t pitch = s_.value_pitch, passes = max64(1, p_.dim_v / (kWide * kLanes));
+    int64_t d = 0, passed = 0;
+    // Every wide pass brings its share of the next rows.
+    auto ahead = [&]() -> Ahead<T> {
+      if (r0 > 0 || passed >= passes) return {next.key, 0, 0};
+      const int64_t from = next.count * passed / passes, to = next.count * ++passed / passes;
+      return {next.key + from, static_cast<int>(to - from), bytes_of(p_.dim)};
+    };
+    auto pass = [&](auto add, int64_t elements) {
+      for (; d + elements <= p_.dim_v; d += elements) add(b.value, d, steps, weights, out + d, pitch, elements, ahead());
+    };
+    if constexpr (kWide > C::kValueVectors) pass(add_values<T, kWords, kRows, kWide, kBlockKeys, false>, kWide * kLanes);
+    pass(add_values<T, kWords, kRows, C::kValueVectors, kBlockKeys, false>, C::kElements);
+    if (d < p_.dim_v)
+      add_values<T, kWords, kRows, C::kValueVectors, kBlockKeys, true>(b.value, d, steps, weights, out + d, pitch, p_.dim_v - d, ahead());
   }
 
-  template <int kWide>
-  FOVEA_INLINE void add_columns(const T* const* value, int count, int r0, int64_t d) {
-    vf acc[kRows][kWide];
-    float* out = out_ + r0 * s_.value_pitch + d;
-    const float* weight = scores_ + r0 * kBlockKeys;
-    const int64_t pitch = s_.value_pitch;
-    const int rest = p_.dim_v - d < kWide * kLanes ? static_cast<int>(p_.dim_v - d) : kLanes;
-    FOVEA_UNROLL
-    for (int r = 0; r < kRows; r++) FOVEA_UNROLL
-    for (int n = 0; n < kWide; n++) acc[r][n] = load(out + r * pitch + n * kLanes);
-    auto add = [&](int j, const vf(&v)[kWide]) __attribute__((always_inline)) {
-      FOVEA_UNROLL
-      for (int r = 0; r < kRows; r++) {
-        vf w = broadcast(weight + r * kBlockKeys + j);
-        FOVEA_UNROLL
-        for (int n = 0; n < kWide; n++) acc[r][n] = fma(w, v[n], acc[r][n]);
-      }
-    };
-    vf v[kWide] = {};
-    if (rest == kLanes) {
-      for (int j = 0; j < count; j++) {
-        FOVEA_UNROLL
-        for (int n = 0; n < kWide; n++) v[n] = load(value[j] + d + n * kLanes);
-        add(j, v);
-      }
-    } else {
-      for (int j = 0; j < count; j++) {
-        v[0] = load_part(value[j] + d, rest);
-        add(j, v);
-      }
-    }
-    FOVEA_UNROLL
-    for (int r = 0; r < kRows; r++) FOVEA_UNROLL
-    for (int n = 0; n < kWide; n++) store(out + r * pitch + n * kLanes, acc[r][n]);
-  }
+  static int64_t bytes_of(int64_t elements) { return elements * static_cast<int64_t>(sizeof(T)); }
 
   const Shape& s_;
   const AttentionParams& p_;
@@ -249,12 +211,12 @@ void place_at(const Shape& s, int64_t b, int64_t h, QueryTile& t) {
   set_ranges(s.p, t);
 }
 
-template <class T>
+template <class T, Words kWords>
 void merge_ranges(const Shape& s, const QueryTile& t, const float* parts, float* row) {
   const AttentionParams& p = s.p;
   for (int r = 0; r < s.rows; r++) {
-    auto sum_of = [&](int64_t i) { return parts[i * s.partial_floats() + kMaxRows * s.value_pitch + r]; };
-    auto maximum_of = [&](int64_t i) { return parts[i * s.partial_floats() + kMaxRows * (s.value_pitch + 1) + r]; };
+    auto sum_of = [&](int64_t i) { return parts[i * s.partial_floats() + s.tile_rows * s.value_pitch + r]; };
+    auto maximum_of = [&](int64_t i) { return parts[i * s.partial_floats() + s.tile_rows * (s.value_pitch + 1) + r]; };
     float highest = kLowest, sum = 0;
     for (int64_t i = 0; i < s.ranges; i++) highest = maximum_of(i) > highest ? maximum_of(i) : highest;
     for (int64_t d = 0; d < s.value_pitch; d += kLanes) store(row + d, zero());
@@ -265,7 +227,7 @@ void merge_ranges(const Shape& s, const QueryTile& t, const float* parts, float*
     }
     const float inverse = sum == 0 ? 0 : 1 / sum;
     T* to = static_cast<T*>(p.out.data) + t.seq.batch * p.out.sb + t.head_of(r) * p.out.sh + t.query_of(r) * p.out.sl;
-    for (int64_t d = 0; d < p.dim_v; d++) to[d * p.out.sd] = narrow<T>(row[d] * inverse);
+    for (int64_t d = 0; d < p.dim_v; d++) to[d * p.out.sd] = narrow<T>(row[Chunk<T, kWords>::place_in_row(d)] * inverse);
     if (!p.lse) continue;
     float lse = sum == 0 ? -kInfinity : sum != sum ? sum : highest * kLn2 + log_positive(set1(sum))[0];
     p.lse[t.seq.batch * p.lse_sb + t.head_of(r) * p.lse_sh + t.query_of(r) * p.lse_sl] = lse;
@@ -274,7 +236,7 @@ void merge_ranges(const Shape& s, const QueryTile& t, const float* parts, float*
 
 template <class T, Words kWords, int kRows>
 void decode(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
-  const Shape s(p);
+  const Shape s(p, kRows);
   const int64_t places = p.batch * p.heads_kv;
   const CallMemory memory(places * s.ranges * s.partial_floats() * 4);
   float* const partials = static_cast<float*>(memory.data);
@@ -291,7 +253,7 @@ void decode(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>*
     QueryTile t;
     place_at(s, place / p.heads_kv, place % p.heads_kv, t);
     float* row = static_cast<float*>(pool.scratch(thread, static_cast<size_t>(s.value_pitch) * 4));
-    merge_ranges<T>(s, t, partials + place * s.ranges * s.partial_floats(), row);
+    merge_ranges<T, kWords>(s, t, partials + place * s.ranges * s.partial_floats(), row);
   };
   pool.run(places, merge, cancel);
 }
