@@ -286,7 +286,16 @@ function load(): Native {
 
 let loaded: Native | undefined;
 
-/** The addon, loaded on first use. */
+/**
+ * The addon, loaded on first use.
+ *
+ * @throws FoveaError ERR_NATIVE without a build for this platform, ERR_ARGUMENT when FOVEA_CPU_ISA names no level this machine has.
+ */
 export function native(): Native {
-  return (loaded ??= load());
+  if (!loaded) {
+    const addon = load();
+    addon.isa();
+    loaded = addon;
+  }
+  return loaded;
 }

@@ -17,6 +17,22 @@ test('handles that never were one are refused', () => {
   expect(() => native().shape('x' as never)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }));
 });
 
+test.each(['avx1024', 'AVX2', 'avx2 '])('FOVEA_CPU_ISA=%j is refused when the addon loads', (level) => {
+  const script = `import { zeros } from './lib/index.ts';
+    try { zeros([1]); console.log('loaded'); } catch (error) { console.log(error.name, error.code, error.message); }`;
+  const run = (FOVEA_CPU_ISA: string): string =>
+    execFileSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', script], {
+      cwd: new URL('..', import.meta.url),
+      env: { ...process.env, FOVEA_CPU_ISA },
+      encoding: 'utf8',
+    });
+  const said = run(level);
+  expect(said).toMatch(/^FoveaError ERR_ARGUMENT /);
+  expect(said).toContain(`'${level}'`);
+  expect(said).toContain('baseline');
+  expect(run('baseline')).toBe('loaded\n');
+});
+
 test.skipIf(process.platform !== 'linux')(
   'the addon exports the two entry points of Node-API and links nothing unusual',
   () => {

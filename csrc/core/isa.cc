@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 #include "core/error.h"
 
@@ -24,10 +25,14 @@ Isa detect() {
 
 Isa initial() {
   const char* wanted = std::getenv("FOVEA_CPU_ISA");
-  if (wanted)
-    for (Isa isa : {Isa::Baseline, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16})
-      if (std::strcmp(wanted, name_of(isa)) == 0 && isa <= best_isa()) return isa;
-  return best_isa();
+  if (!wanted || !*wanted) return best_isa();
+  std::string available;
+  for (Isa isa : {Isa::Baseline, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16}) {
+    if (isa > best_isa()) break;
+    if (std::strcmp(wanted, name_of(isa)) == 0) return isa;
+    available += (available.empty() ? "" : ", ") + std::string(name_of(isa));
+  }
+  fail("ERR_ARGUMENT", "FOVEA_CPU_ISA: got '", wanted, "', expected one of the levels this machine has: ", available);
 }
 
 std::atomic<Isa>& level() {

@@ -4,6 +4,7 @@
 
 #include "core/philox.h"
 #include "cpu/float_types.h"
+#include "cpu/vmath.h"
 
 namespace fovea::cpu {
 namespace {
@@ -68,11 +69,9 @@ FOVEA_INLINE vf unit_float(vu word) { return to_float(reinterpret_cast<vi>(word 
 // Two normals per lane from two words.
 FOVEA_INLINE void box_muller(vu u, vu v, vf& first, vf& second) {
   vf unit = unit_float(u) + set1(0x1p-24f), turn = unit_float(v) * set1(6.28318530717958647692f);
-  for (int i = 0; i < kLanes; i++) {
-    float r = __builtin_sqrtf(-2.f * __builtin_logf(unit[i]));
-    first[i] = r * __builtin_cosf(turn[i]);
-    second[i] = r * __builtin_sinf(turn[i]);
-  }
+  vf radius = sqrt(log(unit) * -2.f);
+  first = radius * cos(turn);
+  second = radius * sin(turn);
 }
 
 // Calls body(words or normals in element order, first element, count) for each batch of a tile.

@@ -16,17 +16,18 @@ FOVEA_INLINE void part(vf x, vf y, vf& even, vf& odd, std::integer_sequence<int,
 }
 
 template <class T>
-FOVEA_INLINE void turn_half(const T* x, T* out, const float* cos, const float* sin, int64_t half, vf sign, int n) {
-  vf a = load_part(x, n), b = load_part(x + half, n), c = load_part(cos, n), s = load_part(sin, n) * sign;
-  store_part(out, a * c - b * s, n);
-  store_part(out + half, b * c + a * s, n);
-}
-
-template <class T>
 void turn_halves(const T* x, T* out, const float* cos, const float* sin, int64_t half, vf sign) {
   int64_t i = 0;
-  for (; i + kLanes <= half; i += kLanes) turn_half(x + i, out + i, cos + i, sin + i, half, sign, kLanes);
-  if (i < half) turn_half(x + i, out + i, cos + i, sin + i, half, sign, static_cast<int>(half - i));
+  for (; i + kLanes <= half; i += kLanes) {
+    vf a = load(x + i), b = load(x + half + i), c = load(cos + i), s = load(sin + i) * sign;
+    store(out + i, a * c - b * s);
+    store(out + half + i, b * c + a * s);
+  }
+  if (i == half) return;
+  const int n = static_cast<int>(half - i);
+  vf a = load_part(x + i, n), b = load_part(x + half + i, n), c = load_part(cos + i, n), s = load_part(sin + i, n) * sign;
+  store_part(out + i, a * c - b * s, n);
+  store_part(out + half + i, b * c + a * s, n);
 }
 
 template <class T>
