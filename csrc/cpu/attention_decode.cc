@@ -1,9 +1,10 @@
 // Attention of few queries over long keys. Every key is used for a handful of rows only (the queries of all heads of a GQA group), so the
 // kernel runs at the speed of memory, and all it has to do is to keep up.
 //
-// With so few rows, lanes run along the head dim instead of queries: a register tile of kRows rows by kLanes / kRows keys holds kLanes dot
-// products as vectors, summed across lanes all at once by log2(kLanes) butterflies. Values are then added row by row, lanes along the head
-// dim again. K and V stream through in their own layout and dtype, once.
+// With so few rows, lanes run along the head dim instead of queries (attention_decode_tile.h): a register tile of kRows rows by kLanes /
+// kRows keys holds kLanes dot products as vectors, summed across lanes all at once. Values are then added row by row, lanes along the head
+// dim again. K and V stream through in their own layout and dtype, once. The non-obvious choice: while a block's keys are multiplied its
+// values are prefetched, and while its values are added the next block's keys, whole rows one after the other.
 // Keys are split in ranges of kRangeKeys, one task each, whatever the length of the cache or the number of threads; a second round merges
 // the ranges in order.
 #include "cpu/attention_decode.h"
