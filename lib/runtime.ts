@@ -1,5 +1,5 @@
 import { FoveaError } from './errors.ts';
-import { native } from './native.ts';
+import { native, type Native } from './native.ts';
 import { dtypeCode } from './tensor/dtype.ts';
 
 export interface MemoryReport {
@@ -28,11 +28,14 @@ export interface DeviceMemoryReport {
   totalBytes: number;
 }
 
+/** Numbers per device in the addon's deviceMemory(). */
+const DEVICE_FIELDS = 6;
+
 function deviceMemory(): Record<string, DeviceMemoryReport> {
   const values = native().deviceMemory();
   const reports: Record<string, DeviceMemoryReport> = {};
-  for (let i = 0; i < values.length; i += 6) {
-    const [ordinal, liveBytes, liveBlocks, peakBytes, cachedBytes, totalBytes] = values.slice(i, i + 6);
+  for (let i = 0; i < values.length; i += DEVICE_FIELDS) {
+    const [ordinal, liveBytes, liveBlocks, peakBytes, cachedBytes, totalBytes] = values.slice(i, i + DEVICE_FIELDS);
     reports[`cuda:${ordinal}`] = { liveBytes, liveBlocks, peakBytes, cachedBytes, totalBytes };
   }
   return reports;
@@ -80,6 +83,20 @@ export function synchronizeSync(): void {
 }
 
 /**
+ * Promises that settle when each device in use has passed what is queued now: reads of nothing, since synchronize() would take an error
+ * that belongs to its next caller.
+ */
+function fences(h: Native): Promise<unknown>[] {
+  const used = h.deviceMemory().filter((_, i) => i % DEVICE_FIELDS === 0);
+  return [0, ...used.map((ordinal) => ordinal + 1)].map(async (device) => {
+    const nothing = h.fromBytes(new Uint8Array(0), dtypeCode('u8'), [0], device);
+    const passed = h.read(nothing);
+    h.release(nothing);
+    await passed;
+  });
+}
+
+/**
  * Calls `fn`, whose operations stop at `signal`: those still queued are skipped and the one running ends at its next tile; their results
  * reject with ERR_ABORTED. `fn` must be synchronous.
  */
@@ -95,14 +112,11 @@ export function abortable<R>(signal: AbortSignal | undefined, fn: () => R): R {
     return fn();
   } finally {
     h.endAbortable();
-    // A read of nothing passes the stream after the call's tasks; synchronize() would take an error that belongs to its next caller.
-    const fence = h.fromBytes(new Uint8Array(0), dtypeCode('u8'), [0]);
     const forget = (): void => {
       signal.removeEventListener('abort', onAbort);
       h.forgetAbortable(id);
     };
-    void h.read(fence).then(forget, forget);
-    h.release(fence);
+    void Promise.allSettled(fences(h)).then(forget);
   }
 }
 

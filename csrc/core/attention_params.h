@@ -5,8 +5,8 @@
 //
 // Positions: query i and key j of sequence b are aligned by diag(b) = 0 (top-left) or kv_len(b) - q_len(b) (bottom-right); query i sits on
 // key i + diag. Causal keeps j <= i + diag; window keeps i + diag - left <= j <= i + diag + right. All structural limits intersect:
-// lengths, causal, window, key ranges, block mask, mask tensor. A row with nothing visible gives out 0, lse -inf, gradient 0. lse is natural-log: log
-// sum_j exp(t[i,j]).
+// lengths, causal, window, key ranges, block mask, mask tensor. A row with nothing visible gives out 0, lse -inf, gradient 0. lse is
+// natural-log: log sum_j exp(t[i,j]).
 #pragma once
 
 #include <cstdint>
@@ -57,8 +57,8 @@ struct AttentionParams {
   int64_t q_rows_sb = 0, q_rows_sh = 0;
   const int32_t* kv_rows = nullptr;
   int64_t kv_rows_sb = 0, kv_rows_sh = 0;
-  // Keys of each query: logical query i of (b, h) sees only keys [begin, end) = key_ranges[b*sb + h*sh + 2i], [.. + 1] (packed: cu_q[s] + i,
-  // keys relative to the sequence). null = no such limit.
+  // Keys of each query: logical query i of (b, h) sees only keys [begin, end) = key_ranges[b*sb + h*sh + 2i], [.. + 1] (packed: cu_q[s] +
+  // i, keys relative to the sequence). null = no such limit.
   const int32_t* key_ranges = nullptr;
   int64_t key_ranges_sb = 0, key_ranges_sh = 0;
   // Paged keys and values: logical key j of batch b is row j % page_size of page page_table[b*page_table_sb + j / page_size]; a page is one

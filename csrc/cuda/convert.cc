@@ -6,8 +6,8 @@ namespace {
 constexpr int64_t kMaxCount = (int64_t{1} << 31) - 1;
 
 // Dimensions of size 1 dropped, neighbours that both sides walk in one step merged.
-StridedCopy merged(const StridedCopy& copy) {
-  StridedCopy p = copy;
+CopyParams merged(const CopyParams& copy) {
+  CopyParams p = copy;
   p.rank = 0;
   for (int d = 0; d < copy.rank; d++) {
     if (copy.shape[d] == 1) continue;
@@ -23,13 +23,13 @@ StridedCopy merged(const StridedCopy& copy) {
   return p;
 }
 
-int64_t count_of(const StridedCopy& copy) {
+int64_t count_of(const CopyParams& copy) {
   int64_t count = 1;
   for (int d = 0; d < copy.rank; d++) count *= copy.shape[d];
   return count;
 }
 
-void launch(const StridedCopy& copy, int64_t count, Stream& stream) {
+void launch(const CopyParams& copy, int64_t count, Stream& stream) {
   ConvertParams p{copy.src, copy.dst, static_cast<uint32_t>(count), copy.rank, {}, {}, {}};
   for (int d = 0; d < copy.rank; d++) {
     p.shape[d] = static_cast<uint32_t>(copy.shape[d]);
@@ -42,13 +42,13 @@ void launch(const StridedCopy& copy, int64_t count, Stream& stream) {
 }
 
 // Parts of the outermost dimension of more than one, where the whole has too many elements for 32-bit indices.
-void launch_parts(const StridedCopy& copy, Stream& stream) {
+void launch_parts(const CopyParams& copy, Stream& stream) {
   const int64_t count = count_of(copy);
   if (count <= kMaxCount) return launch(copy, count, stream);
   int axis = 0;
   while (copy.shape[axis] == 1) axis++;
   for (int64_t begin = 0, half = (copy.shape[axis] + 1) / 2; begin < copy.shape[axis]; begin += half) {
-    StridedCopy part = copy;
+    CopyParams part = copy;
     part.shape[axis] = copy.shape[axis] - begin < half ? copy.shape[axis] - begin : half;
     part.src = static_cast<const char*>(copy.src) + begin * copy.src_strides[axis] * static_cast<int64_t>(size_of(copy.src_dtype));
     part.dst = static_cast<char*>(copy.dst) + begin * copy.dst_strides[axis] * static_cast<int64_t>(size_of(copy.dst_dtype));
@@ -58,10 +58,10 @@ void launch_parts(const StridedCopy& copy, Stream& stream) {
 
 }  // namespace
 
-void convert(const StridedCopy& copy, Stream& stream) {
+void convert(const CopyParams& copy, Stream& stream) {
   const int64_t count = count_of(copy);
   if (count == 0) return;
-  const StridedCopy p = merged(copy);
+  const CopyParams p = merged(copy);
   if (p.src_dtype == p.dst_dtype && p.rank == 1 && p.src_strides[0] == 1 && p.dst_strides[0] == 1)
     return stream.copy(p.dst, p.src, static_cast<size_t>(count) * size_of(p.src_dtype));
   launch_parts(p, stream);

@@ -28,21 +28,11 @@ void run_copy(const TaskContext& ctx, const cpu::CopyParams& p) {
 
 namespace {
 
-cuda::StridedCopy device_copy(const cpu::CopyParams& p) {
-  cuda::StridedCopy copy{p.src, p.src_dtype, p.dst, p.dst_dtype, p.rank, {}, {}, {}};
-  for (int i = 0; i < p.rank; i++) {
-    copy.shape[i] = p.shape[i];
-    copy.src_strides[i] = p.src_strides[i];
-    copy.dst_strides[i] = p.dst_strides[i];
-  }
-  return copy;
-}
-
 void queue_copy(const char* op, const Tensor& from, const Tensor& to, bool in_place) {
   const cpu::CopyParams p = copy_params(from, to);
   launch(
       op, common_device(op, {&from, &to}), {from.storage.get()}, {to.storage.get()}, [p](const TaskContext& ctx) { run_copy(ctx, p); },
-      [p](cuda::Stream& stream) { cuda::convert(device_copy(p), stream); }, in_place);
+      [p](cuda::Stream& stream) { cuda::convert(p, stream); }, in_place);
 }
 
 }  // namespace

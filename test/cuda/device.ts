@@ -46,7 +46,6 @@ export function useCuda(settings: EmulatorSettings = {}): CudaTests {
 }
 
 export interface ScriptResult {
-  status: number | null;
   /** What the script gave to the function `give`. */
   value: unknown;
   stderr: string;
@@ -54,7 +53,7 @@ export interface ScriptResult {
 
 /**
  * Runs the body of an async TypeScript function in a process of its own. In scope: `fovea` (lib/index.ts), `give(value)`, which hands a JSON
- * value back, and `failure(fn)`, the { code, message } of the error that the function or its promise throws.
+ * value back, once, and `failure(fn)`, the { code, message } of the error that the function or its promise throws.
  */
 export function runScript(
   body: string,
@@ -86,8 +85,10 @@ ${body}
       encoding: 'utf8',
       env: { ...process.env, ...environment(settings), ...env },
     });
+    if (status !== 0) throw new Error(`the script ended with status ${status}: ${stderr.slice(-4000)}`);
     const lines = stdout.split('\n').filter((line) => line.startsWith('fovea-result '));
-    return { status, value: lines.length ? JSON.parse(lines.at(-1)!.slice(13)) : undefined, stderr };
+    if (lines.length !== 1) throw new Error(`the script gave ${lines.length} values, expected 1: ${stderr.slice(-4000)}`);
+    return { value: JSON.parse(lines[0].slice(13)), stderr };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
