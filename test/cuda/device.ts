@@ -27,10 +27,12 @@ export interface CudaTests {
   gpu: boolean;
 }
 
+let emulator: string | undefined;
+
 function environment(settings: EmulatorSettings): Record<string, string> {
   const out: Record<string, string> = {};
   if (process.env.FOVEA_TEST_GPU === '1') return out;
-  out.FOVEA_CUDA_DRIVER = emulatorLibrary();
+  out.FOVEA_CUDA_DRIVER = emulator ??= emulatorLibrary();
   out.FOVEA_EMULATOR_QUIET = '1';
   for (const [name, value] of Object.entries(settings)) out[`FOVEA_EMULATOR_${name}`] = value;
   return out;
@@ -87,7 +89,8 @@ ${body}
     });
     if (status !== 0) throw new Error(`the script ended with status ${status}: ${stderr.slice(-4000)}`);
     const lines = stdout.split('\n').filter((line) => line.startsWith('fovea-result '));
-    if (lines.length !== 1) throw new Error(`the script gave ${lines.length} values, expected 1: ${stderr.slice(-4000)}`);
+    if (lines.length !== 1)
+      throw new Error(`the script gave ${lines.length} values, expected 1: ${stderr.slice(-4000)}`);
     return { value: JSON.parse(lines[0].slice(13)), stderr };
   } finally {
     rmSync(folder, { recursive: true, force: true });
