@@ -121,6 +121,20 @@ export {
   type NeighborhoodWork,
 } from './attention/neighborhood.ts';
 export { addCosts, denseCost, type Cost, type CostSizes } from './attention/cost.ts';
+export { abcAttention, abcCost, type AbcOptions } from './attention/bounded_memory.ts';
+export { cosformerAttention, cosformerCost, type CosformerOptions } from './attention/cosformer.ts';
+export { laraAttention, laraCost, type LaraOptions } from './attention/lara.ts';
+export { dynamicProjection, longShortAttention, longShortCost, type LongShortOptions } from './attention/long_short.ts';
+export { nystromAttention, nystromCost, type NystromOptions } from './attention/nystrom.ts';
+export {
+  orthogonalProjection,
+  performerAttention,
+  performerCost,
+  type PerformerOptions,
+} from './attention/performer.ts';
+export { probSparseAttention, probSparseCost, type ProbSparseOptions } from './attention/prob_sparse.ts';
+export { runningMean } from './attention/running_mean.ts';
+export { s4d, s4dCost, s4dKernel, type S4dParameters } from './attention/s4d.ts';
 export { channelAttention, channelCost, type ChannelOptions } from './attention/channel.ts';
 export { combinerAttention, combinerCost, type CombinerOptions } from './attention/combiner.ts';
 export {

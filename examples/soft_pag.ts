@@ -1,0 +1,12 @@
+/** One head between attention and the identity, and the other targets at full strength. */
+import { softPag } from '../lib/index.ts';
+import { drawMap } from './draw.ts';
+
+const length = 24;
+for (const strength of [0, 0.25, 1])
+  drawMap(`identity, strength ${strength}`, length, (q, k, v) => softPag(q, k, v, { strength }));
+const imageTokens = { start: 0, count: 16 };
+drawMap('masked identity, 16 image tokens then text', length, (q, k, v) =>
+  softPag(q, k, v, { target: 'maskedIdentity', imageTokens }),
+);
+for (const target of ['meanQuery', 'max'] as const) drawMap(target, length, (q, k, v) => softPag(q, k, v, { target }));
