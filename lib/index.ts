@@ -121,6 +121,7 @@ export {
   type NeighborhoodWork,
 } from './attention/neighborhood.ts';
 export { addCosts, denseCost, type Cost, type CostSizes } from './attention/cost.ts';
+export { explainMechanism, MECHANISMS, type MechanismExplanation, type MechanismName } from './attention/costs.ts';
 export { abcAttention, abcCost, type AbcOptions } from './attention/bounded_memory.ts';
 export { cosformerAttention, cosformerCost, type CosformerOptions } from './attention/cosformer.ts';
 export { laraAttention, laraCost, type LaraOptions } from './attention/lara.ts';
