@@ -2,6 +2,7 @@
 import {
   denseCost,
   eye,
+  indexSelect,
   kmeansStep,
   manualSeed,
   randn,
@@ -19,7 +20,8 @@ manualSeed(3);
 const topic = Array.from({ length: LENGTH }, (_, i) => Math.floor(i / 3 + i / 7) % TOPICS);
 const rows = topic.flatMap((t) => Array.from({ length: 8 }, (_, d) => (d % TOPICS === t ? 2 : 0)));
 const x = tensor(rows, [1, 1, LENGTH, 8], { dtype: 'f32' }).add(randn([1, 1, LENGTH, 8]).mul(0.3));
-let centroids = x.slice(2, 0, 16, 4).reshape([1, 4, 8]);
+// One token of each topic to begin with.
+let centroids = indexSelect(x, 2, tensor([0, 3, 5, 7], [4], { dtype: 'i32' })).reshape([1, 4, 8]);
 for (let i = 0; i < 10; i++) centroids = kmeansStep(x, centroids);
 const values = reshape(eye(LENGTH), [1, 1, LENGTH, LENGTH]);
 const { out, queries, commitment } = routingAttention(x, null, values, {
