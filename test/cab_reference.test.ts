@@ -1,0 +1,226 @@
+/** The attentions of CAB against double-precision loops on lengths that cross chunks and segments; causality, bf16, errors. */
+import { describe, expect, test } from 'vitest';
+import { abcAttention, cast, cosformerAttention, laraAttention, longShortAttention, manualSeed, matmul, nystromAttention, orthogonalProjection, performerAttention, probSparseAttention, randn, s4d, slice, tensor, transpose, type Tensor } from '../lib/index.ts'; // prettier-ignore
+import { checkGradients } from './gradient_check.ts';
+import { numbers } from './inputs.ts';
+import { dot, plainAttention, range, rowsOf, softmaxOf, weighted, type Rows } from './plain_attention.ts';
+import { expectClose, relativeError } from './tolerance.ts';
+
+const D = 3;
+const cube = (n: number): number[] => [1, 1, n, D];
+
+/** Rows of non-negative weights, normalised with a floor, applied to v. */
+function normalised(weights: Rows, v: Rows, floor: number): number[] {
+  return weights.flatMap((row) => {
+    const total = Math.max(floor, row.reduce((a, b) => a + b, 0)); // prettier-ignore
+    return weighted(row.map((w) => w / total), v); // prettier-ignore
+  });
+}
+
+describe('cosFormer', () => {
+  test.each([[false, 9], [true, 70]] as const)('causal %j, length %i', (causal, n) => {
+    const op = (q: Tensor, k: Tensor, v: Tensor): Tensor => cosformerAttention(q, k, v, { causal });
+    const reference = (q: Float64Array, k: Float64Array, v: Float64Array): number[] => {
+      const [qs, ks] = [q, k].map((x) => rowsOf(x.map((y) => Math.max(0, y)), D)); // prettier-ignore
+      const weights = qs.map((a, i) =>
+        ks.map((b, j) => (causal && j > i ? 0 : dot(a, b) * Math.cos((Math.PI * (i - j)) / (2 * n)))),
+      );
+      return normalised(weights, rowsOf(v, D), 1e-6);
+    };
+    const inputs = [1, 2, 3].map((seed) => positive(n * D, seed));
+    checkGradients({ shapes: [cube(n), cube(n), cube(n)], op, reference, inputs });
+  }); // prettier-ignore
+});
+
+/** Away from relu's corner. */
+function positive(count: number, seed: number): Float64Array {
+  let state = seed * 7919;
+  return Float64Array.from({ length: count }, () => {
+    state = (state * 16807) % 2147483647;
+    return Math.fround(0.1 + state / 2147483647);
+  });
+}
+
+test.each([false, true])('Performer, causal %j', (causal) => {
+  manualSeed(1);
+  const [m, n] = [6, 8];
+  const projection = randn([m, D]);
+  const w = rowsOf(numbers(projection), D);
+  const features = (x: Rows, shared: boolean): Rows => {
+    const scaled = x.map((row) => row.map((y) => y * D ** -0.25));
+    const dash = scaled.map((row) => w.map((p) => dot(p, row)));
+    const most = Math.max(...dash.flat());
+    return dash.map((row, i) =>
+      row.map(
+        (y) => (Math.exp(y - dot(scaled[i], scaled[i]) / 2 - (shared ? most : Math.max(...row))) + 1e-4) / Math.sqrt(m),
+      ),
+    );
+  };
+  checkGradients({
+    shapes: [cube(n), cube(n), cube(n)],
+    op: (q, k, v) => performerAttention(q, k, v, { projection, causal, floor: 1e-3 }),
+    reference: (q, k, v) => {
+      const [fq, fk] = [features(rowsOf(q, D), false), features(rowsOf(k, D), true)];
+      const weights = fq.map((a, i) => fk.map((b, j) => (causal && j > i ? 0 : dot(a, b))));
+      return normalised(weights, rowsOf(v, D), 1e-3);
+    },
+  });
+});
+
+test('orthogonal projections have orthogonal rows', () => {
+  manualSeed(2);
+  const p = orthogonalProjection(2, 8, 8);
+  const gram = rowsOf(numbers(matmul(p, transpose(p))), 8);
+  gram.forEach((row, i) => row.forEach((x, j) => expect(Math.abs(x) < 1e-4 || i % 8 === j).toBe(true)));
+});
+
+const means = (x: Rows, sizes: readonly number[]): Rows => {
+  let from = 0;
+  return sizes.map((size) => {
+    const part = x.slice(from, (from += size));
+    return part[0].map((_, c) => part.reduce((s, row) => s + row[c], 0) / size);
+  });
+};
+
+test('LARA', () => {
+  const s = 1 / Math.sqrt(D);
+  checkGradients({
+    shapes: [cube(11), cube(11), cube(11)],
+    op: (q, k, v) => laraAttention(q, k, v, { landmarks: 4 }),
+    reference: (q, k, v) => {
+      const [qs, ks, vs] = [q, k, v].map((x) => rowsOf(x, D));
+      const sizes = [2, 3, 3, 3];
+      const mu = means(qs, sizes).map((row, c) => row.map((x, i) => x + means(ks, sizes)[c][i]));
+      const logs = mu.map((m) => ks.map((key) => s * dot(m, key) - (s * dot(key, key)) / 2));
+      const stats = logs.map((row) => weighted(softmaxOf(row), vs));
+      const lse = logs.map((row) => Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0)));
+      return qs.flatMap((query) =>
+        weighted(softmaxOf(mu.map((m, c) => 2 * s * dot(m, query) + lse[c] - (s * dot(m, m)) / 2)), stats),
+      );
+    },
+  });
+});
+
+test('Nystrom with landmarks for every token is exact attention', () => {
+  checkGradients({
+    shapes: [cube(6), cube(6), cube(6)],
+    op: (q, k, v) => nystromAttention(q, k, v, { landmarks: 6 }),
+    reference: (q, k, v) => plainAttention(rowsOf(q, D), rowsOf(k, D), rowsOf(v, D), (x) => x / D).flat(),
+  });
+});
+
+describe('ABC', () => {
+  const slots = 2;
+  const reference = (causal: boolean) => (q: Float64Array, k: Float64Array, v: Float64Array, a: Float64Array, b: Float64Array): number[] => {
+    const [qs, ks, vs] = [q, k, v].map((x) => rowsOf(x, D));
+    const memory = (x: Rows, w: Float64Array, until: number): Rows =>
+      range(0, slots).map((r) => {
+        const seen = x.slice(0, until);
+        return weighted(softmaxOf(seen.map((row) => dot(row, rowsOf(w, slots).map((c) => c[r])))), seen); // prettier-ignore
+      });
+    return qs.flatMap((query, i) => {
+      const until = causal ? i + 1 : ks.length;
+      const logits = memory(ks, a, until).map((key) => dot(query, key) / Math.sqrt(D));
+      return weighted(softmaxOf(logits), memory(vs, b, until));
+    });
+  }; // prettier-ignore
+  test.each([[false, 7], [true, 7], [true, 40]] as const)('causal %j, length %i', (causal, n) =>
+    checkGradients({
+      shapes: [cube(n), cube(n), cube(n), [D, slots], [D, slots]],
+      op: (q, k, v, compressK, compressV) => abcAttention(q, k, v, { compressK, compressV, causal }),
+      reference: reference(causal),
+    }),
+  ); // prettier-ignore
+});
+
+test.each([false, true])('ProbSparse, causal %j', (causal) => {
+  manualSeed(3);
+  const [n, u] = [12, 3];
+  const sample = tensor(range(0, n * u).map((i) => (i * 5) % n), [n, u], { dtype: 'i32' }); // prettier-ignore
+  const picks = rowsOf(numbers(sample), u);
+  checkGradients({
+    shapes: [cube(n), cube(n), cube(n)],
+    op: (q, k, v) => probSparseAttention(q, k, v, { factor: 1, sample, causal }),
+    reference: (q, k, v) => {
+      const [qs, ks, vs] = [q, k, v].map((x) => rowsOf(x, D));
+      const m = qs.map((query, i) => {
+        const scores = picks[i].map((j) => dot(query, ks[j]));
+        return Math.max(...scores) - scores.reduce((a, b) => a + b, 0) / n;
+      });
+      const chosen = range(0, n).sort((i, j) => m[j] - m[i]).slice(0, 3); // prettier-ignore
+      return qs.flatMap((query, i) => {
+        const fallback = causal ? vs.map((_, j) => Number(j <= i)) : vs.map(() => 1 / n);
+        const map = softmaxOf(ks.map((key, j) => (causal && j > i ? -Infinity : dot(query, key) / Math.sqrt(D))));
+        return weighted(chosen.includes(i) ? map : fallback, vs);
+      });
+    },
+  });
+});
+
+test('long-short: landmarks and windows in one softmax', () => {
+  const [n, window] = [11, 4];
+  checkGradients({
+    shapes: [cube(n), cube(n), cube(n), cube(2), cube(2)],
+    op: (q, k, v, landmarkK, landmarkV) => longShortAttention(q, k, v, { landmarkK, landmarkV, window }),
+    reference: (q, k, v, lk, lv) => {
+      const [keys, values] = [[...rowsOf(lk, D), ...rowsOf(k, D)], [...rowsOf(lv, D), ...rowsOf(v, D)]]; // prettier-ignore
+      return plainAttention(rowsOf(q, D), keys, values, (s, i, at) => {
+        const [start, j] = [Math.floor(i / window) * window, at - 2];
+        return at < 2 || (j >= start - 2 && j < start + window + 2) ? s / Math.sqrt(D) : -Infinity;
+      }).flat();
+    },
+  });
+});
+
+describe('S4D', () => {
+  test.each([[5, false], [130, false], [70, true]] as const)('length %i, bidirectional %j', (n, bidirectional) => {
+    manualSeed(n);
+    const [features, states, channels] = [2, 3, 1];
+    const c = randn([channels * (bidirectional ? 2 : 1), features, states, 2]);
+    const logDt = randn([features]).mul(0.3).sub(2);
+    const [logWReal, wImag, d] = [randn([1, states]).mul(0.3), randn([1, states]).mul(2), randn([channels, features])];
+    const u = randn([1, features, n]);
+    const y = numbers(s4d(u, { c, logDt, logWReal, wImag, d }, { bidirectional }));
+    const [cs, dt, wr, wi, ds, us] = [c, logDt, logWReal, wImag, d, u].map(numbers);
+    const kernel = (channel: number, h: number, l: number): number =>
+      range(0, states).reduce((sum, s) => {
+        const [re, im] = [-Math.exp(wr[s]), wi[s]];
+        const step = Math.exp(dt[h]);
+        const power = (t: number): [number, number] => [Math.exp(re * step * t) * Math.cos(im * step * t), Math.exp(re * step * t) * Math.sin(im * step * t)]; // prettier-ignore
+        const times = (a: readonly number[], b: readonly number[]): [number, number] => [a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]]; // prettier-ignore
+        const size = re * re + im * im;
+        const at = ((channel * features + h) * states + s) * 2;
+        const first = power(1);
+        const gain = times(times([cs[at], cs[at + 1]], [first[0] - 1, first[1]]), [re / size, -im / size]);
+        return sum + 2 * times(gain, power(l))[0];
+      }, 0);
+    const expected = range(0, features).flatMap((h) => {
+      const row = us.slice(h * n, (h + 1) * n);
+      const [past, ahead] = [0, 1].map((at) => range(0, n).map((l) => (at === 1 && !bidirectional ? 0 : kernel(at, h, l))));
+      return range(0, n).map((i) =>
+        row.reduce((sum, x, j) => sum + x * (j <= i ? past[i - j] : ahead[j - i - 1]), ds[h] * row[i]),
+      );
+    });
+    expectClose(y, expected, 'f32', 5);
+  }); // prettier-ignore
+});
+
+test('bf16 follows f32; shapes that do not fit are refused', () => {
+  manualSeed(9);
+  const [q, k, v] = [1, 2, 3].map(() => randn([1, 2, 40, 8]));
+  const [a, b, c] = [q, k, v].map((t) => cast(t, 'bf16'));
+  const [compressK, compressV, projection] = [randn([8, 4]), randn([8, 4]), randn([16, 8])];
+  const ops: ((q: Tensor, k: Tensor, v: Tensor) => Tensor)[] = [
+    (x, y, z) => cosformerAttention(x, y, z),
+    (x, y, z) => performerAttention(x, y, z, { projection }),
+    (x, y, z) => laraAttention(x, y, z, { landmarks: 4 }),
+    (x, y, z) => nystromAttention(x, y, z, { landmarks: 4 }),
+    (x, y, z) => abcAttention(x, y, z, { compressK: cast(compressK, x.dtype), compressV: cast(compressV, x.dtype) }),
+  ];
+  for (const op of ops) {
+    const narrow = op(a, b, c);
+    expect(narrow.dtype).toBe('bf16');
+    expect(relativeError(numbers(narrow), numbers(op(q, k, v)))).toBeLessThan(0.1);
+    expect(() => op(q, slice(k, 3, 0, 4), v)).toThrow(expect.objectContaining({ code: 'ERR_SHAPE' }) as Error);
+  }
+});
