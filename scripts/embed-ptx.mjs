@@ -18,7 +18,9 @@ const needs = [
   [7.1, /\bmma\.sp\b/],
 ];
 
-function lowered(text) {
+// The pragma is a hint about loads wider than what is used of them, and an error before PTX 8.3.
+function lowered(source) {
+  const text = source.replace(/^[ \t]*\.pragma "used_bytes_mask[^\n]*\n/gm, '');
   const version = needs.find(([, pattern]) => pattern.test(text))?.[0] ?? 7.0;
   return text.replace(/^\.version [\d.]+/m, `.version ${version.toFixed(1)}`);
 }
