@@ -12,8 +12,10 @@
 #include "core/error.h"
 #include "core/stream.h"
 #include "cpu/convert.h"
+#include "cuda/attention_backward.h"
 #include "ops/attention_call.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -41,6 +43,18 @@ struct Job {
   }
 };
 
+// The only kernel family of a CUDA device; throws where it has none for the call.
+void launch_cuda(const std::shared_ptr<Job>& job, const std::vector<Storage*>& reads, const std::vector<Storage*>& writes) {
+  const fovea::Device device = job->call->device;
+  const char* reason = cuda::attention_backward_refusal(job->call->params, job->grads);
+  check(!reason, "ERR_UNSUPPORTED", kOp, " on ", name_of(device), ": ", reason ? reason : "", "; move the operands to the CPU for it");
+  cuda::Device& target = cuda::Device::get(device.ordinal);
+  target.stream().launch_spans(kOp, reads.data(), reads.size(), writes.data(), writes.size(), false, [job, &target](const TaskContext&) {
+    cuda::Stream stream = target.launcher();
+    cuda::attention_backward(job->call->params, job->grads, stream);
+  });
+}
+
 void check_saved(const Tensor& t, const char* what, const Dims& shape, DType dtype) {
   check(t.storage && t.shape == shape && t.dtype == dtype, "ERR_SHAPE", kOp, ": ", what, " has shape ", text_of(t.shape), " of ",
         name_of(t.dtype), ", expected ", text_of(shape), " of ", name_of(dtype));
@@ -59,6 +73,7 @@ std::vector<Tensor> attention_backward(const std::vector<Tensor>& operands, cons
         " saved tensors and ", wanted.size(), " flags");
   check(!p.score || derivative.size, "ERR_ARGUMENT", kOp, ": a score program needs its derivative");
   const Tensor &q = operands[kQuery], &k = operands[kKey], &v = operands[kValue], &lse = saved[kLse];
+  common_device(kOp, {&q, &saved[kOut], &lse, &saved[kDOut], &saved[kDLse]});
   const Dims out_shape = {q.shape[0], q.shape[1], q.shape[2], v.shape[3]}, lse_shape = {q.shape[0], q.shape[1], q.shape[2]};
   check_saved(saved[kOut], "out", out_shape, p.dtype);
   check_saved(saved[kDOut], "dout", out_shape, p.dtype);
@@ -76,7 +91,7 @@ std::vector<Tensor> attention_backward(const std::vector<Tensor>& operands, cons
   std::vector<Tensor> results(wanted.size());
   auto make = [&](size_t i, const Tensor& like, DType dtype, bool cleared) {
     if (!wanted[i]) return static_cast<void*>(nullptr);
-    Tensor& t = results[i] = Tensor::empty(like.shape, dtype);
+    Tensor& t = results[i] = Tensor::empty(like.shape, dtype, job->call->device);
     if (cleared) job->cleared.push_back({t.data(), static_cast<size_t>(t.count()) * size_of(dtype)});
     return t.data();
   };
@@ -104,8 +119,10 @@ std::vector<Tensor> attention_backward(const std::vector<Tensor>& operands, cons
     if (t.storage) reads.push_back(t.storage.get());
   for (const Tensor& t : results)
     if (t.storage) writes.push_back(t.storage.get());
-  Stream::cpu().launch_spans(kOp, reads.data(), reads.size(), writes.data(), writes.size(), false,
-                             [job](const TaskContext& ctx) { job->run(ctx); });
+  if (job->call->device.is_cpu())
+    Stream::cpu().launch_spans(kOp, reads.data(), reads.size(), writes.data(), writes.size(), false,
+                               [job](const TaskContext& ctx) { job->run(ctx); });
+  else launch_cuda(job, reads, writes);
   for (size_t i = 0; i < 3; i++)
     if (results[i].storage && results[i].dtype != p.dtype) results[i] = copy_as(results[i], p.dtype);
   return results;

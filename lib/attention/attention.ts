@@ -7,7 +7,7 @@ import { gradEnabled, record, type Gradients } from '../autograd/tape.ts';
 import { differentiate } from '../mask/differentiate.ts';
 import { encodeProgram, type Program } from '../mask/program.ts';
 import { native } from '../native.ts';
-import { cast, contiguous } from '../ops/copy.ts';
+import { cast, contiguous, to } from '../ops/copy.ts';
 import { abortable } from '../runtime.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -123,6 +123,6 @@ function zerosLike(t: Tensor): Tensor {
       t.shape.map(() => 1),
     ),
   );
-  const one = cast(zero, t.dtype);
+  const one = cast(to(zero, t.device), t.dtype);
   return new Tensor(native().view(one.handle, t.shape, t.shape.map(() => 0), 0)); // prettier-ignore
 }
