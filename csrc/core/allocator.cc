@@ -78,6 +78,45 @@ struct Allocator::Impl {
     return data;
   }
 
+  // Under the mutex: a block of class c, cached or new, counted as live; null when there is no room.
+  void* acquire(int c, bool idle) {
+    const size_t size = class_bytes(c);
+    void* data = take(c, idle);
+    if (!data && !over_limit(size)) data = system_allocate(size);
+    if (!data) return nullptr;
+    stats.live_bytes += static_cast<int64_t>(size);
+    stats.live_blocks++;
+    if (stats.live_bytes > stats.peak_live_bytes) stats.peak_live_bytes = stats.live_bytes;
+    return data;
+  }
+
+  // Under the mutex: a live block becomes a cached one.
+  void give_back(void* data, int c, uint64_t ready) {
+    const int64_t size = static_cast<int64_t>(class_bytes(c));
+    stats.live_bytes -= size;
+    stats.live_blocks--;
+    stats.cached_bytes += size;
+    free[c].push_back({data, ready});
+  }
+
+  // Under the mutex: frees the cached blocks the stream is done with.
+  void free_idle() {
+    const uint64_t done = Stream::cpu().completed();
+    for (int c = 0; c < kClasses; c++) {
+      std::vector<FreeBlock>& list = free[c];
+      for (size_t i = 0; i < list.size();) {
+        if (list[i].ready > done) {
+          i++;
+          continue;
+        }
+        std::free(list[i].data);
+        list[i] = list.back();
+        list.pop_back();
+        stats.cached_bytes -= static_cast<int64_t>(class_bytes(c));
+      }
+    }
+  }
+
   bool over_limit(size_t bytes) const {
     return stats.limit_bytes > 0 && stats.live_bytes + stats.cached_bytes + static_cast<int64_t>(bytes) > stats.limit_bytes;
   }
@@ -94,27 +133,27 @@ size_t Allocator::block_size(size_t bytes) { return class_bytes(class_of(bytes))
 
 namespace {
 
+void check_size(size_t bytes) {
+  check(bytes <= (size_t{1} << 46), "ERR_OOM", "out of memory: a block of ", bytes, " bytes was asked for");
+}
+
+[[noreturn]] void fail_for(size_t size, const MemoryStats& s) {
+  fail("ERR_OOM", "out of memory: a block of ", size, " bytes was asked for while ", s.live_bytes, " bytes in ", s.live_blocks,
+       " tensors are live and ", s.cached_bytes, " are cached", s.limit_bytes ? " (limit " : "",
+       s.limit_bytes ? std::to_string(s.limit_bytes) + ")" : "",
+       "; dispose tensors you no longer need (`using`, scope()) or raise the limit");
+}
+
 void* allocate_block(Allocator& self, size_t bytes, bool idle, auto& impl) {
-  check(bytes <= (size_t{1} << 46), "ERR_OOM", "out of memory: a tensor of ", bytes, " bytes was asked for");
+  check_size(bytes);
   int c = class_of(bytes);
   size_t size = class_bytes(c);
   for (int attempt = 0;; attempt++) {
     std::unique_lock lock(impl.mutex);
-    void* data = impl.take(c, idle);
-    if (!data && !impl.over_limit(size)) data = system_allocate(size);
-    if (data) {
-      impl.stats.live_bytes += static_cast<int64_t>(size);
-      impl.stats.live_blocks++;
-      if (impl.stats.live_bytes > impl.stats.peak_live_bytes) impl.stats.peak_live_bytes = impl.stats.live_bytes;
-      return data;
-    }
+    if (void* data = impl.acquire(c, idle)) return data;
     MemoryStats s = impl.stats;
     lock.unlock();
-    if (attempt > 0)
-      fail("ERR_OOM", "out of memory: a block of ", size, " bytes was asked for while ", s.live_bytes, " bytes in ", s.live_blocks,
-           " tensors are live and ", s.cached_bytes, " are cached", s.limit_bytes ? " (limit " : "",
-           s.limit_bytes ? std::to_string(s.limit_bytes) + ")" : "",
-           "; dispose tensors you no longer need (`using`, scope()) or raise the limit");
+    if (attempt > 0) fail_for(size, s);
     self.trim();
     Stream::cpu().synchronize();
   }
@@ -125,17 +164,27 @@ void* allocate_block(Allocator& self, size_t bytes, bool idle, auto& impl) {
 void* Allocator::allocate(size_t bytes) { return allocate_block(*this, bytes, false, *impl_); }
 void* Allocator::allocate_idle(size_t bytes) { return allocate_block(*this, bytes, true, *impl_); }
 
+void* Allocator::allocate_call(size_t bytes) {
+  check_size(bytes);
+  const int c = class_of(bytes);
+  std::lock_guard lock(impl_->mutex);
+  if (void* data = impl_->acquire(c, true)) return data;
+  impl_->free_idle();
+  if (void* data = impl_->acquire(c, true)) return data;
+  fail_for(class_bytes(c), impl_->stats);
+}
+
+void Allocator::release_call(void* data, size_t bytes) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->give_back(data, class_of(bytes), 0);
+}
+
 void Allocator::release(void* data, size_t bytes) {
-  int c = class_of(bytes);
   bool full;
   {
     std::lock_guard lock(impl_->mutex);
-    MemoryStats& s = impl_->stats;
-    int64_t size = static_cast<int64_t>(class_bytes(c));
-    s.live_bytes -= size;
-    s.live_blocks--;
-    s.cached_bytes += size;
-    impl_->free[c].push_back({data, Stream::cpu().enqueued()});
+    impl_->give_back(data, class_of(bytes), Stream::cpu().enqueued());
+    const MemoryStats& s = impl_->stats;
     full = s.cached_bytes > kMinCacheBytes && s.cached_bytes > s.peak_live_bytes / 2 + s.live_bytes;
   }
   if (full) trim();

@@ -28,6 +28,11 @@ class Allocator {
   void* allocate_idle(size_t bytes);
   void release(void* data, size_t bytes);
 
+  // Memory for the length of one kernel call, taken and given back by the thread that runs it: an idle block, which stays idle because
+  // nothing queued knows it. Never waits for the stream; throws ERR_OOM.
+  void* allocate_call(size_t bytes);
+  void release_call(void* data, size_t bytes);
+
   // Gives cached blocks back to the system once the stream has passed the work queued so far.
   void trim();
   MemoryStats stats() const;

@@ -1,22 +1,33 @@
+// The size of the block lies in front of what the caller gets.
 #include "core/call_memory.h"
 
-#include <cstdlib>
+#include <cstring>
 
-#include "core/error.h"
+#include "core/allocator.h"
 
 namespace fovea {
 namespace {
 
+constexpr size_t kHeaderBytes = 64;
+
 void* allocate(int64_t bytes) {
   if (bytes <= 0) return nullptr;
-  void* data = std::aligned_alloc(64, (static_cast<size_t>(bytes) + 63) / 64 * 64);
-  if (!data) fail("ERR_OOM", "out of memory: a kernel needs ", bytes, " bytes for partial results");
-  return data;
+  const size_t size = static_cast<size_t>(bytes) + kHeaderBytes;
+  char* block = static_cast<char*>(Allocator::instance().allocate_call(size));
+  std::memcpy(block, &size, sizeof size);
+  return block + kHeaderBytes;
 }
 
 }  // namespace
 
 CallMemory::CallMemory(int64_t bytes) : data(allocate(bytes)) {}
-CallMemory::~CallMemory() { std::free(data); }
+
+CallMemory::~CallMemory() {
+  if (!data) return;
+  char* block = static_cast<char*>(data) - kHeaderBytes;
+  size_t size;
+  std::memcpy(&size, block, sizeof size);
+  Allocator::instance().release_call(block, size);
+}
 
 }  // namespace fovea

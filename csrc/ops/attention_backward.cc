@@ -6,9 +6,9 @@
 //   -> the same number of tensors, null where not wanted; dbias and table gradients in f32
 #include "cpu/attention_backward.h"
 
-#include <cstdlib>
 #include <cstring>
 
+#include "core/call_memory.h"
 #include "core/error.h"
 #include "core/stream.h"
 #include "cpu/convert.h"
@@ -34,12 +34,10 @@ struct Job {
     call->check_lists();
     for (auto [data, bytes] : cleared) std::memset(data, 0, bytes);
     const int threads = ctx.pool.threads();
-    const int64_t bytes = (cpu::attention_backward_workspace(call->params, grads, threads) + 127) / 64 * 64;
-    std::unique_ptr<void, decltype(&std::free)> workspace(std::aligned_alloc(64, static_cast<size_t>(bytes)), &std::free);
-    check(workspace != nullptr, "ERR_OOM", kOp, ": no memory for ", bytes, " bytes of partial gradients");
+    const CallMemory workspace(cpu::attention_backward_workspace(call->params, grads, threads));
     cpu::Programs programs{call->score ? call->score->plan.get() : nullptr, derivative ? derivative->plan.get() : nullptr};
     dispatch_isa(
-        [&](auto isa) { cpu::attention_backward<isa()>(call->params, grads, programs, workspace.get(), threads, ctx.pool, ctx.cancel); });
+        [&](auto isa) { cpu::attention_backward<isa()>(call->params, grads, programs, workspace.data, threads, ctx.pool, ctx.cancel); });
   }
 };
 
