@@ -1,5 +1,6 @@
 /**
- * Attention forward: dense, causal, bf16, windows, documents, a score program, decoding; and onnxruntime-node on the same shapes.
+ * Attention forward: dense, causal, bf16, a score program, softcap, mask and bias tensors, windows, documents, decoding; and
+ * onnxruntime-node on the same shapes.
  *
  * Fractions of peak count the two products over visible pairs (causal: half of all). Sparse rows also give the ratio to what their visited
  * tiles would take at the speed of the dense row.
@@ -10,6 +11,7 @@ import {
   cast,
   explain,
   getNumThreads,
+  gt,
   manualSeed,
   masks,
   and,
@@ -50,6 +52,12 @@ async function forward(
 const dense = inputs(LENGTH);
 const half = dense.map((t) => cast(t, 'bf16')) as [Tensor, Tensor, Tensor];
 const all = flopsOf(LENGTH * LENGTH);
+const decorated: [string, AttentionOptions][] = [
+  ['ALiBi score program f32', { score: scores.alibi(HEADS) }],
+  ['softcap f32', { softcap: 30 }],
+  ['bool mask tensor f32', { mask: gt(randn([LENGTH, LENGTH]), -1) }],
+  ['bias tensor f32', { bias: randn([LENGTH, LENGTH]) }],
+];
 const denseRate = new Map<number, number>();
 for (const threads of threadCounts) {
   const plain = await forward('dense f32 H8 D64 L4096', dense, {}, threads, all);
@@ -57,8 +65,10 @@ for (const threads of threadCounts) {
   await forward('causal f32', dense, { causal: true }, threads, all / 2);
   const bf16 = await measure('dense bf16', () => noGrad(() => attention(...half)), { threads, flops: all });
   rows.push({ ...bf16, speedupOverF32: round(plain.ms / bf16.ms) });
-  const alibi = await forward('ALiBi score program f32', dense, { score: scores.alibi(HEADS) }, threads, all);
-  rows[rows.length - 1] = { ...alibi, timeOverDense: round(alibi.ms / plain.ms) };
+  for (const [name, options] of decorated) {
+    const row = await forward(name, dense, options, threads, all);
+    rows[rows.length - 1] = { ...row, timeOverDense: round(row.ms / plain.ms) };
+  }
 }
 
 // Documents of equal length such that a tenth of all blocks is visited.

@@ -72,17 +72,18 @@ FOVEA_INLINE void score_tile(const float* const* rows, const float* queries, int
 
 // out[d][z] += sum_j rows[j][d] * weights[j][z] for R values of d from d0.
 template <int R, int NZ, Words kWords>
-FOVEA_INLINE void value_tile(const float* const* rows, int count, int d0, const float* weights, float* out) {
+struct ValueTile {
   vf acc[R][NZ];
-  out += d0 * NZ * kLanes;
-  FOVEA_UNROLL
-  for (int i = 0; i < R; i++) FOVEA_UNROLL
-  for (int z = 0; z < NZ; z++) acc[i][z] = load(out + (i * NZ + z) * kLanes);
-  for (int j = 0; j < count; j++) {
-    const float* row = rows[j] + d0;
+
+  FOVEA_INLINE void load_from(const float* out) {
+    FOVEA_UNROLL
+    for (int i = 0; i < R; i++) FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) acc[i][z] = load(out + (i * NZ + z) * kLanes);
+  }
+  FOVEA_INLINE void add(const float* row, const float* weights) {
     vf b[NZ];
     FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) b[z] = load(weights + (j * NZ + z) * kLanes);
+    for (int z = 0; z < NZ; z++) b[z] = load(weights + z * kLanes);
     FOVEA_UNROLL
     for (int i = 0; i < R; i++) {
       vf a = broadcast(row + i);
@@ -90,15 +91,43 @@ FOVEA_INLINE void value_tile(const float* const* rows, int count, int d0, const 
       for (int z = 0; z < NZ; z++) acc[i][z] = multiply_add<kWords>(a, b[z], acc[i][z]);
     }
   }
-  FOVEA_UNROLL
-  for (int i = 0; i < R; i++) FOVEA_UNROLL
-  for (int z = 0; z < NZ; z++) store(out + (i * NZ + z) * kLanes, acc[i][z]);
+  FOVEA_INLINE void store_to(float* out) const {
+    FOVEA_UNROLL
+    for (int i = 0; i < R; i++) FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) store(out + (i * NZ + z) * kLanes, acc[i][z]);
+  }
+};
+
+template <int R, int NZ, Words kWords>
+FOVEA_INLINE void value_tile(const float* const* rows, int count, int d0, const float* weights, float* out) {
+  ValueTile<R, NZ, kWords> tile;
+  tile.load_from(out + d0 * NZ * kLanes);
+  for (int j = 0; j < count; j++) tile.add(rows[j] + d0, weights + j * NZ * kLanes);
+  tile.store_to(out + d0 * NZ * kLanes);
 }
 
-// The same for all d in [0, dim): register tiles of kRowsOfTile, then 4, 2 and 1, so that no row is read beyond its end.
+// The tile at d0 = 0 over weights of which only rows [0, ready) exist: shadow(j) makes row j, at even distances while the others are added.
+// Stores nothing unless keep() at the end.
+template <int R, int NZ, Words kWords, class Shadow, class Keep>
+FOVEA_INLINE bool value_tile_over(const float* const* rows, int ready, int count, const float* weights, float* out, Shadow&& shadow,
+                                  Keep&& keep) {
+  ValueTile<R, NZ, kWords> tile;
+  tile.load_from(out);
+  int j = 0;
+  const int left = count - ready, stride = left ? (ready + left - 1) / left : 0;
+  for (int i = ready; i < count; i++) {
+    for (const int end = j + stride < ready ? j + stride : ready; j < end; j++) tile.add(rows[j], weights + j * NZ * kLanes);
+    shadow(i);
+  }
+  for (; j < count; j++) tile.add(rows[j], weights + j * NZ * kLanes);
+  if (!keep()) return false;
+  tile.store_to(out);
+  return true;
+}
+
+// The same for d in [d, dim): register tiles of kRowsOfTile, then 4, 2 and 1, so that no row is read beyond its end.
 template <int NZ, Words kWords>
-void accumulate_values(const float* const* rows, int count, int dim, const float* weights, float* out) {
-  int d = 0;
+void accumulate_values(const float* const* rows, int count, int d, int dim, const float* weights, float* out) {
   for (; d + kRowsOfTile <= dim; d += kRowsOfTile) value_tile<kRowsOfTile, NZ, kWords>(rows, count, d, weights, out);
   if (dim - d >= 4) value_tile<4, NZ, kWords>(rows, count, d, weights, out), d += 4;
   if (dim - d >= 2) value_tile<2, NZ, kWords>(rows, count, d, weights, out), d += 2;
@@ -111,18 +140,19 @@ struct Exp2Constants {
   float table[16];  // 2^(k/16)
   float shifter;    // 1.5 * 2^19: adding it rounds to multiples of 1/16, whose integer is then in the low bits
   float fine[3];    // 2^f on [-1/32, 1/32], highest power first
-  float coarse[4];  // 2^f on [0, 1], for weights that are rounded to bf16 next
   float whole[6];   // 2^f on [-1/2, 1/2]
   float lowest;
+  alignas(64) float slope[16];  // of a line through 2^(k/16 + f), for weights that are rounded to bf16 next
 };
 alignas(64) constexpr Exp2Constants kExp2 = {
     {1.f, 1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f, 1.29683955f, 1.35425555f, 1.41421356f, 1.47682615f, 1.54221083f,
      1.61049033f, 1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f},
     786432.f,
     {2.40226430e-1f, 6.93187720e-1f, 1.f},
-    {7.80245200e-2f, 2.26067160e-1f, 6.95833540e-1f, 9.99925220e-1f},
     {1.327647205e-3f, 9.675541385e-3f, 5.550713274e-2f, 2.402211972e-1f, 6.931469671e-1f, 1.000000072f},
-    -160.f};
+    -160.f,
+    {0.693147181f, 0.723835428f, 0.75588236f, 0.789348131f, 0.824295559f, 0.860790241f, 0.898900681f, 0.938698414f, 0.980258143f,
+     1.02365788f, 1.06897909f, 1.11630683f, 1.16572996f, 1.21734123f, 1.27123753f, 1.32752003f}};
 
 FOVEA_INLINE const Exp2Constants* exp2_constants() {
   const Exp2Constants* p = &kExp2;
@@ -130,21 +160,18 @@ FOVEA_INLINE const Exp2Constants* exp2_constants() {
   return p;
 }
 
-// 2^x for softmax weights: relative error below 6e-7 for F32, 8e-5 for Bf16Pair. -inf gives 0, NaN stays NaN. With AVX-512 x is split into
-// k/16 + f and only 2 FMAs and a multiplication meet the FMA units, the rest runs beside them.
+// 2^x for softmax weights: relative error below 6e-7 for F32, 2.4e-4 for Bf16Pair. -inf gives 0, NaN stays NaN. With AVX-512 x is split
+// into k/16 + f, and only 2 FMAs and a multiplication (1 FMA for Bf16Pair) meet the FMA units, the rest runs beside them.
 template <Words kWords>
 FOVEA_INLINE vf exp2_weight(vf x, const Exp2Constants* k) {
 #if defined(__AVX512F__)
+  vf shifter = set1(k->shifter), shifted = x + shifter;
+  vf f = _mm512_reduce_ps(x, 0x40);
+  vf power = _mm512_permutexvar_ps(reinterpret_cast<__m512i>(shifted), _mm512_load_ps(k->table));
   if constexpr (kWords == Words::Bf16Pair) {
-    vf f = _mm512_reduce_ps(x, 1);  // x - floor(x); scalef takes the floor itself
-    vf p = set1(k->coarse[0]);
-    FOVEA_UNROLL
-    for (int i = 1; i < 4; i++) p = fma(p, f, set1(k->coarse[i]));
-    return _mm512_scalef_ps(p, x);
+    vf slope = _mm512_permutexvar_ps(reinterpret_cast<__m512i>(shifted), _mm512_load_ps(k->slope));
+    return _mm512_scalef_ps(fma(slope, f, power), shifted - shifter);
   } else {
-    vf shifter = set1(k->shifter), shifted = x + shifter;
-    vf f = _mm512_reduce_ps(x, 0x40);
-    vf power = _mm512_permutexvar_ps(reinterpret_cast<__m512i>(shifted), _mm512_load_ps(k->table));
     vf p = fma(fma(set1(k->fine[0]), f, set1(k->fine[1])), f, set1(k->fine[2]));
     return _mm512_scalef_ps(p * power, shifted - shifter);
   }

@@ -1,8 +1,8 @@
-// What happens to a block of scores between QK^T and the exponential: softcap, score program, bias, masks.
+// What lies between the raw products of a block and its logits: softcap, bias, mask tensor, structural masks.
 //
-// The block is S^T[key][vector of queries] in cache, kBlockKeys x NZ vectors at most. Every step is a pass over it and runs only when the
-// call has it; full blocks of a plain call never come here. The last pass leaves -inf where masked, and the maximum of every lane. Bias and
-// mask tensors are natural [query][key] rows, so kLanes x kLanes pieces are transposed in registers on the way in.
+// A block is S^T[key][vector of queries] in cache. Bias and mask tensors are natural [query][key] rows, so they are turned once a block,
+// before its scores: bias to the layout of the scores and to units of log2, a mask tensor to one word of lanes a key, as block masks have
+// it. After that every step works on the register at hand, wherever a body wants the logit.
 #pragma once
 
 #include "cpu/attention_tile.h"
@@ -12,74 +12,113 @@ namespace {
 
 constexpr float kInfinity = __builtin_inff();
 
-// s = cap * tanh(s * scale / cap), or s * scale without a cap.
-template <int NZ>
-void scale_and_cap(float* s, int count, float scale, float cap) {
-  for (int i = 0; i < count * NZ; i++) {
-    vf v = load(s + i * kLanes);
-    store(s + i * kLanes, cap > 0 ? set1(cap) * tanh(v * set1(scale / cap)) : v * set1(scale));
-  }
-}
-
-FOVEA_INLINE vf load_part(const uint8_t* p, int n) {
-  vf r{};
-  for (int i = 0; i < (n < kLanes ? n : kLanes); i++) r[i] = p[i];
-  return r;
-}
 FOVEA_INLINE float to_float(uint8_t x) { return x; }
 
-// Calls apply(score vector, grid vector) for every vector of the block and stores what it returns.
-template <class T, int NZ, class Apply>
-void visit_grid(const AttentionGrid& grid, const QueryTile& t, const KeyBlock& block, float* s, Apply&& apply) {
-  const T* row[NZ * kLanes];
+// Row of every lane in a grid, at the block's first key.
+template <class T, int NZ>
+FOVEA_INLINE void point_at_rows(const AttentionGrid& grid, const QueryTile& t, const KeyBlock& block, const T* (&row)[NZ * kLanes]) {
   for (int lane = 0; lane < NZ * kLanes; lane++) {
     int l = lane < t.lanes ? lane : 0;
     row[lane] = static_cast<const T*>(grid.data) + t.seq.batch * grid.sb + t.head_of(l) * grid.sh + t.query_of(l) * grid.sq +
                 block.first * grid.skv;
   }
-  auto update = [&](int j, int z, vf g) {
-    float* at = s + (j * NZ + z) * kLanes;
-    store(at, apply(load(at), g));
-  };
-  bool same_for_all_queries = grid.sq == 0 && (grid.sh == 0 || t.heads == 1);
+}
+
+// to[key][lane] = bias times log2(e). Rows are far apart, so the next block's are fetched ahead.
+template <class T, int NZ>
+__attribute__((noinline)) void turn_bias(const AttentionGrid& bias, const QueryTile& t, const KeyBlock& block, float* to) {
+  const T* row[NZ * kLanes];
+  point_at_rows<T, NZ>(bias, t, block, row);
+  const vf unit = set1(kLog2E);
   for (int z = 0; z < NZ; z++) {
     const T* const* rows = row + z * kLanes;
-    if (grid.skv == 0) {
-      vf g{};
-      for (int i = 0; i < kLanes; i++) g[i] = to_float(*rows[i]);
-      for (int j = 0; j < block.count; j++) update(j, z, g);
-    } else if (same_for_all_queries) {
-      for (int j = 0; j < block.count; j++) update(j, z, set1(to_float(rows[0][j * grid.skv])));
-    } else {
-      for (int j0 = 0; j0 < block.count; j0 += kLanes) {
-        int n = block.count - j0 < kLanes ? block.count - j0 : kLanes;
-        vf g[kLanes];
+    for (int j0 = 0; j0 < block.count; j0 += kLanes) {
+      const int n = block.count - j0 < kLanes ? block.count - j0 : kLanes;
+      vf v[kLanes];
+      if (bias.skv == 1 && n == kLanes) {
+        FOVEA_UNROLL
         for (int i = 0; i < kLanes; i++) {
-          if (grid.skv == 1) {
-            g[i] = load_part(rows[i] + j0, n);
-          } else {
-            g[i] = zero();
-            for (int j = 0; j < n; j++) g[i][j] = to_float(rows[i][(j0 + j) * grid.skv]);
-          }
+          v[i] = load(rows[i] + j0);
+          __builtin_prefetch(rows[i] + j0 + kTileKeys);
         }
-        transpose(g);
-        for (int j = 0; j < n; j++) update(j0 + j, z, g[j]);
+      } else {
+        for (int i = 0; i < kLanes; i++) {
+          v[i] = zero();
+          for (int j = 0; j < n; j++) v[i][j] = to_float(rows[i][(j0 + j) * bias.skv]);
+        }
       }
+      transpose(v);
+      FOVEA_UNROLL
+      for (int j = 0; j < kLanes; j++) store(to + ((j0 + j) * NZ + z) * kLanes, v[j] * unit);
     }
   }
 }
 
 template <int NZ>
-void add_bias(const AttentionGrid& bias, const QueryTile& t, const KeyBlock& block, float* s) {
-  auto add = [](vf score, vf b) { return score + b; };
-  if (bias.dtype == DType::F32) visit_grid<float, NZ>(bias, t, block, s, add);
-  else if (bias.dtype == DType::BF16) visit_grid<bf16, NZ>(bias, t, block, s, add);
-  else visit_grid<f16, NZ>(bias, t, block, s, add);
+void turn_bias(const AttentionGrid& bias, const QueryTile& t, const KeyBlock& block, float* to) {
+  if (bias.dtype == DType::F32) turn_bias<float, NZ>(bias, t, block, to);
+  else if (bias.dtype == DType::BF16) turn_bias<bf16, NZ>(bias, t, block, to);
+  else turn_bias<f16, NZ>(bias, t, block, to);
 }
 
+// Bit j is set where byte j is not 0, for n <= 64 bytes, `step` apart.
+FOVEA_INLINE uint64_t nonzero_bytes(const uint8_t* from, int n, int64_t step) {
+  uint64_t word = 0;
+  int j = 0;
+  if (step == 1) {
+#if defined(__AVX512BW__)
+    const __mmask64 first = n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0};
+    const __m512i bytes = _mm512_maskz_loadu_epi8(first, from);
+    return _mm512_test_epi8_mask(bytes, bytes);
+#else
+    for (; j + 8 <= n; j += 8) {
+      uint64_t x, low = 0x7f7f7f7f7f7f7f7fu;
+      __builtin_memcpy(&x, from + j, 8);
+      x = (((x & low) + low) | x) & ~low;  // the top bit of every byte that is not 0
+      word |= (x >> 7) * 0x0102040810204080u >> 56 << j;
+    }
+#endif
+  }
+  for (; j < n; j++) word |= static_cast<uint64_t>(from[j * step] != 0) << j;
+  return word;
+}
+
+// Bit i of word j becomes bit j of word i.
+inline void transpose_bits(uint64_t (&a)[64]) {
+  uint64_t mask = 0xffffffffu;
+  for (int step = 32; step > 0; step /= 2, mask ^= mask << step)
+    for (int k0 = 0; k0 < 64; k0 += 2 * step)
+      for (int k = k0; k < k0 + step; k++) {
+        uint64_t swapped = ((a[k] >> step) ^ a[k + step]) & mask;
+        a[k] ^= swapped << step;
+        a[k + step] ^= swapped;
+      }
+}
+
+// visible[key]: the lanes a mask tensor shows it to. False: none of the keys to any lane.
 template <int NZ>
-void apply_mask_tensor(const AttentionGrid& mask, const QueryTile& t, const KeyBlock& block, float* s) {
-  visit_grid<uint8_t, NZ>(mask, t, block, s, [](vf score, vf visible) { return select(visible != zero(), score, set1(-kInfinity)); });
+__attribute__((noinline)) bool turn_mask(const AttentionGrid& mask, const QueryTile& t, const KeyBlock& block, uint64_t* visible) {
+  static_assert(NZ * kLanes <= 64);
+  const uint8_t* row[NZ * kLanes];
+  point_at_rows<uint8_t, NZ>(mask, t, block, row);
+  uint64_t any = 0;
+  for (int j0 = 0; j0 < block.count; j0 += 64) {
+    uint64_t words[64] = {};
+    for (int i = 0; i < t.lanes; i++) {
+      words[i] = nonzero_bytes(row[i] + j0 * mask.skv, static_cast<int>(min64(64, block.count - j0)), mask.skv);
+      __builtin_prefetch(row[i] + j0 + kTileKeys);
+      any |= words[i];
+    }
+    transpose_bits(words);
+    __builtin_memcpy(visible + j0, words, static_cast<size_t>(min64(64, block.count - j0)) * 8);
+  }
+  return any != 0;
+}
+
+// cap tanh(raw rate / (2 log2 e)), by the exponential: only the absolute error matters to a softmax.
+FOVEA_INLINE vf capped(vf raw, float cap, float rate) {
+  vf e = exp2(min(raw * set1(rate), set1(100.f)));
+  return select(raw != raw, raw, set1(cap) - set1(cap + cap) / (e + set1(1.f)));
 }
 
 // s = visible ? s : -inf, for key j and lanes that see keys begin .. begin + width.
@@ -101,50 +140,6 @@ FOVEA_INLINE vf mask_bits(vf s, const uint8_t* row, int bit) {
 #else
   return select(expand_bits(row, bit), s, set1(-kInfinity));
 #endif
-}
-
-// The last pass: structural masks, and the maximum of every lane. A block all lanes see in full is only read.
-template <int NZ>
-void mask_and_maximum(const QueryTile& t, const KeyBlock& block, uint64_t missing, float* s, vf (&maximum)[NZ]) {
-  vi begin[NZ], width[NZ];
-  FOVEA_UNROLL
-  for (int z = 0; z < NZ; z++) {
-    begin[z] = load(t.begin + z * kLanes);
-    width[z] = load(t.end + z * kLanes) - begin[z];
-    maximum[z] = set1(-kInfinity);
-  }
-  auto pass = [&](auto&& mask) {
-    for (int j = 0; j < block.count; j++) {
-      FOVEA_UNROLL
-      for (int z = 0; z < NZ; z++) {
-        float* at = s + (j * NZ + z) * kLanes;
-        vf v = mask(load(at), j, z);
-        maximum[z] = max(maximum[z], v);
-        store(at, v);
-      }
-    }
-  };
-  int32_t first = static_cast<int32_t>(block.first);
-  if (!block.edge && !block.bits) {
-    for (int j = 0; j < block.count; j++) FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) maximum[z] = max(maximum[z], load(s + (j * NZ + z) * kLanes));
-  } else if (block.edge && !block.bits) {
-    pass([&](vf v, int j, int z) { return mask_range(v, begin[z], width[z], first + j); });
-  } else {
-    pass([&](vf v, int j, int z) {
-      v = mask_bits(v, block.bits + j * block.bits_pitch, block.bits_shift + z * kLanes);
-      return block.edge ? mask_range(v, begin[z], width[z], first + j) : v;
-    });
-  }
-  if (!missing) return;
-  FOVEA_UNROLL
-  for (int z = 0; z < NZ; z++) maximum[z] = set1(-kInfinity);
-  for (int j = 0; j < block.count; j++)
-    for (int z = 0; z < NZ; z++) {
-      float* at = s + (j * NZ + z) * kLanes;
-      if (missing >> j & 1) store(at, set1(-kInfinity));
-      else maximum[z] = max(maximum[z], load(at));
-    }
 }
 
 }  // namespace

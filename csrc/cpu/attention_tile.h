@@ -16,7 +16,8 @@ namespace fovea::cpu {
 namespace {
 
 constexpr int kTileQueries = kVectors * kLanes;
-constexpr int kBlockKeys = 64;  // one 64-bit word of keys
+constexpr int kBlockKeys = 64;  // keys a decoding pass visits at once
+constexpr int kTileKeys = 128;  // keys a tile visits at once: its scores and queries stay in the L1 cache, O^T is read and written once
 
 FOVEA_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 FOVEA_INLINE int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -178,7 +179,7 @@ struct TileGrid {
 // A run of keys a tile visits at once.
 struct KeyBlock {
   int64_t first;
-  int count;            // <= kBlockKeys
+  int count;            // <= kTileKeys
   const uint8_t* bits;  // bit matrix row of key `first` at the tile's first query, or null: no bits to test
   int64_t bits_pitch;   // bytes from key to key
   int bits_shift;       // bit of lane 0 within the first byte
@@ -205,7 +206,7 @@ class KeyBlocks {
   bool next(KeyBlock& b) {
     while (segment_begin_ >= segment_end_)
       if (!mask_ || !next_segment()) return false;
-    int64_t end = min64(segment_end_, segment_begin_ + kBlockKeys);
+    int64_t end = min64(segment_end_, segment_begin_ + kTileKeys);
     b.first = segment_begin_;
     // Cut at the borders of the range all lanes see; the part inside keeps whole register tiles.
     if (b.first < t_.full_begin && t_.full_begin < t_.full_end) end = min64(end, t_.full_begin);
@@ -238,9 +239,24 @@ class KeyBlocks {
       bits_key_ = begin;
       segment_begin_ = max64(begin, from_);
       segment_end_ = min64(end, to_);
+      if (bits_) trim();
       if (segment_begin_ < segment_end_) return true;
     }
     return false;
+  }
+
+  // Takes keys no lane sees off both ends of a segment with bits.
+  void trim() {
+    auto seen = [&](int64_t key) {
+      const uint8_t* row = bits_ + (key - bits_key_) * (mask_->block_q / 8) + offset_ / 8;
+      int bits = static_cast<int>(offset_ % 8) + t_.lanes;
+      uint8_t any = 0;
+      for (int i = 0; i < bits / 8; i++) any |= row[i];
+      if (bits % 8) any |= static_cast<uint8_t>(row[bits / 8] << (8 - bits % 8));
+      return any != 0;
+    };
+    while (segment_begin_ < segment_end_ && !seen(segment_begin_)) segment_begin_++;
+    while (segment_begin_ < segment_end_ && !seen(segment_end_ - 1)) segment_end_--;
   }
 
   const QueryTile& t_;

@@ -1,0 +1,73 @@
+// What the tiles of one forward call share, and the buffers a thread works in.
+#pragma once
+
+#include "cpu/attention_tile.h"
+#include "cpu/program_vm.h"
+
+namespace fovea::cpu {
+namespace {
+
+// What all tiles of a call share: which body they run, and the factors between raw products and logits in units of log2.
+struct Call {
+  const AttentionParams& p;
+  const ProgramPlan* score;
+  bool plain;           // logits are raw products times a factor
+  bool sparse;          // key rows may be absent
+  int words, dim_v;     // 32-bit words of a query or key row
+  float query_scale;    // folded into the packed queries
+  float score_scale;    // raw products to what a score program sees
+  float to_log2;        // raw products, or a program's values, to logits
+  float cap, cap_rate;  // logit = cap tanh(raw * cap_rate / (2 log2 e)); 0 = no cap, or the program's pass applies it
+  bool copy_keys, copy_values;
+
+  Call(const AttentionParams& params, const ProgramPlan* program, Words kind, bool narrow) : p(params), score(program) {
+    sparse = p.page_table || p.kv_rows;
+    plain = p.softcap <= 0 && !p.bias.data && !p.mask.data && !score;
+    const bool pairs = kind == Words::Bf16Pair;
+    words = static_cast<int>(pairs ? (p.dim + 1) / 2 : p.dim);
+    dim_v = static_cast<int>(p.dim_v);
+    // bf16 queries stay as they are, so the dot instruction sees exact inputs and the scale is applied to f32 scores.
+    query_scale = pairs ? 1.f : score ? p.scale : p.scale * kLog2E;
+    score_scale = pairs ? p.scale : 1.f;
+    to_log2 = score ? kLog2E : pairs ? p.scale * kLog2E : 1.f;
+    cap = score || p.softcap <= 0 ? 0.f : p.softcap * kLog2E;
+    cap_rate = cap > 0 ? 2 * to_log2 / p.softcap : 0.f;
+    copy_keys = p.k.sd != 1 || (narrow && !pairs) || (pairs && p.dim % 2);
+    copy_values = p.v.sd != 1 || narrow;
+  }
+};
+
+// Buffers of one thread, cut from its scratch memory.
+struct Workspace {
+  float *queries, *scores, *weights, *out, *maximum, *sum, *highest, *keys, *values, *rows, *bias, *program;
+  uint64_t* visible;  // lanes that see each key of a block, by mask tensor and absent rows
+
+  static int64_t padded(int64_t n) { return round_up(n, 16); }
+  static int64_t floats(const Call& c) { return Workspace{}.cut(c, nullptr); }
+
+  int64_t cut(const Call& c, float* base) {
+    int64_t at = 0;
+    auto take = [&](int64_t n) {
+      int64_t here = at;
+      at += padded(n);
+      return base ? base + here : nullptr;
+    };
+    queries = take(int64_t{c.words} * kTileQueries);
+    scores = take(int64_t{kTileKeys + kRowsOfTile} * kTileQueries);
+    weights = take(int64_t{kTileKeys / 2 + kRowsOfTile} * kTileQueries);
+    out = take(round_up(c.dim_v, kLanes) * kTileQueries);
+    maximum = take(kTileQueries);
+    sum = take(kTileQueries);
+    highest = take(kTileQueries);
+    keys = take(c.copy_keys ? int64_t{kTileKeys} * c.words : 0);
+    values = take(c.copy_values ? int64_t{kTileKeys} * c.dim_v : 0);
+    rows = take(kLanes);
+    bias = take(c.p.bias.data ? int64_t{kTileKeys} * kTileQueries : 0);
+    visible = reinterpret_cast<uint64_t*>(take(c.p.mask.data || c.sparse ? 2 * kTileKeys : 0));
+    program = take(c.score ? static_cast<int64_t>(ProgramVm::scratch_bytes(*c.score, kTileQueries) / 4) + 16 : 0);
+    return at;
+  }
+};
+
+}  // namespace
+}  // namespace fovea::cpu
