@@ -64,10 +64,18 @@ export interface Native {
   // creation and random numbers
   full(shape: Shape, value: number, dtype: number, device: number): Handle;
   sequence(start: number, step: number, count: number, dtype: number, device: number): Handle;
-  rand(shape: Shape, dtype: number, seed: number, offset: number, scale: number, shift: number): Handle;
-  randn(shape: Shape, dtype: number, seed: number, offset: number, scale: number, shift: number): Handle;
-  randint(shape: Shape, dtype: number, seed: number, offset: number, low: number, high: number): Handle;
-  bernoulli(shape: Shape, dtype: number, seed: number, offset: number, p: number): Handle;
+  rand(shape: Shape, dtype: number, seed: number, offset: number, scale: number, shift: number, device: number): Handle;
+  randn(
+    shape: Shape,
+    dtype: number,
+    seed: number,
+    offset: number,
+    scale: number,
+    shift: number,
+    device: number,
+  ): Handle;
+  randint(shape: Shape, dtype: number, seed: number, offset: number, low: number, high: number, device: number): Handle;
+  bernoulli(shape: Shape, dtype: number, seed: number, offset: number, p: number, device: number): Handle;
   dropout(t: Handle, kept: number, seed: number, offset: number): Handle;
 
   // elementwise
@@ -151,7 +159,7 @@ export interface Native {
     smoothing: number,
     reduction: number,
   ): Handle;
-  rotaryTable(length: number, dims: number, base: number): Handle[];
+  rotaryTable(length: number, dims: number, base: number, device: number): Handle[];
   rotary(
     x: Handle,
     cos: Handle,

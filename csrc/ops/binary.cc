@@ -2,6 +2,8 @@
 // export serves them all, lib/ops/binary.ts has the names.
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/elementwise.h"
+#include "ops/device.h"
 #include "ops/elementwise.h"
 
 namespace fovea {
@@ -36,8 +38,11 @@ void check_logical(int op, const Tensor& t) {
         "; compare first, for instance ne(t, 0)");
 }
 
-void run(const TaskContext& ctx, const cpu::ElementwiseParams& p) {
-  dispatch_isa([&](auto isa) { cpu::binary<isa()>(p, ctx.pool); });
+void queue(const char* name, Storages reads, const Tensor& out, const cpu::ElementwiseParams& p) {
+  launch(
+      name, out.device(), reads, {out.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::binary<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::binary(p, stream); });
 }
 
 Tensor binary(int64_t op_code, const Tensor& left, const Tensor& right) {
@@ -45,11 +50,11 @@ Tensor binary(int64_t op_code, const Tensor& left, const Tensor& right) {
   const int op = static_cast<int>(op_code);
   check_logical(op, left);
   check_logical(op, right);
+  const Device device = common_device(kNames[op], {&left, &right});
   const Tensor a = readable(left), b = readable(right);
   const Types types = types_of(op, promote(a.dtype, b.dtype));
-  Tensor out = Tensor::empty(a.shape == b.shape ? a.shape : broadcast_shape(kNames[op], a.shape, b.shape), types.out);
-  Stream::cpu().launch(kNames[op], {a.storage.get(), b.storage.get()}, {out.storage.get()},
-                       [p = elementwise_params(op, types.compute, {&a, &b}, out)](const TaskContext& ctx) { run(ctx, p); });
+  Tensor out = Tensor::empty(a.shape == b.shape ? a.shape : broadcast_shape(kNames[op], a.shape, b.shape), types.out, device);
+  queue(kNames[op], {a.storage.get(), b.storage.get()}, out, elementwise_params(op, types.compute, {&a, &b}, out));
   return out;
 }
 
@@ -60,12 +65,12 @@ Tensor binary_number(int64_t op_code, const Tensor& tensor, double number, bool 
   check(!is_logical(op), "ERR_DTYPE", kNames[op], ": expected two bool tensors, got a number");
   const Tensor t = readable(tensor);
   const Types types = types_of(op, promote_number(t.dtype, number));
-  Tensor out = Tensor::empty(t.shape, types.out);
+  Tensor out = Tensor::empty(t.shape, types.out, t.device());
   const Tensor absent;
   cpu::ElementwiseParams p =
       number_first ? elementwise_params(op, types.compute, {&absent, &t}, out) : elementwise_params(op, types.compute, {&t, &absent}, out);
   p.scalars[number_first ? 0 : 1] = number;
-  Stream::cpu().launch(kNames[op], {t.storage.get()}, {out.storage.get()}, [p](const TaskContext& ctx) { run(ctx, p); });
+  queue(kNames[op], {t.storage.get()}, out, p);
   return out;
 }
 

@@ -2,7 +2,9 @@
 // views of the output.
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/convert.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/dtypes.h"
 #include "ops/fill.h"
 
@@ -23,7 +25,8 @@ Tensor concat(const std::vector<Tensor>& parts, int64_t axis_in) {
     check(t.dtype == first.dtype, "ERR_DTYPE", "concat: dtypes ", name_of(first.dtype), " and ", name_of(t.dtype), " differ; cast first");
     shape[axis] += t.shape[axis];
   }
-  Tensor out = Tensor::empty(shape, first.dtype);
+  for (const Tensor& t : parts) common_device("concat", {&first, &t});
+  Tensor out = Tensor::empty(shape, first.dtype, first.device());
   std::vector<cpu::CopyParams> copies;
   std::vector<Storage*> reads;
   Tensor window = out;
@@ -34,21 +37,31 @@ Tensor concat(const std::vector<Tensor>& parts, int64_t axis_in) {
     reads.push_back(t.storage.get());
   }
   Storage* writes[] = {out.storage.get()};
-  Stream::cpu().launch_spans("concat", reads.data(), reads.size(), writes, 1, false, [copies](const TaskContext& ctx) {
-    for (const cpu::CopyParams& p : copies) run_copy(ctx, p);
-  });
+  launch_spans(
+      "concat", out.device(), reads.data(), reads.size(), writes, 1, false,
+      [copies](const TaskContext& ctx) {
+        for (const cpu::CopyParams& p : copies) run_copy(ctx, p);
+      },
+      [copies](cuda::Stream& stream) {
+        for (const cpu::CopyParams& p : copies) cuda::convert(p, stream);
+      });
   return out;
 }
 
 // `value` everywhere but in the window of `out` that starts at element `offset`, has strides `steps` and the shape of t.
 Tensor place(const char* op, const Tensor& t, const Dims& shape, int64_t offset, const Dims& steps, double value) {
-  Tensor out = Tensor::empty(shape, t.dtype), window = out.view(t.shape, steps, offset);
+  Tensor out = Tensor::empty(shape, t.dtype, t.device()), window = out.view(t.shape, steps, offset);
   bool covered = t.count() == out.count(), empty = t.count() == 0;
-  Stream::cpu().launch(op, {t.storage.get()}, {out.storage.get()},
-                       [fill = FillTask(out, value), copy = copy_params(t, window), covered, empty](const TaskContext& ctx) {
-                         if (!covered) run_fill(ctx, fill);
-                         if (!empty) run_copy(ctx, copy);
-                       });
+  launch(
+      op, out.device(), {t.storage.get()}, {out.storage.get()},
+      [fill = FillTask(out, value), copy = copy_params(t, window), covered, empty](const TaskContext& ctx) {
+        if (!covered) run_fill(ctx, fill);
+        if (!empty) run_copy(ctx, copy);
+      },
+      [fill = FillTask(out, value), copy = copy_params(t, window), covered, empty](cuda::Stream& stream) {
+        if (!covered) run_fill(stream, fill);
+        if (!empty) cuda::convert(copy, stream);
+      });
   return out;
 }
 

@@ -30,16 +30,18 @@ void run_fill(const TaskContext& ctx, const FillTask& task) {
   dispatch_isa([&](auto isa) { cpu::fill<isa()>(p, ctx.pool); });
 }
 
+void run_fill(cuda::Stream& stream, const FillTask& task) {
+  const uint64_t pattern = pattern_of(task.value, task.dtype, ThreadPool::instance());
+  stream.fill(task.out, pattern, static_cast<int>(size_of(task.dtype)), static_cast<size_t>(task.count));
+}
+
 namespace {
 
 Tensor full(const Dims& shape, double value, int64_t code, int64_t device) {
   Tensor out = Tensor::empty(shape, dtype_of("full", code), Device::from_code(device));
   launch(
       "full", out.device(), {}, {out.storage.get()}, [task = FillTask(out, value)](const TaskContext& ctx) { run_fill(ctx, task); },
-      [task = FillTask(out, value)](cuda::Stream& stream) {
-        const uint64_t pattern = pattern_of(task.value, task.dtype, ThreadPool::instance());
-        stream.fill(task.out, pattern, static_cast<int>(size_of(task.dtype)), static_cast<size_t>(task.count));
-      });
+      [task = FillTask(out, value)](cuda::Stream& stream) { run_fill(stream, task); });
   return out;
 }
 

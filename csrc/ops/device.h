@@ -35,4 +35,17 @@ uint64_t launch(const char* op, Device device, Storages reads, Storages writes, 
   return Stream::cpu().launch_spans(op, reads.begin(), reads.size(), writes.begin(), writes.size(), in_place, std::forward<Cpu>(cpu));
 }
 
+// The same for lists of storages made at run time.
+template <class Cpu, class Cuda>
+uint64_t launch_spans(const char* op, Device device, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes,
+                      bool in_place, Cpu&& cpu, Cuda&& cuda) {
+  if (device.is_cpu()) return Stream::cpu().launch_spans(op, reads, n_reads, writes, n_writes, in_place, std::forward<Cpu>(cpu));
+  cuda::Device& target = cuda::Device::get(device.ordinal);
+  return target.stream().launch_spans(op, reads, n_reads, writes, n_writes, in_place,
+                                      [&target, body = std::forward<Cuda>(cuda)](const TaskContext&) mutable {
+                                        cuda::Stream stream = target.launcher();
+                                        body(stream);
+                                      });
+}
+
 }  // namespace fovea

@@ -2,7 +2,9 @@
 #include "core/op.h"
 #include "core/stream.h"
 #include "cpu/rows.h"
+#include "cuda/rows.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/dtypes.h"
 #include "ops/index_error.h"
 
@@ -31,8 +33,9 @@ Dims replaced(const Dims& shape, int axis, const Dims& ids) {
 Tensor take_rows(const std::string& op, const Tensor& input, int64_t axis_in, const Tensor& ids_in) {
   check_index_dtype(op.c_str(), ids_in);
   int axis = normalize_axis(op.c_str(), axis_in, input.rank());
+  const Device device = common_device(op.c_str(), {&input, &ids_in});
   Tensor t = contiguous(input), ids = contiguous(ids_in);
-  Tensor out = Tensor::empty(replaced(t.shape, axis, ids.shape), t.dtype);
+  Tensor out = Tensor::empty(replaced(t.shape, axis, ids.shape), t.dtype, device);
   Split split(t.shape, axis);
   cpu::GatherRowsParams p{};
   p.src = t.data();
@@ -42,11 +45,17 @@ Tensor take_rows(const std::string& op, const Tensor& input, int64_t axis_in, co
   p.count = ids.count();
   p.row_bytes = split.inner * static_cast<int64_t>(size_of(t.dtype));
   p.ids = indices_of(ids);
-  Stream::cpu().launch("takeRows", {t.storage.get(), ids.storage.get()}, {out.storage.get()},
-                       [p, op, shape = ids.shape](const TaskContext& ctx) {
-                         int64_t bad = dispatch_isa([&](auto isa) { return cpu::gather_rows<isa()>(p, ctx.pool); });
-                         check_indices(op.c_str(), bad, p.ids, shape, p.size);
-                       });
+  launch(
+      "takeRows", device, {t.storage.get(), ids.storage.get()}, {out.storage.get()},
+      [p, op, shape = ids.shape](const TaskContext& ctx) {
+        int64_t bad = dispatch_isa([&](auto isa) { return cpu::gather_rows<isa()>(p, ctx.pool); });
+        check_indices(op.c_str(), bad, p.ids, shape, p.size);
+      },
+      [p, op, shape = ids.shape](cuda::Stream& stream) {
+        cuda::IndexStatus status(stream);
+        cuda::gather_rows(p, status.bad(), stream);
+        check_indices(op.c_str(), status, p.ids, shape, p.size);
+      });
   return out;
 }
 
@@ -54,9 +63,10 @@ Tensor take_rows(const std::string& op, const Tensor& input, int64_t axis_in, co
 Tensor add_rows(const std::string& op, const Tensor& grad_in, const Dims& shape, int64_t axis_in, const Tensor& ids_in) {
   check_float(op.c_str(), grad_in);
   int axis = normalize_axis(op.c_str(), axis_in, shape.rank);
-  Tensor grad = contiguous(grad_in), ids = contiguous(ids_in), out = Tensor::empty(shape, grad.dtype);
+  const Device device = common_device(op.c_str(), {&grad_in, &ids_in});
+  Tensor grad = contiguous(grad_in), ids = contiguous(ids_in), out = Tensor::empty(shape, grad.dtype, device);
   Split split(shape, axis);
-  Tensor workspace = Tensor::empty({split.size + 1 + ids.count()}, DType::I64);
+  Tensor workspace = Tensor::empty({device.is_cpu() ? split.size + 1 + ids.count() : 0}, DType::I64, device);
   cpu::AddRowsParams p{};
   p.src = grad.data();
   p.out = out.data();
@@ -67,11 +77,17 @@ Tensor add_rows(const std::string& op, const Tensor& grad_in, const Dims& shape,
   p.width = split.inner;
   p.ids = indices_of(ids);
   p.workspace = workspace.data<int64_t>();
-  Stream::cpu().launch("addRows", {grad.storage.get(), ids.storage.get()}, {out.storage.get(), workspace.storage.get()},
-                       [p, op, ids_shape = ids.shape](const TaskContext& ctx) {
-                         int64_t bad = dispatch_isa([&](auto isa) { return cpu::add_rows<isa()>(p, ctx.pool); });
-                         check_indices(op.c_str(), bad, p.ids, ids_shape, p.size);
-                       });
+  launch(
+      "addRows", device, {grad.storage.get(), ids.storage.get()}, {out.storage.get(), workspace.storage.get()},
+      [p, op, ids_shape = ids.shape](const TaskContext& ctx) {
+        int64_t bad = dispatch_isa([&](auto isa) { return cpu::add_rows<isa()>(p, ctx.pool); });
+        check_indices(op.c_str(), bad, p.ids, ids_shape, p.size);
+      },
+      [p, op, ids_shape = ids.shape](cuda::Stream& stream) {
+        cuda::IndexStatus status(stream);
+        cuda::add_rows(p, status.bad(), stream);
+        check_indices(op.c_str(), status, p.ids, ids_shape, p.size);
+      });
   return out;
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "cuda/launch.h"
 
 namespace fovea {
 
@@ -15,5 +16,6 @@ struct FillTask {
   FillTask(const Tensor& t, double v) : out(t.data()), count(t.count()), dtype(t.dtype), value(v) {}
 };
 void run_fill(const TaskContext& ctx, const FillTask& task);
+void run_fill(cuda::Stream& stream, const FillTask& task);
 
 }  // namespace fovea

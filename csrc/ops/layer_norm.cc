@@ -3,7 +3,9 @@
 
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/layer_norm.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/dtypes.h"
 
 namespace fovea {
@@ -33,11 +35,13 @@ std::vector<Tensor> norm(const Tensor& input, const std::optional<Tensor>& weigh
                          int64_t axes, bool centered) {
   const Width w(centered ? "layerNorm" : "rmsNorm", input, axes);
   check_float(w.op, input);
+  const Tensor absent;
+  const Device device = common_device(w.op, {&input, weight ? &*weight : &absent, bias ? &*bias : &absent});
   Tensor x = contiguous(input);
   auto scale = row_parameter(w.op, "weight", weight, w.width), shift = row_parameter(w.op, "bias", bias, w.width);
   check(!scale || !shift || scale->dtype == shift->dtype, "ERR_DTYPE", w.op, ": weight and bias have different dtypes");
-  Tensor out = Tensor::empty(input.shape, input.dtype), rstd = Tensor::empty({w.rows}, DType::F32), mean;
-  if (centered) mean = Tensor::empty({w.rows}, DType::F32);
+  Tensor out = Tensor::empty(input.shape, input.dtype, device), rstd = Tensor::empty({w.rows}, DType::F32, device), mean;
+  if (centered) mean = Tensor::empty({w.rows}, DType::F32, device);
 
   cpu::NormParams p{};
   p.rows = w.rows;
@@ -53,8 +57,10 @@ std::vector<Tensor> norm(const Tensor& input, const std::optional<Tensor>& weigh
   p.eps = static_cast<float>(eps);
   Storage* reads[] = {x.storage.get(), (scale ? *scale : x).storage.get(), (shift ? *shift : x).storage.get()};
   Storage* writes[] = {out.storage.get(), rstd.storage.get(), (centered ? mean : rstd).storage.get()};
-  Stream::cpu().launch_spans(w.op, reads, 3, writes, 3, false,
-                             [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::norm<isa()>(p, ctx.pool); }); });
+  launch_spans(
+      w.op, device, reads, 3, writes, 3, false,
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::norm<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::norm(p, stream); });
   return {out, mean, rstd};
 }
 
@@ -63,16 +69,18 @@ std::vector<Tensor> norm_backward(const Tensor& grad_out, const Tensor& input, c
                                   const std::optional<Tensor>& weight, const std::optional<Tensor>& bias, int64_t axes, bool want_x,
                                   bool want_weight, bool want_bias) {
   const Width w(mean ? "layerNorm" : "rmsNorm", input, axes);
+  const Device device = common_device(w.op, {&grad_out, &input, &rstd});
   Tensor x = contiguous(input), grad = contiguous(grad_out);
   if (grad.dtype != x.dtype) grad = copy_as(grad, x.dtype);
   auto scale = row_parameter(w.op, "weight", weight, w.width);
   Tensor grad_x, grad_weight, grad_bias, partial;
   std::vector<Storage*> writes;
-  if (want_x) writes.push_back((grad_x = Tensor::empty(input.shape, input.dtype)).storage.get());
-  if (want_weight) writes.push_back((grad_weight = Tensor::empty(weight->shape, weight->dtype)).storage.get());
-  if (want_bias) writes.push_back((grad_bias = Tensor::empty(bias->shape, bias->dtype)).storage.get());
+  if (want_x) writes.push_back((grad_x = Tensor::empty(input.shape, input.dtype, device)).storage.get());
+  if (want_weight) writes.push_back((grad_weight = Tensor::empty(weight->shape, weight->dtype, device)).storage.get());
+  if (want_bias) writes.push_back((grad_bias = Tensor::empty(bias->shape, bias->dtype, device)).storage.get());
   bool columns = want_weight || want_bias;
-  if (columns) writes.push_back((partial = Tensor::empty({cpu::norm_partial_floats(w.rows, w.width) + 1}, DType::F32)).storage.get());
+  if (columns)
+    writes.push_back((partial = Tensor::empty({cpu::norm_partial_floats(w.rows, w.width) + 1}, DType::F32, device)).storage.get());
 
   cpu::NormBackwardParams p{};
   p.rows = w.rows;
@@ -90,8 +98,10 @@ std::vector<Tensor> norm_backward(const Tensor& grad_out, const Tensor& input, c
   p.partial = columns ? partial.data<float>() : nullptr;
   Storage* reads[] = {x.storage.get(), grad.storage.get(), rstd.storage.get(), (mean ? *mean : rstd).storage.get(),
                       (scale ? *scale : x).storage.get()};
-  Stream::cpu().launch_spans(w.op, reads, 5, writes.data(), writes.size(), false,
-                             [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::norm_backward<isa()>(p, ctx.pool); }); });
+  launch_spans(
+      w.op, device, reads, 5, writes.data(), writes.size(), false,
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::norm_backward<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::norm_backward(p, stream); });
   return {grad_x, grad_weight, grad_bias};
 }
 

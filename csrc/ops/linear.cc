@@ -2,7 +2,9 @@
 #include "cpu/linear.h"
 
 #include "core/op.h"
+#include "cuda/linear.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/matmul.h"
 
 namespace fovea {
@@ -25,7 +27,7 @@ std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const std::opt
   Epilogue epilogue{bias, activation_of(activation), {}};
   Dims shape = rows.shape;
   shape[shape.rank - 1] = weight.shape[0];
-  if (want_pre) epilogue.pre = Tensor::empty(shape, x.dtype);
+  if (want_pre) epilogue.pre = Tensor::empty(shape, x.dtype, x.device());
   std::vector<Tensor> results{launch_matmul("linear", rows, turned, x.dtype, epilogue)};
   if (want_pre) results.push_back(*epilogue.pre);
   if (x.rank() == 1)
@@ -36,11 +38,14 @@ std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const std::opt
 Tensor activation_grad(const Tensor& grad, const Tensor& pre, int64_t activation) {
   check(grad.shape == pre.shape && grad.dtype == pre.dtype && is_floating(grad.dtype), "ERR_SHAPE", "activationGrad: gradient ",
         text_of(grad.shape), " and saved ", text_of(pre.shape), " differ");
+  const Device device = common_device("activationGrad", {&grad, &pre});
   const Tensor g = contiguous(grad), z = contiguous(pre);
-  Tensor out = Tensor::empty(g.shape, g.dtype);
+  Tensor out = Tensor::empty(g.shape, g.dtype, device);
   cpu::ActivationGradParams p{g.dtype, activation_of(activation), g.count(), g.data(), z.data(), out.data()};
-  Stream::cpu().launch("activationGrad", {g.storage.get(), z.storage.get()}, {out.storage.get()},
-                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::activation_grad<isa()>(p, ctx.pool); }); });
+  launch(
+      "activationGrad", device, {g.storage.get(), z.storage.get()}, {out.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::activation_grad<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::activation_grad(p, stream); });
   return out;
 }
 

@@ -2,6 +2,8 @@
 #include "ops/matmul.h"
 
 #include "core/op.h"
+#include "cuda/matmul.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -52,6 +54,8 @@ const RegisterOp<&matmul> registration{"matmul"};
 
 Tensor launch_matmul(const char* op, const Tensor& a, const Tensor& b, DType out_dtype, const Epilogue& epilogue) {
   check_operands(op, a, b, out_dtype);
+  const Tensor absent;
+  const Device device = common_device(op, {&a, &b, epilogue.bias ? &*epilogue.bias : &absent});
   const Dims batch = broadcast_shape(op, leading(a.shape), leading(b.shape));
   const Tensor left = with_batch(a, batch), right = with_batch(b, batch);
   const int rank = left.rank();
@@ -66,7 +70,7 @@ Tensor launch_matmul(const char* op, const Tensor& a, const Tensor& b, DType out
   Dims shape = batch;
   shape.push(p.m);
   shape.push(p.n);
-  Tensor out = Tensor::empty(shape, out_dtype);
+  Tensor out = Tensor::empty(shape, out_dtype, device);
   p.a = operand(left);
   p.b = operand(right);
   p.out = operand(out);
@@ -85,9 +89,10 @@ Tensor launch_matmul(const char* op, const Tensor& a, const Tensor& b, DType out
     p.pre = operand(with_batch(*pre, batch));
     writes[write_count++] = pre->storage.get();
   }
-  Stream::cpu().launch_spans(op, reads, read_count, writes, write_count, false, [p](const TaskContext& ctx) {
-    dispatch_isa([&](auto isa) { cpu::matmul<isa()>(p, ctx.pool, ctx.cancel); });
-  });
+  launch_spans(
+      op, device, reads, read_count, writes, write_count, false,
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::matmul<isa()>(p, ctx.pool, ctx.cancel); }); },
+      [p](cuda::Stream& stream) { cuda::matmul(p, stream); });
   return out;
 }
 

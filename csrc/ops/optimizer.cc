@@ -5,7 +5,9 @@
 
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/optimizer.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/dtypes.h"
 
 namespace fovea {
@@ -20,6 +22,7 @@ void check_writable(const char* op, const Tensor& t) {
 // The tensors of one step, and what the kernel needs of them.
 struct Group {
   const char* op;
+  Device device;
   std::vector<Tensor> grads;
   std::vector<cpu::OptimizerItem> items;
   std::vector<Storage*> reads, writes;
@@ -32,6 +35,8 @@ struct Group {
       const Tensor& param = params[i];
       check_float(op, param);
       check_float(op, gradients[i]);
+      if (i == 0) device = param.device();
+      common_device(op, {&params[0], &param, &gradients[i]});
       check(param.shape == gradients[i].shape, "ERR_SHAPE", op, ": parameter ", i, " has shape ", text_of(param.shape), ", its gradient ",
             text_of(gradients[i].shape));
       grads.push_back(contiguous(gradients[i]));
@@ -49,9 +54,10 @@ struct Group {
     }
   }
 
-  template <class Body>
-  void launch(Body&& body) {
-    Stream::cpu().launch_spans(op, reads.data(), reads.size(), writes.data(), writes.size(), true, std::forward<Body>(body));
+  template <class Cpu, class Cuda>
+  void launch(Cpu&& cpu, Cuda&& cuda) {
+    launch_spans(op, device, reads.data(), reads.size(), writes.data(), writes.size(), true, std::forward<Cpu>(cpu),
+                 std::forward<Cuda>(cuda));
   }
 
  private:
@@ -83,11 +89,17 @@ void adamw_step(const std::vector<Tensor>& params, const std::vector<Tensor>& gr
   p.step = static_cast<float>(lr / (1 - std::pow(beta1, step)));
   p.inverse_root = static_cast<float>(1 / std::sqrt(1 - std::pow(beta2, step)));
   p.eps = static_cast<float>(eps);
-  group.launch([p, items = group.items](const TaskContext& ctx) mutable {
-    p.items = items.data();
-    p.count = static_cast<int64_t>(items.size());
-    dispatch_isa([&](auto isa) { cpu::adamw<isa()>(p, ctx.pool); });
-  });
+  group.launch(
+      [p, items = group.items](const TaskContext& ctx) mutable {
+        p.items = items.data();
+        p.count = static_cast<int64_t>(items.size());
+        dispatch_isa([&](auto isa) { cpu::adamw<isa()>(p, ctx.pool); });
+      },
+      [p, items = group.items](cuda::Stream& stream) mutable {
+        p.items = items.data();
+        p.count = static_cast<int64_t>(items.size());
+        cuda::adamw(p, stream);
+      });
 }
 
 void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grads, const std::vector<Tensor>& momenta,
@@ -98,17 +110,24 @@ void sgd_step(const std::vector<Tensor>& params, const std::vector<Tensor>& grad
   p.momentum = static_cast<float>(momentum);
   p.decay = static_cast<float>(decay);
   p.nesterov = nesterov;
-  group.launch([p, items = group.items](const TaskContext& ctx) mutable {
-    p.items = items.data();
-    p.count = static_cast<int64_t>(items.size());
-    dispatch_isa([&](auto isa) { cpu::sgd<isa()>(p, ctx.pool); });
-  });
+  group.launch(
+      [p, items = group.items](const TaskContext& ctx) mutable {
+        p.items = items.data();
+        p.count = static_cast<int64_t>(items.size());
+        dispatch_isa([&](auto isa) { cpu::sgd<isa()>(p, ctx.pool); });
+      },
+      [p, items = group.items](cuda::Stream& stream) mutable {
+        p.items = items.data();
+        p.count = static_cast<int64_t>(items.size());
+        cuda::sgd(p, stream);
+      });
 }
 
 // The norm of all gradients as one vector, f32 []; gradients are scaled in place to at most max_norm (PyTorch's clip_grad_norm_).
 Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm) {
   constexpr const char* op = "clipGradNorm";
-  Tensor norm = Tensor::empty({}, DType::F32);
+  const Device device = grads.empty() ? Device::cpu() : grads[0].device();
+  Tensor norm = Tensor::empty({}, DType::F32, device);
   std::vector<void*> data;
   std::vector<int64_t> counts;
   std::vector<DType> dtypes;
@@ -116,6 +135,7 @@ Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm) {
   int64_t tiles = 0;
   for (const Tensor& t : grads) {
     check_float(op, t);
+    common_device(op, {&grads[0], &t});
     check_writable(op, t);
     t.storage->bump_version();
     data.push_back(t.data());
@@ -124,20 +144,24 @@ Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm) {
     storages.push_back(t.storage.get());
     tiles += cpu::optimizer_tiles(t.count());
   }
-  Tensor partial = Tensor::empty({tiles}, DType::F64);
+  Tensor partial = Tensor::empty({device.is_cpu() ? tiles : 0}, DType::F64, device);
   std::vector<Storage*> writes = storages;
   writes.push_back(norm.storage.get());
   writes.push_back(partial.storage.get());
-  Stream::cpu().launch_spans(op, storages.data(), storages.size(), writes.data(), writes.size(), false,
-                             [=, out = norm.data<float>(), sums = partial.data<double>()](const TaskContext& ctx) {
-                               cpu::GradList list{data.data(), counts.data(), dtypes.data(), static_cast<int64_t>(data.size())};
-                               dispatch_isa([&](auto isa) {
-                                 double length = std::sqrt(cpu::sum_squares<isa()>(list, sums, ctx.pool));
-                                 *out = static_cast<float>(length);
-                                 double factor = max_norm / (length + 1e-6);
-                                 if (!(factor >= 1)) cpu::scale_all<isa()>(list, static_cast<float>(factor), ctx.pool);
-                               });
-                             });
+  launch_spans(
+      op, device, storages.data(), storages.size(), writes.data(), writes.size(), false,
+      [=, out = norm.data<float>(), sums = partial.data<double>()](const TaskContext& ctx) {
+        cpu::GradList list{data.data(), counts.data(), dtypes.data(), static_cast<int64_t>(data.size())};
+        dispatch_isa([&](auto isa) {
+          double length = std::sqrt(cpu::sum_squares<isa()>(list, sums, ctx.pool));
+          *out = static_cast<float>(length);
+          double factor = max_norm / (length + 1e-6);
+          if (!(factor >= 1)) cpu::scale_all<isa()>(list, static_cast<float>(factor), ctx.pool);
+        });
+      },
+      [=, out = norm.data<float>()](cuda::Stream& stream) {
+        cuda::clip_norm({data.data(), counts.data(), dtypes.data(), static_cast<int64_t>(data.size())}, max_norm, out, stream);
+      });
   return norm;
 }
 

@@ -3,6 +3,8 @@
 
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/reduce.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -60,12 +62,14 @@ Tensor reduce(int64_t op_code, const Tensor& t, const std::vector<int64_t>& axes
       shape.push(t.shape[i]);
     }
   }
-  Tensor out = Tensor::empty(shape, out_dtype);
+  Tensor out = Tensor::empty(shape, out_dtype, t.device());
   p.in = t.data();
   p.out = out.data();
   if (out.count() > 0)
-    Stream::cpu().launch(kNames[op], {t.storage.get()}, {out.storage.get()},
-                         [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::reduce<isa()>(p, ctx.pool); }); });
+    launch(
+        kNames[op], out.device(), {t.storage.get()}, {out.storage.get()},
+        [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::reduce<isa()>(p, ctx.pool); }); },
+        [p](cuda::Stream& stream) { cuda::reduce(p, stream); });
   return out;
 }
 

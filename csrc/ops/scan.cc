@@ -2,7 +2,9 @@
 #include "cpu/scan.h"
 
 #include "core/op.h"
+#include "cuda/scan.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -10,7 +12,7 @@ namespace {
 Tensor cumsum(const Tensor& t, int64_t axis, bool reverse) {
   const int at = normalize_axis("cumsum", axis, t.rank());
   const Tensor x = contiguous(t);
-  Tensor out = Tensor::empty(t.shape, is_floating(t.dtype) ? t.dtype : DType::I64);
+  Tensor out = Tensor::empty(t.shape, is_floating(t.dtype) ? t.dtype : DType::I64, t.device());
   cpu::ScanParams p{};
   p.in = x.data();
   p.out = out.data();
@@ -22,8 +24,10 @@ Tensor cumsum(const Tensor& t, int64_t axis, bool reverse) {
   p.length = x.shape[at];
   for (int i = at + 1; i < x.rank(); i++) p.inner *= x.shape[i];
   if (out.count() > 0)
-    Stream::cpu().launch("cumsum", {x.storage.get()}, {out.storage.get()},
-                         [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::cumsum<isa()>(p, ctx.pool); }); });
+    launch(
+        "cumsum", out.device(), {x.storage.get()}, {out.storage.get()},
+        [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::cumsum<isa()>(p, ctx.pool); }); },
+        [p](cuda::Stream& stream) { cuda::cumsum(p, stream); });
   return out;
 }
 

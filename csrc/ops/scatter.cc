@@ -4,7 +4,9 @@
 
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/scatter.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/dtypes.h"
 #include "ops/fill.h"
 #include "ops/index_error.h"
@@ -51,13 +53,20 @@ Tensor gather(const Tensor& t_in, int64_t axis_in, const Tensor& index) {
   constexpr const char* op = "gather";
   int axis = normalize_axis(op, axis_in, t_in.rank());
   Indexed x(op, t_in.shape, axis, index);
-  Tensor t = contiguous(t_in), out = Tensor::empty(x.out_dims, t.dtype);
+  const Device device = common_device(op, {&t_in, &index});
+  Tensor t = contiguous(t_in), out = Tensor::empty(x.out_dims, t.dtype, device);
   cpu::GatherParams p{x.shape, t.data(), out.data(), static_cast<int>(size_of(t.dtype))};
-  Stream::cpu().launch(op, {t.storage.get(), x.tensor.storage.get()}, {out.storage.get()},
-                       [p, dims = x.index_dims](const TaskContext& ctx) {
-                         int64_t bad = dispatch_isa([&](auto isa) { return cpu::gather<isa()>(p, ctx.pool); });
-                         check_indices(op, bad, p.shape.index, dims, p.shape.size);
-                       });
+  launch(
+      op, device, {t.storage.get(), x.tensor.storage.get()}, {out.storage.get()},
+      [p, dims = x.index_dims](const TaskContext& ctx) {
+        int64_t bad = dispatch_isa([&](auto isa) { return cpu::gather<isa()>(p, ctx.pool); });
+        check_indices(op, bad, p.shape.index, dims, p.shape.size);
+      },
+      [p, dims = x.index_dims](cuda::Stream& stream) {
+        cuda::IndexStatus status(stream);
+        cuda::gather(p, status.bad(), stream);
+        check_indices(op, status, p.shape.index, dims, p.shape.size);
+      });
   return out;
 }
 
@@ -71,13 +80,20 @@ Tensor scatter(const Tensor& t, int64_t axis_in, const Tensor& index, const Tens
   int axis = normalize_axis(op, axis_in, t.rank());
   check(t.dtype == src_in.dtype, "ERR_DTYPE", op, ": tensor is ", name_of(t.dtype), ", source ", name_of(src_in.dtype), "; cast first");
   Indexed x(op, t.shape, axis, index);
+  const Device device = common_device(op, {&t, &index, &src_in});
   Tensor src = expanded(op, src_in, x.out_dims), out = copy_as(t, t.dtype);
   cpu::ScatterParams p{x.shape, src.data(), out.data(), static_cast<int>(size_of(t.dtype))};
-  Stream::cpu().launch(op, {src.storage.get(), x.tensor.storage.get(), out.storage.get()}, {out.storage.get()},
-                       [p, dims = x.index_dims](const TaskContext& ctx) {
-                         int64_t bad = dispatch_isa([&](auto isa) { return cpu::scatter<isa()>(p, ctx.pool); });
-                         check_indices(op, bad, p.shape.index, dims, p.shape.size);
-                       });
+  launch(
+      op, device, {src.storage.get(), x.tensor.storage.get(), out.storage.get()}, {out.storage.get()},
+      [p, dims = x.index_dims](const TaskContext& ctx) {
+        int64_t bad = dispatch_isa([&](auto isa) { return cpu::scatter<isa()>(p, ctx.pool); });
+        check_indices(op, bad, p.shape.index, dims, p.shape.size);
+      },
+      [p, dims = x.index_dims](cuda::Stream& stream) {
+        cuda::IndexStatus status(stream);
+        cuda::scatter(p, status.bad(), stream);
+        check_indices(op, status, p.shape.index, dims, p.shape.size);
+      });
   return out;
 }
 
@@ -87,13 +103,20 @@ Tensor scatter_add(const Tensor& t, int64_t axis_in, const Tensor& index, const 
   check_float(op, t);
   check_float(op, src_in);
   Indexed x(op, t.shape, axis, index);
+  const Device device = common_device(op, {&t, &index, &src_in});
   Tensor src = expanded(op, src_in, x.out_dims), out = copy_as(t, DType::F32);
   cpu::ScatterAddParams p{x.shape, src.data(), src.dtype, out.data<float>(), nullptr};
-  Stream::cpu().launch(op, {src.storage.get(), x.tensor.storage.get(), out.storage.get()}, {out.storage.get()},
-                       [p, dims = x.index_dims](const TaskContext& ctx) {
-                         int64_t bad = dispatch_isa([&](auto isa) { return cpu::scatter_add<isa()>(p, ctx.pool); });
-                         check_indices(op, bad, p.shape.index, dims, p.shape.size);
-                       });
+  launch(
+      op, device, {src.storage.get(), x.tensor.storage.get(), out.storage.get()}, {out.storage.get()},
+      [p, dims = x.index_dims](const TaskContext& ctx) {
+        int64_t bad = dispatch_isa([&](auto isa) { return cpu::scatter_add<isa()>(p, ctx.pool); });
+        check_indices(op, bad, p.shape.index, dims, p.shape.size);
+      },
+      [p, dims = x.index_dims](cuda::Stream& stream) {
+        cuda::IndexStatus status(stream);
+        cuda::scatter_add(p, status.bad(), stream);
+        check_indices(op, status, p.shape.index, dims, p.shape.size);
+      });
   return t.dtype == DType::F32 ? out : copy_as(out, t.dtype);
 }
 
@@ -110,18 +133,27 @@ std::vector<Tensor> scatter_mean(const Tensor& src_in, int64_t axis_in, const Te
   Indexed x(op, dims, axis, index);
   Dims count_dims = x.index_dims;
   count_dims[axis] = size;
-  Tensor src = contiguous(src_in), out = Tensor::empty(dims, DType::F32), counts = Tensor::empty(count_dims, DType::F32);
+  const Device device = common_device(op, {&src_in, &index});
+  Tensor src = contiguous(src_in), out = Tensor::empty(dims, DType::F32, device), counts = Tensor::empty(count_dims, DType::F32, device);
   cpu::ScatterAddParams p{x.shape, src.data(), src.dtype, out.data<float>(), counts.data<float>()};
   cpu::DivideCountsParams d{x.shape.index_inner > 0 ? count_dims.product() / x.shape.index_inner : 0, x.shape.inner, x.shape.index_inner,
                             p.out, p.counts};
-  Stream::cpu().launch(
-      op, {src.storage.get(), x.tensor.storage.get()}, {out.storage.get(), counts.storage.get()},
+  launch(
+      op, device, {src.storage.get(), x.tensor.storage.get()}, {out.storage.get(), counts.storage.get()},
       [p, d, index_dims = x.index_dims, zero_out = FillTask(out, 0), zero_counts = FillTask(counts, 0)](const TaskContext& ctx) {
         run_fill(ctx, zero_out);
         run_fill(ctx, zero_counts);
         int64_t bad = dispatch_isa([&](auto isa) { return cpu::scatter_add<isa()>(p, ctx.pool); });
         check_indices(op, bad, p.shape.index, index_dims, p.shape.size);
         dispatch_isa([&](auto isa) { cpu::divide_counts<isa()>(d, ctx.pool); });
+      },
+      [p, d, index_dims = x.index_dims, sums = out.count(), means = counts.count()](cuda::Stream& stream) {
+        stream.fill(p.out, 0, sizeof(float), static_cast<size_t>(sums));
+        stream.fill(p.counts, 0, sizeof(float), static_cast<size_t>(means));
+        cuda::IndexStatus status(stream);
+        cuda::scatter_add(p, status.bad(), stream);
+        check_indices(op, status, p.shape.index, index_dims, p.shape.size);
+        cuda::divide_counts(d, stream);
       });
   return {src.dtype == DType::F32 ? out : copy_as(out, src.dtype), counts};
 }

@@ -2,7 +2,9 @@
 #include "cpu/softmax.h"
 
 #include "core/op.h"
+#include "cuda/softmax.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -26,25 +28,30 @@ const char* name(bool log) { return log ? "logSoftmax" : "softmax"; }
 Tensor softmax(const Tensor& t, int64_t axis, bool log) {
   const Tensor x = contiguous(t);
   cpu::SoftmaxParams p = params_of(name(log), x, axis, log);
-  Tensor out = Tensor::empty(t.shape, t.dtype);
+  Tensor out = Tensor::empty(t.shape, t.dtype, t.device());
   p.out = out.data();
   if (out.count() > 0)
-    Stream::cpu().launch(name(log), {x.storage.get()}, {out.storage.get()},
-                         [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::softmax<isa()>(p, ctx.pool); }); });
+    launch(
+        name(log), out.device(), {x.storage.get()}, {out.storage.get()},
+        [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::softmax<isa()>(p, ctx.pool); }); },
+        [p](cuda::Stream& stream) { cuda::softmax(p, stream); });
   return out;
 }
 
 // From the gradient and the result of softmax(t, axis, log).
 Tensor softmax_backward(const Tensor& grad, const Tensor& result, int64_t axis, bool log) {
   check(grad.shape == result.shape, "ERR_INTERNAL", "softmaxBackward: shapes differ");
+  const Device device = common_device("softmaxBackward", {&grad, &result});
   const Tensor y = contiguous(result), g = grad.dtype == y.dtype ? contiguous(grad) : copy_as(grad, y.dtype);
   cpu::SoftmaxParams p = params_of(name(log), y, axis, log);
-  Tensor out = Tensor::empty(y.shape, y.dtype);
+  Tensor out = Tensor::empty(y.shape, y.dtype, device);
   p.grad = g.data();
   p.out = out.data();
   if (out.count() > 0)
-    Stream::cpu().launch("softmaxBackward", {y.storage.get(), g.storage.get()}, {out.storage.get()},
-                         [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::softmax_backward<isa()>(p, ctx.pool); }); });
+    launch(
+        "softmaxBackward", device, {y.storage.get(), g.storage.get()}, {out.storage.get()},
+        [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::softmax_backward<isa()>(p, ctx.pool); }); },
+        [p](cuda::Stream& stream) { cuda::softmax_backward(p, stream); });
   return out;
 }
 

@@ -5,7 +5,9 @@
 
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/sort.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -38,7 +40,7 @@ std::vector<Tensor> sort(const Tensor& t, int64_t axis_in, int64_t k_in, bool de
   Tensor x = contiguous(with_axis_last(t, axis));
   Dims dims = x.shape;
   dims[x.rank() - 1] = k;
-  Tensor values = Tensor::empty(dims, t.dtype), indices = Tensor::empty(dims, DType::I32);
+  Tensor values = Tensor::empty(dims, t.dtype, t.device()), indices = Tensor::empty(dims, DType::I32, t.device());
   cpu::SortParams p{};
   p.x = x.data();
   p.dtype = x.dtype;
@@ -48,8 +50,10 @@ std::vector<Tensor> sort(const Tensor& t, int64_t axis_in, int64_t k_in, bool de
   p.descending = descending;
   p.values = values.data();
   p.indices = indices.data<int32_t>();
-  Stream::cpu().launch(op, {x.storage.get()}, {values.storage.get(), indices.storage.get()},
-                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::sort<isa()>(p, ctx.pool); }); });
+  launch(
+      op, t.device(), {x.storage.get()}, {values.storage.get(), indices.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::sort<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::sort(p, stream); });
   return {with_last_at(values, axis), with_last_at(indices, axis)};
 }
 

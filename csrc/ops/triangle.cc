@@ -3,7 +3,9 @@
 
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/triangle.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -12,7 +14,7 @@ Tensor triangle(const Tensor& input, int64_t diagonal, bool upper) {
   const char* op = upper ? "triu" : "tril";
   int rank = input.rank();
   check(rank >= 2, "ERR_SHAPE", op, ": shape ", text_of(input.shape), "; expected at least two axes");
-  Tensor x = contiguous(input), out = Tensor::empty(x.shape, x.dtype);
+  Tensor x = contiguous(input), out = Tensor::empty(x.shape, x.dtype, x.device());
   cpu::TriangleParams p{};
   p.x = x.data();
   p.out = out.data();
@@ -22,8 +24,10 @@ Tensor triangle(const Tensor& input, int64_t diagonal, bool upper) {
   p.matrices = out.count() > 0 ? out.count() / (p.rows * p.columns) : 0;
   p.diagonal = diagonal;
   p.upper = upper;
-  Stream::cpu().launch(op, {x.storage.get()}, {out.storage.get()},
-                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::triangle<isa()>(p, ctx.pool); }); });
+  launch(
+      op, out.device(), {x.storage.get()}, {out.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::triangle<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::triangle(p, stream); });
   return out;
 }
 

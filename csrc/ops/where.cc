@@ -1,6 +1,8 @@
 // where(condition, a, b): elements of a where the condition holds, of b elsewhere; either may be a number.
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/elementwise.h"
+#include "ops/device.h"
 #include "ops/elementwise.h"
 
 namespace fovea {
@@ -21,9 +23,10 @@ Tensor where(const Tensor& condition, const std::optional<Tensor>& a, double a_n
   if (a) shape = broadcast_shape("where", shape, a->shape);
   if (b) shape = broadcast_shape("where", shape, b->shape);
   const DType dtype = result_type(a, a_number, b, b_number);
-  Tensor out = Tensor::empty(shape, dtype);
   const Tensor absent;
   const Tensor &x = a ? *a : absent, &y = b ? *b : absent;
+  const Device device = common_device("where", {&condition, &x, &y});
+  Tensor out = Tensor::empty(shape, dtype, device);
   cpu::ElementwiseParams p = elementwise_params(0, arithmetic_type(dtype), {&condition, &x, &y}, out);
   p.scalars[1] = a_number;
   p.scalars[2] = b_number;
@@ -32,8 +35,10 @@ Tensor where(const Tensor& condition, const std::optional<Tensor>& a, double a_n
   if (a) reads[n_reads++] = x.storage.get();
   if (b) reads[n_reads++] = y.storage.get();
   Storage* writes[] = {out.storage.get()};
-  Stream::cpu().launch_spans("where", reads, n_reads, writes, 1, false,
-                             [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::where<isa()>(p, ctx.pool); }); });
+  launch_spans(
+      "where", device, reads, n_reads, writes, 1, false,
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::where<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::where(p, stream); });
   return out;
 }
 

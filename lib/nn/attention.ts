@@ -4,6 +4,7 @@ import { FoveaError } from '../errors.ts';
 import { split } from '../ops/concat.ts';
 import { rotary, rotaryTable, type RotaryTable } from '../ops/rotary.ts';
 import { permute, reshape } from '../ops/view.ts';
+import type { DeviceName } from '../tensor/device.ts';
 import { keep } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { KvCache } from './kv_cache.ts';
@@ -93,7 +94,11 @@ export class MultiHeadAttention extends Module {
     let [q, k, v] = this.#project(x, context);
     if (this.rotary) {
       const start = cache?.length ?? 0;
-      const settings = { table: this.#angles(start + length), interleaved: this.rotary.interleaved, offset: start };
+      const settings = {
+        table: this.#angles(start + length, x.device),
+        interleaved: this.rotary.interleaved,
+        offset: start,
+      };
       q = rotary(q, settings);
       k = rotary(k, settings);
     }
@@ -124,10 +129,10 @@ export class MultiHeadAttention extends Module {
   }
 
   /** Angles for at least `length` positions; grown by doubling and kept (a graph may still use the smaller table). */
-  #angles(length: number): RotaryTable {
-    if (!this.#table || this.#table.cos.shape[0] < length) {
+  #angles(length: number, device: DeviceName): RotaryTable {
+    if (!this.#table || this.#table.cos.shape[0] < length || this.#table.cos.device !== device) {
       const rows = Math.max(64, 2 ** Math.ceil(Math.log2(length)));
-      const table = rotaryTable(rows, this.rotary?.dims ?? this.headDim, this.rotary?.base);
+      const table = rotaryTable(rows, this.rotary?.dims ?? this.headDim, this.rotary?.base, device);
       this.#table = { cos: keep(table.cos), sin: keep(table.sin) };
     }
     return this.#table;

@@ -8,7 +8,7 @@
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { checkShape, type TensorOptions } from '../tensor/create.ts';
-import { chosenDevice, deviceName } from '../tensor/device.ts';
+import { chosenDevice } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { finish } from './creation.ts';
@@ -55,15 +55,9 @@ export function nextRandom(op: string, seed?: number): RandomState {
   return { seed, offset: 0 };
 }
 
-function prepare(op: string, shape: readonly number[], options: RandomOptions): RandomState {
-  const device = chosenDevice(options.device);
-  if (device !== 0)
-    throw new FoveaError(
-      'ERR_UNSUPPORTED',
-      `${op}: there is no CUDA kernel for this operation (${deviceName(device)}); make the tensor on 'cpu' and move it with to()`,
-    );
+function prepare(op: string, shape: readonly number[], options: RandomOptions): RandomState & { device: number } {
   checkShape(op, shape);
-  return nextRandom(op, options.seed);
+  return { ...nextRandom(op, options.seed), device: chosenDevice(options.device) };
 }
 
 /** Bounds of rand(). */
@@ -87,16 +81,19 @@ export interface NormalOptions extends RandomOptions {
  * bits as they hold exactly; other bounds scale an f32 draw, whose rounding may reach `high`.
  */
 export function rand(shape: readonly number[], options: UniformOptions = {}): Tensor {
-  const { seed, offset } = prepare('rand', shape, options);
+  const { seed, offset, device } = prepare('rand', shape, options);
   const { low = 0, high = 1 } = options;
-  return finish(native().rand(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset, high - low, low), options);
+  return finish(
+    native().rand(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset, high - low, low, device),
+    options,
+  );
 }
 
 /** Normal (Box-Muller) with mean 0 and standard deviation 1 by default; f32 by default, any floating dtype (ERR_DTYPE). */
 export function randn(shape: readonly number[], options: NormalOptions = {}): Tensor {
-  const { seed, offset } = prepare('randn', shape, options);
+  const { seed, offset, device } = prepare('randn', shape, options);
   const { mean = 0, std = 1 } = options;
-  return finish(native().randn(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset, std, mean), options);
+  return finish(native().randn(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset, std, mean, device), options);
 }
 
 /**
@@ -107,13 +104,13 @@ export function randint(low: number, high: number, shape: readonly number[], opt
   if (!Number.isSafeInteger(low) || !Number.isSafeInteger(high)) {
     throw new FoveaError('ERR_ARGUMENT', `randint: bounds must be integers, got ${low} and ${high}`);
   }
-  const { seed, offset } = prepare('randint', shape, options);
-  return finish(native().randint(shape, dtypeCode(options.dtype ?? 'i32'), seed, offset, low, high), options);
+  const { seed, offset, device } = prepare('randint', shape, options);
+  return finish(native().randint(shape, dtypeCode(options.dtype ?? 'i32'), seed, offset, low, high, device), options);
 }
 
 /** 1 (true) with probability `p`, else 0; bool by default. Throws ERR_ARGUMENT for p outside [0, 1]. */
 export function bernoulli(p: number, shape: readonly number[], options: RandomOptions = {}): Tensor {
   if (!(p >= 0 && p <= 1)) throw new FoveaError('ERR_ARGUMENT', `bernoulli: p must be in [0, 1], got ${p}`);
-  const { seed, offset } = prepare('bernoulli', shape, options);
-  return finish(native().bernoulli(shape, dtypeCode(options.dtype ?? 'bool'), seed, offset, p), options);
+  const { seed, offset, device } = prepare('bernoulli', shape, options);
+  return finish(native().bernoulli(shape, dtypeCode(options.dtype ?? 'bool'), seed, offset, p, device), options);
 }

@@ -1,6 +1,7 @@
 import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { chosenDevice, type DeviceName } from '../tensor/device.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { tensor } from '../tensor/create.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -32,14 +33,14 @@ export interface RotaryOptions {
  * The angles position * base^(-2i / dims) for positions 0 to length - 1, computed in double precision.
  * Throws ERR_ARGUMENT unless dims is even and positive and length a non-negative integer.
  */
-export function rotaryTable(length: number, dims: number, base = 10000): RotaryTable {
+export function rotaryTable(length: number, dims: number, base = 10000, device?: DeviceName): RotaryTable {
   if (!Number.isInteger(length) || length < 0 || !Number.isInteger(dims) || dims <= 0 || dims % 2 !== 0) {
     throw new FoveaError(
       'ERR_ARGUMENT',
       `rotaryTable: length ${length}, dims ${dims}; expected length >= 0, even dims > 0`,
     );
   }
-  const [cos, sin] = native().rotaryTable(length, dims, base);
+  const [cos, sin] = native().rotaryTable(length, dims, base, chosenDevice(device));
   return { cos: new Tensor(cos), sin: new Tensor(sin) };
 }
 
@@ -71,9 +72,9 @@ export function rotary(x: Tensor, options: RotaryOptions = {}): Tensor {
   }
   const table =
     options.table ??
-    rotaryTable(lengthNeeded(length, offset, options.positions), options.dims ?? x.shape[x.rank - 1], base);
+    rotaryTable(lengthNeeded(length, offset, options.positions), options.dims ?? x.shape[x.rank - 1], base, x.device);
   const positions = Array.isArray(offset)
-    ? tensor(Int32Array.from({ length: batch * length }, (_, i) => offset[Math.floor(i / length)] + (i % length)), [batch, length]) // prettier-ignore
+    ? tensor(Int32Array.from({ length: batch * length }, (_, i) => offset[Math.floor(i / length)] + (i % length)), [batch, length], { device: x.device }) // prettier-ignore
     : (options.positions ?? null);
   const turn = (t: Tensor, inverse: boolean): number =>
     native().rotary(
