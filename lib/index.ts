@@ -186,6 +186,8 @@ export {
   type SoftPagOptions,
 } from './attention/soft_pag.ts';
 export { tanhAttention, tanhCost, type TanhOptions } from './attention/tanh.ts';
+export { neighborhoodAV, neighborhoodQK, type NeighborhoodQkOptions } from './attention/neighborhood_pair.ts';
+export { haloAttention, type HaloOptions } from './attention/halo.ts';
 export { explain, type AttentionExplanation, type RefusedKernel } from './attention/explain.ts';
 export type { AttentionMask, AttentionOptions, IntegerList } from './attention/arguments.ts';
 export { arange, eye, full, fullLike, linspace, ones, onesLike, zeros, zerosLike } from './ops/creation.ts';
@@ -244,4 +246,10 @@ export {
   type MultiHeadAttentionOptions,
   type RotarySettings,
 } from './nn/attention.ts';
+export {
+  NeighborhoodAttention1D,
+  NeighborhoodAttention2D,
+  NeighborhoodAttention3D,
+  type NeighborhoodLayerOptions,
+} from './nn/neighborhood.ts';
 export { Mlp, TransformerBlock, type MlpOptions, type TransformerBlockOptions } from './nn/transformer.ts';

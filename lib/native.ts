@@ -228,6 +228,10 @@ export interface Native {
     scale: number,
     saved: readonly MaybeHandle[],
   ): MaybeHandle[];
+  neighborhoodDot(x: Handle, keys: Handle, axes: readonly number[], scale: number, unseen: number): Handle;
+  neighborhoodGather(weights: Handle, keys: Handle, axes: readonly number[], scale: number): Handle;
+  neighborhoodScatter(weights: Handle, x: Handle, axes: readonly number[], scale: number, headsKv: number): Handle;
+  neighborhoodLoops(q: Handle, k: Handle, v: Handle, axes: readonly number[], scale: number): Handle;
   neighborhoodExplain(operands: readonly MaybeHandle[], axes: readonly number[], scale: number): string;
   mergeAttentions(outs: readonly Handle[], lses: readonly Handle[]): [out: Handle, lse: Handle];
   mergeAttentionsBackward(

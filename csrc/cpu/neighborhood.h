@@ -13,6 +13,12 @@ namespace fovea::cpu {
 template <Isa>
 void neighborhood_tiles(const NeighborhoodParams&, ThreadPool&, const std::atomic<bool>* cancel);
 
+// The same for calls that neighborhood_shift_refusal lets through.
+template <Isa>
+void neighborhood_shift(const NeighborhoodParams&, ThreadPool&, const std::atomic<bool>* cancel);
+// Why the shift kernel would not take a call or not be the better one; null: it is.
+const char* neighborhood_shift_refusal(const NeighborhoodParams&);
+
 // params.out and params.lse are inputs.
 template <Isa>
 void neighborhood_backward(const NeighborhoodParams&, const NeighborhoodGrads&, ThreadPool&, const std::atomic<bool>* cancel);

@@ -39,14 +39,20 @@ struct Box {
       full_hi[a] = window_of(p.axis[a], lattice.length[a], first[a]).end;
     }
     count = static_cast<int>(n[0] * n[1] * n[2]);
+    int32_t own[3] = {0, 0, 0};
+    Range r[3];
+    for (int a = 0; a < 3; a++) r[a] = window_of(p.axis[a], lattice.length[a], first[a]);
     for (int lane = 0; lane < shape.vectors * kLanes; lane++) {
-      const int64_t i = least(lane, count - 1);
-      const int64_t own[3] = {first[0] + i / (n[1] * n[2]), first[1] + i / n[2] % n[1], first[2] + i % n[2]};
       for (int a = 0; a < 3; a++) {
-        Range r = window_of(p.axis[a], lattice.length[a], own[a]);
-        at[a][lane] = static_cast<int32_t>(own[a]);
-        begin[a][lane] = static_cast<int32_t>(r.begin);
-        width[a][lane] = static_cast<int32_t>(r.end - r.begin);
+        at[a][lane] = static_cast<int32_t>(first[a]) + own[a];
+        begin[a][lane] = static_cast<int32_t>(r[a].begin);
+        width[a][lane] = static_cast<int32_t>(r[a].end - r[a].begin);
+      }
+      if (lane + 1 >= count) continue;
+      for (int a = 2; a >= 0; a--) {
+        own[a] = own[a] + 1 < n[a] ? own[a] + 1 : 0;
+        if (n[a] > 1) r[a] = window_of(p.axis[a], lattice.length[a], first[a] + own[a]);
+        if (own[a]) break;
       }
     }
     return true;
@@ -147,22 +153,34 @@ class KeyWalk {
   int64_t pitch_, c_[3], extra_ = 0;
 };
 
+// The first n elements of a row with element stride `step`, as floats; 0 beyond.
+template <class T>
+FOVEA_INLINE vf load_row(const T* row, int64_t step, int n) {
+  if (step == 1 && n == kLanes) return load(row);
+  alignas(64) float part[kLanes] = {};
+  for (int j = 0; j < n; j++) part[j] = to_float(row[j * step]);
+  return load(part);
+}
+
+template <class T>
+FOVEA_INLINE void store_row(T* row, int64_t step, int n, vf v) {
+  if (step == 1 && n == kLanes) return store(row, v);
+  alignas(64) float part[kLanes];
+  store(part, v);
+  for (int j = 0; j < n; j++) row[j * step] = narrow<T>(part[j]);
+}
+
 // to[d][z] = factor * row of query z, lanes as columns; rows are at data + query_offset.
 template <class T, int NZ>
-void pack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, float factor, float* to) {
+__attribute__((noinline)) void pack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, float factor, float* to) {
   for (int z = 0; z < NZ; z++) {
     const T* row[kLanes];
     for (int i = 0; i < kLanes; i++) row[i] = static_cast<const T*>(t.data) + b.query_offset(t, z * kLanes + i);
     for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
       vf v[kLanes];
       const int n = static_cast<int>(least(dim - d0, kLanes));
-      for (int i = 0; i < kLanes; i++) {
-        if (t.sd == 1) v[i] = load_part(row[i] + d0, n) * factor;
-        else {
-          v[i] = zero();
-          for (int j = 0; j < n; j++) v[i][j] = to_float(row[i][(d0 + j) * t.sd]) * factor;
-        }
-      }
+      FOVEA_UNROLL
+      for (int i = 0; i < kLanes; i++) v[i] = load_row(row[i] + d0 * t.sd, t.sd, n) * factor;
       transpose(v);
       FOVEA_UNROLL
       for (int i = 0; i < kLanes; i++)
@@ -173,28 +191,28 @@ void pack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, float 
 
 // The reverse: rows of the first b.count queries from columns, each lane times its factor.
 template <class T, int NZ>
-void unpack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, const vf (&factor)[NZ], const float* from) {
+__attribute__((noinline)) void unpack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, const vf (&factor)[NZ],
+                                              const float* from) {
   for (int z = 0; z < NZ; z++) {
     const int lanes = b.count - z * kLanes < kLanes ? b.count - z * kLanes : kLanes;
+    T* row[kLanes];
+    for (int i = 0; i < kLanes; i++) row[i] = static_cast<T*>(t.data) + b.query_offset(t, z * kLanes + i);
     for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
       vf v[kLanes];
       const int n = static_cast<int>(least(dim - d0, kLanes));
       FOVEA_UNROLL
       for (int i = 0; i < kLanes; i++) v[i] = i < n ? load(from + ((d0 + i) * NZ + z) * kLanes) * factor[z] : zero();
       transpose(v);
-      for (int i = 0; i < lanes; i++) {
-        T* row = static_cast<T*>(t.data) + b.query_offset(t, z * kLanes + i) + d0 * t.sd;
-        if (t.sd == 1) store_part(row, v[i], n);
-        else
-          for (int j = 0; j < n; j++) row[j * t.sd] = narrow<T>(v[i][j]);
-      }
+      FOVEA_UNROLL
+      for (int i = 0; i < kLanes; i++)
+        if (i < lanes) store_row(row[i] + d0 * t.sd, t.sd, n, v[i]);
     }
   }
 }
 
 // to[j][z] = rows[j] . columns of z, for whole register tiles of rows (the caller repeats the last row).
 template <int NZ>
-FOVEA_INLINE void multiply_rows(const float* const* rows, int count, const float* columns, int64_t words, float* to) {
+__attribute__((noinline)) void multiply_rows(const float* const* rows, int count, const float* columns, int64_t words, float* to) {
   for (int j = 0; j < count; j += kRowsOfTile) {
     vf acc[kRowsOfTile][NZ];
     score_tile<NZ, Words::F32>(rows + j, columns, static_cast<int>(words), acc, [](int) {});

@@ -24,7 +24,7 @@ FOVEA_INLINE int64_t group_length(const NeighborhoodAxis& a, int64_t group) { re
 
 // Keys that query i sees in a group of `length` tokens.
 inline Range window_of(const NeighborhoodAxis& a, int64_t length, int64_t i) {
-  const int64_t first = i / a.stride * a.stride;
+  const int64_t first = a.stride == 1 ? i : i / a.stride * a.stride;
   if (a.causal) return {most(least(first + a.stride - 1, length - 1) - a.kernel + 1, 0), i + 1};
   const int64_t leader = least(first + a.stride / 2, length - 1);
   const int64_t start = least(most(leader - a.kernel / 2, 0), length - a.kernel);

@@ -11,6 +11,19 @@
 #include "ops/neighborhood_call.h"
 
 namespace fovea {
+
+const char* cpu::neighborhood_shift_refusal(const NeighborhoodParams& p) {
+  constexpr int64_t kLongest = 13, kMostKeys = 1024, kLanesOfLine = 16;
+  const NeighborhoodAxis& x = p.axis[2];
+  if (p.extra) return "extra keys";
+  if (x.stride != 1) return "a stride along the last axis";
+  if (p.axis[0].kernel * p.axis[1].kernel == 1) return "no window across rows, so nothing shares a load";
+  if (x.kernel > kLongest || p.axis[0].kernel * p.axis[1].kernel * x.kernel > kMostKeys) return "a large window";
+  const int64_t n = (x.length + x.dilation - 1) / x.dilation, lanes = (n + kLanesOfLine - 1) / kLanesOfLine * kLanesOfLine;
+  if (5 * n < 3 * lanes) return "rows that fill few lanes";
+  return nullptr;
+}
+
 namespace {
 
 constexpr const char* kOp = "neighborhoodAttention";
@@ -25,8 +38,13 @@ void run_tiles(const NeighborhoodParams& p, const TaskContext& ctx) {
   dispatch_isa([&](auto isa) { cpu::neighborhood_tiles<isa()>(p, ctx.pool, ctx.cancel); });
 }
 
+void run_shift(const NeighborhoodParams& p, const TaskContext& ctx) {
+  dispatch_isa([&](auto isa) { cpu::neighborhood_shift<isa()>(p, ctx.pool, ctx.cancel); });
+}
+
 // In order of preference; the first that takes a call runs it. The last takes every call.
 const Kernel kKernels[] = {
+    {"cpu.shift", cpu::neighborhood_shift_refusal, run_shift},
     {"cpu.tiles", [](const NeighborhoodParams&) -> const char* { return nullptr; }, run_tiles},
 };
 

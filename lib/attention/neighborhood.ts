@@ -106,7 +106,7 @@ function bind(op: string, q: Tensor, k: Tensor, v: Tensor, options: Neighborhood
 }
 
 /** Kernel size, stride, dilation and causality of every axis of q, flat. */
-function axesOf(op: string, q: Tensor, options: NeighborhoodWindow): number[] {
+export function axesOf(op: string, q: Tensor, options: NeighborhoodWindow): number[] {
   const count = q.rank - 3;
   if (count < 1 || count > 3)
     throw new FoveaError(
