@@ -83,7 +83,7 @@ void run_box(const Box& b, const Workspace& w) {
     multiply_rows<NZ>(rows, chunk.count, w.queries, p.dim, w.scores);
     finish_scores<NZ>(b, chunk, w.bias, w.scores);
     weigh<NZ>(chunk.count, p.dim_v, w.scores, maximum, sum, w.out);
-    accumulate_values<NZ, Words::F32>(chunk.v, chunk.count, static_cast<int>(p.dim_v), w.scores, w.out);
+    accumulate_values<NZ, Words::F32>(chunk.v, chunk.count, 0, static_cast<int>(p.dim_v), w.scores, w.out);
   }
   vf inverse[NZ];
   for (int z = 0; z < NZ; z++) {

@@ -206,7 +206,7 @@ struct BoxPass {
       finish_scores<NZ>(b, chunk, w.bias, w.weights);
       multiply_rows<NZ>(v, chunk.count, w.dout, p.dim_v, w.grads);
       differentiate(chunk.count);
-      accumulate_values<NZ, Words::F32>(k, chunk.count, static_cast<int>(p.dim), w.grads, w.dq);
+      accumulate_values<NZ, Words::F32>(k, chunk.count, 0, static_cast<int>(p.dim), w.grads, w.dq);
       float *dk[kChunkKeys], *dv[kChunkKeys];
       for (int j = 0; j < chunk.count; j++) {
         const int32_t* at = chunk.at[j];
