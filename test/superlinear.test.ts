@@ -97,7 +97,7 @@ type Settings = Required<
 > & { inverse: number };
 
 const up = (factor: number, n: number, power: number): number =>
-  Math.ceil(Math.fround(factor * Math.fround(n ** power)));
+  Math.ceil(Math.fround(factor * Math.fround(n ** Math.fround(power))));
 
 interface Found {
   anchor: number;
