@@ -133,9 +133,7 @@ size_t Allocator::block_size(size_t bytes) { return class_bytes(class_of(bytes))
 
 namespace {
 
-void check_size(size_t bytes) {
-  check(bytes <= (size_t{1} << 46), "ERR_OOM", "out of memory: a block of ", bytes, " bytes was asked for");
-}
+void check_size(size_t bytes) { check(bytes <= (size_t{1} << 46), "ERR_OOM", "out of memory: a block of ", bytes, " bytes was asked for"); }
 
 [[noreturn]] void fail_for(size_t size, const MemoryStats& s) {
   fail("ERR_OOM", "out of memory: a block of ", size, " bytes was asked for while ", s.live_bytes, " bytes in ", s.live_blocks,

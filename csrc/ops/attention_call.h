@@ -16,7 +16,21 @@
 namespace fovea {
 
 // The tensor arguments in the order the binding passes them; absent ones have no storage.
-enum AttentionOperand { kQuery, kKey, kValue, kBias, kMask, kKvLengths, kCuQ, kCuKv, kQRows, kKvRows, kPageTable, kKeyRanges, kAttentionOperands };
+enum AttentionOperand {
+  kQuery,
+  kKey,
+  kValue,
+  kBias,
+  kMask,
+  kKvLengths,
+  kCuQ,
+  kCuKv,
+  kQRows,
+  kKvRows,
+  kPageTable,
+  kKeyRanges,
+  kAttentionOperands
+};
 
 // The integer arguments in the order the binding passes them. A block mask is described by the Block... entries.
 enum AttentionInteger {
