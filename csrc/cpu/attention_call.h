@@ -22,8 +22,9 @@ struct Call {
 
   Call(const AttentionParams& params, const ProgramPlan* program, Words kind, bool narrow) : p(params), score(program) {
     sparse = p.page_table || p.kv_rows;
-    plain = p.softcap <= 0 && !p.bias.data && !p.mask.data && !score;
     const bool pairs = kind == Words::Bf16Pair;
+    // Masked raw products are -inf before a pair's factor is applied, so that must not turn them around.
+    plain = p.softcap <= 0 && !p.bias.data && !p.mask.data && !score && (!pairs || p.scale > 0);
     words = static_cast<int>(pairs ? (p.dim + 1) / 2 : p.dim);
     dim_v = static_cast<int>(p.dim_v);
     // bf16 queries stay as they are, so the dot instruction sees exact inputs and the scale is applied to f32 scores.
@@ -39,7 +40,7 @@ struct Call {
 
 // Buffers of one thread, cut from its scratch memory.
 struct Workspace {
-  float *queries, *scores, *weights, *out, *maximum, *sum, *highest, *keys, *values, *rows, *bias, *program;
+  float *queries, *scores, *weights, *out, *maximum, *sum, *keys, *values, *rows, *bias, *program;
   uint64_t* visible;  // lanes that see each key of a block, by mask tensor and absent rows
 
   static int64_t padded(int64_t n) { return round_up(n, 16); }
@@ -58,7 +59,6 @@ struct Workspace {
     out = take(round_up(c.dim_v, kLanes) * kTileQueries);
     maximum = take(kTileQueries);
     sum = take(kTileQueries);
-    highest = take(kTileQueries);
     keys = take(c.copy_keys ? int64_t{kTileKeys} * c.words : 0);
     values = take(c.copy_values ? int64_t{kTileKeys} * c.dim_v : 0);
     rows = take(kLanes);

@@ -4,10 +4,10 @@
 //
 // Two bodies. In the usual one (no score program) a block is weighed in the shadow of its own products: the exponentials of one register
 // tile run while the next one's scores are summed, those of the last while the first values are added; fetching, converting and pairing
-// rows hide there too. That needs the maximum m before the scores exist, so m is an estimate: the first scores the tile meets, visible or
-// not. Weights up to 2^kSlack are exact all the same; when a lane exceeds that, the block is redone by the other body, which stores logits,
-// takes the true maximum and rescales O. Should an estimate turn out far too high (a sum below kFaint), the tile is run again with true
-// maxima. Both are rare, and depend on the tile's data alone, never on threads or batch.
+// rows hide there too. That needs the maximum m before the scores exist, so m is an estimate: the largest of the first scores that the lane
+// sees. Weights up to 2^kSlack are exact all the same; when a lane exceeds that, the block is redone by the other body, which stores
+// logits, lifts the maximum of that lane to the true one and rescales its O. Lanes that have not outgrown theirs come out of both bodies
+// with the same bits, and keys a lane does not see never reach its sums: a row's bits depend on what it sees alone.
 #pragma once
 
 #include <new>
@@ -17,8 +17,7 @@
 namespace fovea::cpu {
 namespace {
 
-constexpr float kSlack = 24;        // log2; sums stay far below the largest float
-constexpr float kFaint = 0x1p-60f;  // sums above it have all their bits
+constexpr float kSlack = 24;  // log2; sums stay far below the largest float
 
 template <class T, Words kWords, int NZ>
 class Engine {
@@ -27,32 +26,8 @@ class Engine {
 
   // Visits keys [from, to) of the tile and leaves O^T, sum and maximum in the workspace.
   void run(int64_t from, int64_t to) {
-    pass(from, to, false);
-    if (faint()) pass(from, to, true);
-    // A lane that saw nothing has no maximum, whatever was estimated.
-    for (int z = 0; z < NZ; z++) {
-      vi nothing = load(w_.highest + z * kLanes) == set1(-kInfinity);
-      store(w_.maximum + z * kLanes, select(nothing, set1(kLowest), load(w_.maximum + z * kLanes)));
-    }
-  }
-
- private:
-  static constexpr bool kPairs = kWords == Words::Bf16Pair;
-  static constexpr int kRow = NZ * kLanes;  // floats of a key's scores
-
-  // What the logits of a block are made of. Bodies keep a copy: vector stores may alias anything, so members would be read after each.
-  struct Block : KeyBlock {
-    float *scores, *weights;
-    const float *maximum, *bias;
-    const int32_t *begin, *end;
-    const uint8_t* visible;  // rows of 8 bytes, or null
-    float to_log2, cap, cap_rate;
-  };
-
-  void pass(int64_t from, int64_t to, bool exact) {
     for (int z = 0; z < NZ; z++) {
       store(w_.maximum + z * kLanes, set1(kLowest));
-      store(w_.highest + z * kLanes, set1(-kInfinity));
       store(w_.sum + z * kLanes, zero());
     }
     for (int64_t i = 0; i < int64_t{c_.dim_v} * NZ; i++) store(w_.out + i * kLanes, zero());
@@ -67,23 +42,29 @@ class Engine {
       Block block;
       static_cast<KeyBlock&>(block) = b;
       if (!prepare(block)) continue;
-      if (exact || vm_ || !visit_in_shadow(block)) visit_in_memory(block);
+      if (vm_ || !visit_in_shadow(block)) visit_in_memory(block);
     }
   }
+
+ private:
+  static constexpr bool kPairs = kWords == Words::Bf16Pair;
+  static constexpr int kRow = NZ * kLanes;  // floats of a key's scores
+
+  // What the logits of a block are made of. Bodies keep a copy: vector stores may alias anything, so members would be read after each.
+  struct Block : KeyBlock {
+    float *scores, *weights;
+    const float *maximum, *bias;
+    const int32_t *begin, *end;
+    const uint8_t* visible;  // rows of 8 bytes, or null
+    float to_log2, cap, cap_rate;
+    bool extra;  // logits need more than products times a factor and one kind of mask
+  };
 
   ProgramVm* start_program(char* place) const {
     ProgramVm* vm = new (place) ProgramVm(*c_.score, kRow, w_.program);
     vm->begin_head(static_cast<int32_t>(t_.seq.index), static_cast<int32_t>(t_.head));
     vm->begin_queries(kRow, static_cast<int32_t>(t_.first + p_.q_offset));
     return vm;
-  }
-
-  // Some lane that saw keys has almost nothing in its sum.
-  bool faint() const {
-    vi found{};
-    FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) found |= (load(w_.sum + z * kLanes) < set1(kFaint)) & (load(w_.highest + z * kLanes) > set1(-kInfinity));
-    return any(found);
   }
 
   // Rows, bias and masks of a block. False: no lane sees any of it.
@@ -99,6 +80,7 @@ class Engine {
     }
     if (point_at(p_.k, b, key_)) b.visible = reinterpret_cast<const uint8_t*>(w_.visible);
     point_at(p_.v, b, value_);
+    b.extra = !c_.plain || b.visible || (b.bits && b.edge);
     if (p_.bias.data) {
       turn_bias<NZ>(p_.bias, t_, b, w_.bias);
       b.bias = w_.bias;
@@ -218,8 +200,8 @@ class Engine {
   }
 
   bool visit_in_shadow(const Block& b) {
-    if (!c_.plain || b.visible) return visit_in_shadow<true, true, true>(b);
-    if (b.bits) return b.edge ? visit_in_shadow<true, true, true>(b) : visit_in_shadow<false, true, false>(b);
+    if (b.extra) return visit_in_shadow<true, true, true>(b);
+    if (b.bits) return visit_in_shadow<false, true, false>(b);
     return b.edge ? visit_in_shadow<true, false, false>(b) : visit_in_shadow<false, false, false>(b);
   }
 
@@ -236,7 +218,7 @@ class Engine {
     }
     auto weight = [&](int j, int z) __attribute__((always_inline)) {
       vf s = logit<kRange, kBits, kExtra>(b, j, z), m = load(b.maximum + z * kLanes);
-      vf x = kPairs && !kExtra ? fma(s, set1(b.to_log2), zero() - m) : s - m;
+      vf x = exponent(s, kExtra ? 1.f : b.to_log2, m);
       store(highest + z * kLanes, max(load(highest + z * kLanes), x));
       vf e = exp2_weight<kWords>(x, exp2_constants());
       store(sum + z * kLanes, load(sum + z * kLanes) + e);
@@ -249,7 +231,7 @@ class Engine {
             prepare_value(j + i, count);
             if (j > 0) weigh_key(b, j - kRowsOfTile + i, weight);
           });
-      if (!estimated_) estimate_maximum<kExtra>(b);
+      if (j == 0 && !estimated_ && !estimate_maximum<kRange, kBits, kExtra>(b)) return false;
     }
     auto finish_key = [&](int j) __attribute__((always_inline)) {
       weigh_key(b, j, weight);
@@ -263,10 +245,7 @@ class Engine {
     };
     if (!add_values(b, (count - 1) / kRowsOfTile * kRowsOfTile, finish_key, fits)) return false;
     FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) {
-      store(w_.sum + z * kLanes, load(sum + z * kLanes));
-      store(w_.highest + z * kLanes, max(load(w_.highest + z * kLanes), load(highest + z * kLanes)));
-    }
+    for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, load(sum + z * kLanes));
     return true;
   }
 
@@ -288,23 +267,31 @@ class Engine {
     return true;
   }
 
-  // The largest of the first logits, masks aside.
-  template <bool kExtra>
-  void estimate_maximum(const Block& b) {
+  // Lanes without a maximum get the largest of the block's first logits that they see. False: some lane sees none of these, but may see
+  // later ones, so the true maximum is wanted.
+  template <bool kRange, bool kBits, bool kExtra>
+  bool estimate_maximum(const Block& b) {
     const int rows = b.count < kRowsOfTile ? b.count : kRowsOfTile;
-    Block open = b;
-    open.visible = nullptr;
+    vi unknown{}, missing{};
     for (int z = 0; z < NZ; z++) {
-      vf m = set1(kLowest);
-      for (int j = 0; j < rows; j++) m = max(logit<false, false, kExtra>(open, j, z) * set1(kExtra ? 1.f : b.to_log2), m);
+      vf m = set1(kLowest), old = load(w_.maximum + z * kLanes);
+      for (int j = 0; j < rows; j++) m = max(logit<kRange, kBits, kExtra>(b, j, z) * set1(kExtra ? 1.f : b.to_log2), m);
+      m = select(old == set1(kLowest), m, old);
       store(w_.maximum + z * kLanes, m);
+      vi lacks = m == set1(kLowest), first = load(b.begin + z * kLanes), last = load(b.end + z * kLanes);
+      unknown |= lacks;
+      missing |= lacks & (first < set1(static_cast<int32_t>(b.first) + b.count)) & (last > set1(static_cast<int32_t>(b.first)));
     }
-    estimated_ = true;
+    estimated_ = !any(unknown);
+    return !any(missing);
   }
 
   // Any block: logits in memory, true maximum, weights, values.
   __attribute__((noinline)) void visit_in_memory(const Block& block) {
-    const Block b = block;
+    Block b = block;
+    // As in the other body: pairs stay raw until their exponent is formed, so that a lane has the same bits here and there.
+    const float unit = kPairs && !b.extra ? b.to_log2 : 1.f;
+    if (kPairs && !b.extra) b.to_log2 = 1;
     for (int j = 0; j < b.count; j += kRowsOfTile) score_rows(j, b.scores, [](int) {});
     if (vm_) apply_program(b);
     vf highest[NZ];
@@ -319,13 +306,13 @@ class Engine {
         store(b.scores + static_cast<size_t>(j) * kRow + z * kLanes, s);
       }
     }
-    grow(highest);
+    grow(highest, unit);
     alignas(64) float sum[kRow];
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) store(sum + z * kLanes, load(w_.sum + z * kLanes));
     auto weight = [&](int j, int z) {
-      vf x = load(b.scores + static_cast<size_t>(j) * kRow + z * kLanes) - load(b.maximum + z * kLanes);
-      vf e = exp2_weight<kWords>(x, exp2_constants());
+      vf s = load(b.scores + static_cast<size_t>(j) * kRow + z * kLanes);
+      vf e = exp2_weight<kWords>(exponent(s, unit, load(b.maximum + z * kLanes)), exp2_constants());
       store(sum + z * kLanes, load(sum + z * kLanes) + e);
       return e;
     };
@@ -336,19 +323,22 @@ class Engine {
         b, b.count, [](int) {}, [] { return true; });
   }
 
-  // Lifts the running maximum of all lanes when one has outgrown it, and rescales what was accumulated under the old one.
-  void grow(const vf (&highest)[NZ]) {
-    vi over{};
+  // A logit that lacks the factor `unit`, below its maximum.
+  FOVEA_INLINE static vf exponent(vf s, float unit, vf maximum) { return kPairs ? fma(s, set1(unit), zero() - maximum) : s - maximum; }
+
+  // Lifts the running maximum of lanes that have outgrown it, and rescales what they accumulated under the old one.
+  void grow(const vf (&highest)[NZ], float unit) {
+    vi over[NZ], some{};
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) {
-      over |= highest[z] > load(w_.maximum + z * kLanes) + set1(kSlack);
-      store(w_.highest + z * kLanes, max(load(w_.highest + z * kLanes), highest[z]));
+      over[z] = exponent(highest[z], unit, load(w_.maximum + z * kLanes)) > set1(kSlack);
+      some |= over[z];
     }
-    if (!any(over)) return;
+    if (!any(some)) return;
     vf factor[NZ];
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) {
-      vf old = load(w_.maximum + z * kLanes), now = max(old, highest[z]);
+      vf old = load(w_.maximum + z * kLanes), now = select(over[z], highest[z] * set1(unit), old);
       factor[z] = exp2(old - now);
       store(w_.maximum + z * kLanes, now);
       store(w_.sum + z * kLanes, load(w_.sum + z * kLanes) * factor[z]);
