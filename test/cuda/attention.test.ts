@@ -8,6 +8,7 @@ import {
   attention,
   cast,
   explain,
+  grad,
   permute,
   slice,
   tensor,
@@ -50,6 +51,7 @@ const bools = (shape: readonly number[], at: (i: number) => boolean): Tensor =>
     shape,
     { dtype: 'bool' },
   );
+const lseGradient = (shape: readonly number[]): Tensor => floats(shape, 8);
 const documents = mask(({ q, kv }, { doc }) => q >= kv && doc[q] === doc[kv], {
   doc: Int32Array.from({ length: 200 }, (_, i) => Math.floor(i / 37)),
 });
@@ -127,6 +129,30 @@ describe.skipIf(cuda.skip)('attention on CUDA', () => {
       expect(there.out.dtype).toBe(dtype);
       expectClose(values(there.out), values(here.out), dtype);
       expectClose(values(there.lse), values(here.lse), 'f32', 10);
+    });
+
+    test.each(cases)('$name, gradients', (c) => {
+      const [q, k, v, dout] = operands(c, dtype);
+      const gradients = (operand: (t: Tensor) => Tensor, options?: AttentionOptions): ArrayLike<number>[] => {
+        const leaves = [q, k, v].map(operand) as [Tensor, Tensor, Tensor];
+        for (const t of leaves) t.requiresGrad = true;
+        const { out, lse } = attention(...leaves, { ...options, returnLse: true });
+        const dlse = lse.device === 'cpu' ? lseGradient(lse.shape) : lseGradient(lse.shape).to(lse.device);
+        return (grad([out, lse], leaves, { gradients: [operand(dout), dlse] }) as Tensor[]).map(values);
+      };
+      const on = (t: Tensor): Tensor => t.to('cuda');
+      const there = (): ArrayLike<number>[] => gradients(on, c.options?.(on));
+      if (dtype === 'f32' && c.size[5] > 128) {
+        expect(there).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED' }));
+        return;
+      }
+      const here = gradients(
+        (t) => cast(t, 'f32').detach(),
+        c.options?.((t) => t),
+      );
+      // Gradients may be exactly zero (one key); then rounding errors are measured against inputs, which are of order 1.
+      for (const [i, actual] of there().entries())
+        expectClose([...Array.from(actual), 0.1], [...Array.from(here[i]), 0.1], dtype, 2);
     });
 
     test('views with strides, rows off 16-byte boundaries', () => {
