@@ -5,8 +5,8 @@
 //
 // Two kernels recompute S and dP each, in the orientation that leaves what they need in registers. BackwardKeys owns 64 keys and walks the
 // queries: it computes S^T, so that P^T and dS^T are A operands of dV and dK in place. BackwardQueries owns 64 queries and walks the keys,
-// as the forward pass does. Four warps own 16 rows each. At head dim 256 dK and dV do not fit the registers together:
-// the kernel runs once for each, and visits 32 rows at a time.
+// as the forward pass does. Four warps own 16 rows each. At head dim 256, and at 128 in general calls, dK and dV do not
+// fit the registers together: the kernel runs once for each. Above 64 it visits 32 rows at a time.
 #pragma once
 
 #include "attention_scores.cuh"

@@ -39,7 +39,7 @@ function toPtx(file, scratch) {
   if (file.endsWith('.ptx')) return file;
   const out = join(scratch, basename(file).replace(/\.cu$/, '.ptx'));
   const arch = /_sm90/.test(file) ? 'compute_90a' : 'compute_80';
-  run('nvcc', ['-ptx', `-arch=${arch}`, '-O3', '-std=c++17', `-I${folder}`, file, '-o', out]);
+  run('nvcc', ['-ptx', `-arch=${arch}`, '-O3', '-std=c++20', `-I${join(root, 'csrc')}`, file, '-o', out]);
   return out;
 }
 

@@ -51,7 +51,7 @@ void attention_backward(const AttentionParams& p, const AttentionGrads& g, Strea
     std::snprintf(kernel, sizeof kernel, "attention_backward_%s_keys%s_d%d%s", dtype, part, bucket, suffix);
     stream.launch(kernel, {key_blocks}, {kThreads}, bytes_of(rows, queries), params);
   };
-  if (bucket == 256) {
+  if (bucket == 256 || (bucket == 128 && *suffix)) {  // dK and dV do not fit the registers together
     if (g.dk.data) run_keys("_k");
     if (g.dv.data) run_keys("_v");
   } else if (g.dk.data || g.dv.data) {
