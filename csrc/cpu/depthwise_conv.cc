@@ -5,7 +5,7 @@
 // pixels: one order of summation whatever the number of threads.
 #include "cpu/depthwise_conv.h"
 
-#include "cpu/simd.h"
+#include "cpu/float_types.h"
 
 namespace fovea::cpu {
 namespace {
@@ -24,19 +24,8 @@ Taps taps_at(int64_t at, int64_t extent, int64_t size) {
 
 constexpr int64_t padded(int64_t n) { return (n + 15) / 16 * 16; }
 
-template <class T>
-FOVEA_INLINE vf load_channels(const T* p, int64_t n) {
-  if (n >= kLanes) return load(p);
-  vf v{};
-  for (int64_t i = 0; i < n; i++) v[i] = to_float(p[i]);
-  return v;
-}
-
-template <class T>
-FOVEA_INLINE void store_channels(T* p, vf v, int64_t n) {
-  if (n >= kLanes) return store(p, v);
-  for (int64_t i = 0; i < n; i++) p[i] = narrow<T>(v[i]);
-}
+// Channels in use of a vector, when `left` remain.
+int lanes_of(int64_t left) { return static_cast<int>(left < kLanes ? left : kLanes); }
 
 template <class T>
 void widen_filters(const DepthwiseConvParams& p, float* filters, float* bias) {
@@ -57,12 +46,12 @@ void image_row(const DepthwiseConvParams& p, int64_t n, int64_t y, const float* 
     const Taps columns = taps_at(x, p.width, p.columns);
     const T* corner = static_cast<const T*>(p.x) + n * p.x_batch + (y - p.rows / 2) * p.x_row + (x - p.columns / 2) * p.x_column;
     for (int64_t c = 0; c < p.channels; c += kLanes) {
-      const int64_t left = p.channels - c;
+      const int left = lanes_of(p.channels - c);
       vf sum = load(bias + c);
       for (int64_t r = rows.begin; r < rows.end; r++)
         for (int64_t s = columns.begin; s < columns.end; s++)
-          sum = fma(load_channels(corner + r * p.x_row + s * p.x_column + c, left), load(filters + (r * p.columns + s) * pitch + c), sum);
-      store_channels(out + x * p.channels + c, sum, left);
+          sum = fma(load_part(corner + r * p.x_row + s * p.x_column + c, left), load(filters + (r * p.columns + s) * pitch + c), sum);
+      store_part(out + x * p.channels + c, sum, left);
     }
   }
 }
@@ -82,7 +71,8 @@ void convolve(const DepthwiseConvParams& p, ThreadPool& pool) {
 // One tap and vector of channels over all pixels; rows of the image are summed on their own, so that long sums stay exact enough.
 template <class T>
 vf tap_gradient(const DepthwiseConvWeightParams& p, int64_t r, int64_t s, int64_t c) {
-  const int64_t dy = r - p.rows / 2, dx = s - p.columns / 2, left = p.channels - c;
+  const int64_t dy = r - p.rows / 2, dx = s - p.columns / 2;
+  const int left = lanes_of(p.channels - c);
   const int64_t y0 = dy < 0 ? -dy : 0, y1 = p.height - (dy > 0 ? dy : 0), x0 = dx < 0 ? -dx : 0, x1 = p.width - (dx > 0 ? dx : 0);
   vf sum = zero();
   for (int64_t n = 0; n < p.batch; n++)
@@ -90,7 +80,7 @@ vf tap_gradient(const DepthwiseConvWeightParams& p, int64_t r, int64_t s, int64_
       const T* x = static_cast<const T*>(p.x) + n * p.x_batch + (y + dy) * p.x_row + dx * p.x_column + c;
       const T* g = static_cast<const T*>(p.y_grad) + (n * p.height + y) * p.width * p.channels + c;
       vf line = zero();
-      for (int64_t i = x0; i < x1; i++) line = fma(load_channels(x + i * p.x_column, left), load_channels(g + i * p.channels, left), line);
+      for (int64_t i = x0; i < x1; i++) line = fma(load_part(x + i * p.x_column, left), load_part(g + i * p.channels, left), line);
       sum += line;
     }
   return sum;
