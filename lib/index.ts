@@ -125,6 +125,12 @@ export { explainMechanism, MECHANISMS, type MechanismExplanation, type Mechanism
 export { abcAttention, abcCost, type AbcOptions } from './attention/bounded_memory.ts';
 export { cosformerAttention, cosformerCost, type CosformerOptions } from './attention/cosformer.ts';
 export { laraAttention, laraCost, type LaraOptions } from './attention/lara.ts';
+export {
+  causalLongShortAttention,
+  causalLongShortCost,
+  chunkProjection,
+  type CausalLongShortOptions,
+} from './attention/causal_long_short.ts';
 export { dynamicProjection, longShortAttention, longShortCost, type LongShortOptions } from './attention/long_short.ts';
 export { nystromAttention, nystromCost, type NystromOptions } from './attention/nystrom.ts';
 export {
@@ -185,6 +191,12 @@ export {
   type PagTarget,
   type SoftPagOptions,
 } from './attention/soft_pag.ts';
+export {
+  headHunter,
+  type HeadHunterOptions,
+  type HeadHunterResult,
+  type HeadHunterState,
+} from './attention/head_hunter.ts';
 export { tanhAttention, tanhCost, type TanhOptions } from './attention/tanh.ts';
 export { neighborhoodAV, neighborhoodQK, type NeighborhoodQkOptions } from './attention/neighborhood_pair.ts';
 export { haloAttention, type HaloOptions } from './attention/halo.ts';
@@ -238,6 +250,7 @@ export { Embedding } from './nn/embedding.ts';
 export { LayerNorm, RMSNorm } from './nn/norm.ts';
 export { Dropout } from './nn/dropout.ts';
 export { FluxRouter, type FluxDecision, type FluxRouterOptions } from './nn/flux_router.ts';
+export { FluxSparsityLoss } from './nn/flux_sparsity_loss.ts';
 export { Sequential, type Layer } from './nn/sequential.ts';
 export { KvCache, type KvCacheOptions } from './nn/kv_cache.ts';
 export {

@@ -1,6 +1,6 @@
 /** The attentions of the Comprehensive Attention Benchmark against its modules' goldens: the projections around them are of this file. */
-import { describe, test } from 'vitest';
-import { abcAttention, attention, cosformerAttention, dynamicProjection, gelu, laraAttention, layerNorm, linear, logicalNot, longShortAttention, nystromAttention, performerAttention, permute, probSparseAttention, reshape, s4d, s4dKernel, transpose, type Tensor } from '../lib/index.ts'; // prettier-ignore
+import { describe, expect, test } from 'vitest';
+import { abcAttention, add, arange, attention, causalLongShortAttention, chunkProjection, concat, cos, cosformerAttention, div, dynamicProjection, gelu, laraAttention, layerNorm, linear, logicalNot, longShortAttention, nystromAttention, performerAttention, matmul, mul, pad, permute, probSparseAttention, reshape, s4d, s4dKernel, sin, transpose, type Tensor } from '../lib/index.ts'; // prettier-ignore
 import { checkGolden, type GoldenCase, type GoldenOptions } from './golden_case.ts';
 
 const HEADS = 2;
@@ -107,6 +107,45 @@ describe('goldens', () => {
       return linear(out, g.weight('W_o.weight'), g.weight('W_o.bias'));
     }),
   );
+
+  test('cab_causal_longshort', () =>
+    check('cab_causal_longshort', (g) => {
+      const x = g.input('query');
+      const [batch, length, width] = x.shape;
+      const [chunk, window, memory] = ['chunk_size', 'window_size', 'mem_len'].map((name) => number(g, name));
+      const dim = width / HEADS;
+      const projected = (part: string): Tensor => linear(x, g.weight(`${part}.weight`));
+      const normal = (t: Tensor, part: string): Tensor => layerNorm(t, g.weight(`${part}.weight`), g.weight(`${part}.bias`)); // prettier-ignore
+      const scores = linear(x, g.weight('dconv_1.weight'), g.weight('dconv_1.bias'));
+      const withMemory = (t: Tensor, rows: number): Tensor => pad(t, [[0, 0], [rows, 0], [0, 0]]); // prettier-ignore
+      const tokens = (part: string): Tensor => split(normal(withMemory(projected(part), memory), 'dual_ln_win'));
+      const landmarks = (part: string): Tensor => {
+        const own = join(chunkProjection(split(projected(part)), scores, chunk));
+        return split(normal(withMemory(own, memory / chunk), 'dual_ln_dproj'));
+      };
+      const sinusoid = (count: number): Tensor => {
+        const angle = mul(reshape(arange(count), [count, 1]), reshape(g.weight('pos_emb.inv_freq'), [1, -1]));
+        return concat([sin(angle), cos(angle)], 1);
+      };
+      const q = split(projected('proj_query'));
+      const scale = 1 / Math.sqrt(dim);
+      const logits = (queries: Tensor, positions: Tensor): Tensor =>
+        matmul(queries, permute(reshape(positions, [1, -1, HEADS, dim]), [0, 2, 3, 1]));
+      const far = linear(sinusoid((length + memory) / chunk), g.weight('r_net_chunk.weight'), g.weight('r_net_chunk.bias')); // prettier-ignore
+      const near = linear(sinusoid(window), g.weight('r_net.weight'));
+      const contentBias = reshape(g.weight('r_w_bias'), [1, HEADS, 1, dim]);
+      const out = causalLongShortAttention(q, tokens('proj_key'), tokens('proj_val'), {
+        landmarkK: landmarks('proj_key'),
+        landmarkV: landmarks('proj_val'),
+        chunk,
+        window,
+        windowQ: add(q, div(contentBias, scale)),
+        windowPositions: logits(add(mul(q, scale), g.weight('r_r_bias')), near),
+        landmarkPositions: logits(mul(q, scale), far),
+      });
+      expect(out.shape).toEqual([batch, HEADS, length, dim]);
+      return linear(join(out), g.weight('proj_out.weight'));
+    }));
 
   test.each(['cab_s4d_causal', 'cab_s4d_bidir'])('%s', (name) =>
     check(

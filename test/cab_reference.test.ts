@@ -1,6 +1,6 @@
 /** The attentions of CAB against double-precision loops on lengths that cross chunks and segments; causality, bf16, errors. */
 import { describe, expect, test } from 'vitest';
-import { abcAttention, cast, cosformerAttention, laraAttention, longShortAttention, manualSeed, matmul, nystromAttention, orthogonalProjection, performerAttention, probSparseAttention, randn, s4d, slice, tensor, transpose, type Tensor } from '../lib/index.ts'; // prettier-ignore
+import { abcAttention, cast, causalLongShortAttention, chunkProjection, cosformerAttention, laraAttention, longShortAttention, manualSeed, matmul, nystromAttention, orthogonalProjection, performerAttention, probSparseAttention, randn, s4d, slice, tensor, transpose, type Tensor } from '../lib/index.ts'; // prettier-ignore
 import { checkGradients } from './gradient_check.ts';
 import { numbers } from './inputs.ts';
 import { dot, plainAttention, range, rowsOf, softmaxOf, weighted, type Rows } from './plain_attention.ts';
@@ -169,6 +169,55 @@ test('long-short: landmarks and windows in one softmax', () => {
         return at < 2 || (j >= start - 2 && j < start + window + 2) ? s / Math.sqrt(D) : -Infinity;
       }).flat();
     },
+  });
+});
+
+describe('causal long-short: the last tokens and the landmarks of finished chunks in one softmax', () => {
+  test.each([
+    { n: 7, memory: 0, chunk: 3, rank: 1, window: 4 },
+    { n: 5, memory: 4, chunk: 2, rank: 2, window: 3 },
+    { n: 2, memory: 4, chunk: 4, rank: 1, window: 9 },
+    { n: 2, memory: 0, chunk: 8, rank: 1, window: 5 },
+  ])('%o', ({ n, memory, chunk, rank, window }) => {
+    const keys = memory + n;
+    const landmarks = Math.ceil(keys / chunk) * rank;
+    const near = [1, 1, n, window];
+    const far = [1, 1, n, landmarks];
+    checkGradients({
+      shapes: [cube(n), cube(keys), cube(keys), cube(landmarks), cube(landmarks), near, far],
+      op: (q, k, v, landmarkK, landmarkV, windowPositions, landmarkPositions) =>
+        causalLongShortAttention(q, k, v, { landmarkK, landmarkV, chunk, window, windowPositions, landmarkPositions }),
+      reference: (q, k, v, lk, lv, windowPositions, landmarkPositions) =>
+        plainAttention(rowsOf(q, D), [...rowsOf(lk, D), ...rowsOf(k, D)], [...rowsOf(lv, D), ...rowsOf(v, D)], (s, i, at) => {
+          const finished = Math.floor((i + memory) / chunk) * rank;
+          if (at < landmarks) return at < finished ? s / Math.sqrt(D) + landmarkPositions[i * landmarks + finished - 1 - at] : -Infinity;
+          const back = i + memory - (at - landmarks);
+          return back >= 0 && back < window ? s / Math.sqrt(D) + windowPositions[i * window + back] : -Infinity;
+        }).flat(),
+    });
+  }); // prettier-ignore
+
+  test('a later token changes nothing before it; bf16; what does not fit is refused', () => {
+    manualSeed(3);
+    const [n, chunk, window] = [37, 4, 6];
+    const [q, k, v] = [1, 2, 3].map(() => randn([2, 2, n, 8]));
+    const scores = randn([2, n, 2 * 2]);
+    const run = (x: Tensor, y: Tensor, z: Tensor, s = scores): Tensor =>
+      causalLongShortAttention(x, y, z, { landmarkK: chunkProjection(y, s, chunk), landmarkV: chunkProjection(z, s, chunk), chunk, window }); // prettier-ignore
+    const whole = run(q, k, v);
+    const cut = 22;
+    const first = (t: Tensor): Tensor => slice(t, 2, 0, cut);
+    expectClose(numbers(first(whole)), numbers(run(first(q), first(k), first(v), slice(scores, 1, 0, cut))), 'f32');
+    const narrow = run(...([q, k, v].map((t) => cast(t, 'bf16')) as [Tensor, Tensor, Tensor]));
+    expect(narrow.dtype).toBe('bf16');
+    expectClose(numbers(narrow), numbers(whole), 'bf16', 3);
+    const options = { landmarkK: slice(k, 2, 0, 10), landmarkV: slice(v, 2, 0, 10), chunk, window };
+    const refused = (code: string, fn: () => unknown): void =>
+      expect(fn).toThrow(expect.objectContaining({ code }) as Error);
+    refused('ERR_ARGUMENT', () => causalLongShortAttention(first(q), k, v, options));
+    refused('ERR_ARGUMENT', () => causalLongShortAttention(q, k, v, { ...options, window: 0 }));
+    refused('ERR_SHAPE', () => causalLongShortAttention(q, k, v, { ...options, landmarkK: first(k), landmarkV: first(v) })); // prettier-ignore
+    refused('ERR_SHAPE', () => causalLongShortAttention(q, k, v, { ...options, windowPositions: k }));
   });
 });
 

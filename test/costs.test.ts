@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { explainMechanism, MECHANISMS } from '../lib/index.ts';
 
-const SUBQUADRATIC = ['abc', 'channel', 'combiner', 'cosformer', 'flux', 'lara', 'linear', 'longShort', 'nystrom', 'performer', 'positionless', 'probSparse', 's4d', 'taylor']; // prettier-ignore
+const SUBQUADRATIC = ['abc', 'causalLongShort', 'channel', 'combiner', 'cosformer', 'flux', 'lara', 'linear', 'longShort', 'nystrom', 'performer', 'positionless', 'probSparse', 's4d', 'taylor']; // prettier-ignore
 
 describe.each(MECHANISMS)('%s', (name) => {
   test('grows with length, and names itself', () => {

@@ -1,6 +1,6 @@
 /** The layer router against goldens, and the two branches of fluxAttention. */
 import { describe, expect, test } from 'vitest';
-import { attention, cast, concat, FluxRouter, fluxAttention, fluxCost, fluxSparseMask, grad, manualSeed, randn, reshape, slice, sum, tensor, type Tensor } from '../lib/index.ts'; // prettier-ignore
+import { attention, cast, concat, FluxRouter, FluxSparsityLoss, fluxAttention, fluxCost, fluxSparseMask, grad, manualSeed, randn, reshape, slice, sum, tensor, type Tensor } from '../lib/index.ts'; // prettier-ignore
 import { checkGolden } from './golden_case.ts';
 import { numbers } from './inputs.ts';
 import { headsOf, plainAttention } from './plain_attention.ts';
@@ -102,4 +102,40 @@ test('bf16, the mask is kept, errors, cost', () => {
   const flops = (length: number): number => fluxCost({ length, dim: 64 }).flops;
   expect(flops(262144) / flops(65536)).toBeLessThan(4.2);
   expect(fluxCost({ length: 4096, dim: 64 }, { full: true }).flops).toBeGreaterThan(flops(4096));
+});
+
+describe('sparsity loss', () => {
+  const decisions = [[1, 1, 0, 1], [0, 0, 0, 1], [1, 0, 0, 1]]; // prettier-ignore
+
+  test('zero at the target, the mean distance elsewhere', () => {
+    const z = tensor(decisions);
+    const loss = new FluxSparsityLoss();
+    expect(numbers(loss.forward(z, [0.25, 0.75, 0.5]))[0]).toBeCloseTo(0, 6);
+    expect(numbers(loss.forward(z, 0.5))[0]).toBeCloseTo((0.25 + 0.25 + 0) / 3, 6);
+  });
+
+  test('tasks weigh alike whatever their prompts; gradients reach decisions and multipliers', () => {
+    const loss = new FluxSparsityLoss(3);
+    expect([...loss.namedParameters()].map(([name]) => name)).toEqual(['lambda1', 'lambda2']);
+    const z = tensor(decisions, [3, 4], { requiresGrad: true });
+    const [first, second] = [loss.lambda1, loss.lambda2].map((t) => numbers(t as Tensor));
+    const short = [0.25, 0.75, 0.5].map((s) => s - 0.4);
+    const term = (i: number, task: number): number => first[task] * Math.abs(short[i]) + second[task] * short[i] ** 2;
+    const total = loss.forward(z, 0.4, [2, 0, 2]);
+    expect(numbers(total)[0]).toBeCloseTo(((term(0, 2) + term(2, 2)) / 2 + term(1, 0)) / 2, 6);
+    const [dz, d1, d2] = grad(total, [z, loss.lambda1 as Tensor, loss.lambda2 as Tensor]).map((g) => numbers(g as Tensor)); // prettier-ignore
+    const slope = (i: number, task: number): number => first[task] * Math.sign(short[i]) + 2 * second[task] * short[i];
+    expectClose(dz, [[0, 2, 0.25], [1, 0, 0.5], [2, 2, 0.25]].flatMap(([i, task, share]) => Array<number>(4).fill((-share * slope(i, task)) / 4)), 'f32'); // prettier-ignore
+    expectClose(d1, [Math.abs(short[1]) / 2, 0, (Math.abs(short[0]) + Math.abs(short[2])) / 4], 'f32');
+    expectClose(d2, [short[1] ** 2 / 2, 0, (short[0] ** 2 + short[2] ** 2) / 4], 'f32');
+  });
+
+  test('refuses lists that do not fit', () => {
+    const z = tensor(decisions);
+    const refused = (code: string, fn: () => unknown): void =>
+      expect(fn).toThrow(expect.objectContaining({ code }) as Error);
+    refused('ERR_SHAPE', () => new FluxSparsityLoss().forward(z, [0.5]));
+    refused('ERR_SHAPE', () => new FluxSparsityLoss(2).forward(z, 0.5));
+    refused('ERR_ARGUMENT', () => new FluxSparsityLoss(2).forward(z, 0.5, [0, 1, 2]));
+  });
 });

@@ -1,6 +1,7 @@
 /** The costs of all mechanisms by name, and their comparison with dense attention. */
 import { FoveaError } from '../errors.ts';
 import { abcCost } from './bounded_memory.ts';
+import { causalLongShortCost } from './causal_long_short.ts';
 import { channelCost } from './channel.ts';
 import { combinerCost } from './combiner.ts';
 import { cosformerCost } from './cosformer.ts';
@@ -24,6 +25,7 @@ import { tanhCost } from './tanh.ts';
 
 const COSTS = {
   abc: abcCost,
+  causalLongShort: causalLongShortCost,
   channel: channelCost,
   combiner: combinerCost,
   cosformer: cosformerCost,
