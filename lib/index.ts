@@ -114,6 +114,7 @@ export type { RegionPooling } from './attention/region_pool.ts';
 export {
   explainNeighborhood,
   neighborhoodAttention,
+  neighborhoodCost,
   neighborhoodWork,
   type NeighborhoodExplanation,
   type NeighborhoodOptions,
@@ -199,7 +200,7 @@ export {
 } from './attention/head_hunter.ts';
 export { tanhAttention, tanhCost, type TanhOptions } from './attention/tanh.ts';
 export { neighborhoodAV, neighborhoodQK, type NeighborhoodQkOptions } from './attention/neighborhood_pair.ts';
-export { haloAttention, type HaloOptions } from './attention/halo.ts';
+export { haloAttention, haloCost, type HaloOptions } from './attention/halo.ts';
 export { explain, type AttentionExplanation, type RefusedKernel } from './attention/explain.ts';
 export type { AttentionMask, AttentionOptions, IntegerList } from './attention/arguments.ts';
 export { arange, eye, full, fullLike, linspace, ones, onesLike, zeros, zerosLike } from './ops/creation.ts';

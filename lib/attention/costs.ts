@@ -1,5 +1,6 @@
 /** The costs of all mechanisms by name, and their comparison with dense attention. */
 import { FoveaError } from '../errors.ts';
+import { biLevelRoutingCost } from './bi_level_routing.ts';
 import { abcCost } from './bounded_memory.ts';
 import { causalLongShortCost } from './causal_long_short.ts';
 import { channelCost } from './channel.ts';
@@ -9,22 +10,62 @@ import { denseCost, type Cost, type CostSizes } from './cost.ts';
 import { positionlessCost, taylorCost } from './deconstructed.ts';
 import { dualTriangleCost } from './dual_triangle.ts';
 import { fluxCost } from './flux.ts';
+import { haloCost } from './halo.ts';
 import { inContextCost } from './in_context.ts';
 import { laraCost } from './lara.ts';
 import { linearCost } from './linear.ts';
 import { longShortCost } from './long_short.ts';
+import { mixtureCost } from './mixture_of_heads.ts';
+import { neighborhoodCost } from './neighborhood.ts';
 import { nystromCost } from './nystrom.ts';
 import { performerCost } from './performer.ts';
 import { pointerCost } from './pointer.ts';
 import { probSparseCost } from './prob_sparse.ts';
 import { promptMaskedCost } from './prompt_masked.ts';
 import { reversedCost } from './reversed.ts';
+import { routingCost } from './routing.ts';
 import { s4dCost } from './s4d.ts';
 import { softPagCost } from './soft_pag.ts';
+import type { SpanSearchOptions } from './span_search.ts';
+import { superlinearCost } from './superlinear.ts';
 import { tanhCost } from './tanh.ts';
+
+/** A square image of `length` pixels, its heads side by side. */
+function biLevelOfLength(sizes: CostSizes, { regions = 7, topK = 4 } = {}): Cost {
+  const { batch, heads = 1, length, dim, elementBytes } = sizes;
+  const side = Math.sqrt(length);
+  return biLevelRoutingCost({
+    batch,
+    heads,
+    height: side,
+    width: side,
+    channels: heads * dim,
+    regions,
+    topK,
+    elementBytes,
+  });
+}
+
+/** By default as many clusters as tokens of a cluster. */
+function routingOfLength(
+  sizes: CostSizes,
+  options: { readonly clusters?: number; readonly window?: number } = {},
+): Cost {
+  const { clusters = Math.round(Math.sqrt(sizes.length)), window = Math.ceil(sizes.length / clusters) } = options;
+  return routingCost({ ...sizes, clusters, window });
+}
+
+const superlinearOfLength = (sizes: CostSizes, options: SpanSearchOptions = {}): Cost =>
+  superlinearCost({ ...sizes, ...options });
+
+function mixtureOfLength(sizes: CostSizes, options: { readonly active?: number } = {}): Cost {
+  const { heads = 1 } = sizes;
+  return mixtureCost({ ...sizes, heads, active: options.active ?? Math.ceil(heads / 2) });
+}
 
 const COSTS = {
   abc: abcCost,
+  biLevelRouting: biLevelOfLength,
   causalLongShort: causalLongShortCost,
   channel: channelCost,
   combiner: combinerCost,
@@ -32,10 +73,13 @@ const COSTS = {
   dense: denseCost,
   dualTriangle: dualTriangleCost,
   flux: fluxCost,
+  halo: haloCost,
   inContext: inContextCost,
   lara: laraCost,
   linear: linearCost,
   longShort: longShortCost,
+  mixtureOfHeads: mixtureOfLength,
+  neighborhood: neighborhoodCost,
   nystrom: nystromCost,
   performer: performerCost,
   pointer: pointerCost,
@@ -43,8 +87,10 @@ const COSTS = {
   probSparse: probSparseCost,
   promptMasked: promptMaskedCost,
   reversed: reversedCost,
+  routing: routingOfLength,
   s4d: s4dCost,
   softPag: softPagCost,
+  superlinear: superlinearOfLength,
   tanh: tanhCost,
   taylor: taylorCost,
 } as const;

@@ -18,6 +18,7 @@ import { tensor } from '../tensor/create.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
+import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 
 export interface HaloOptions {
   /** Rows and columns of a block of keys; must divide both extents of the image. */
@@ -71,6 +72,18 @@ export function haloAttention(q: Tensor, k: Tensor, v: Tensor, options: HaloOpti
   const out = attention(queries, keys, windows(v, blockSize, haloSize), { scale });
   const apart = reshape(out, [batch, down, across, heads, side, side, v.shape[4]]);
   return reshape(permute(apart, [0, 1, 4, 2, 5, 3, 6]), [batch, rows, columns, heads, v.shape[4]]);
+}
+
+/** Cost of haloAttention; the keys of a window are copied, channels of relative positions are products like the others. */
+export function haloCost(
+  sizes: CostSizes,
+  { blockSize = 8, haloSize = 3, relative = true }: { blockSize?: number; haloSize?: number; relative?: boolean } = {},
+): Cost {
+  const { length, keys, dim, dimV } = fullSizes(sizes);
+  const window = blockSize + 2 * haloSize;
+  const channels = dim + (relative ? 2 * window : 0);
+  const copies = (keys / blockSize ** 2) * window ** 2;
+  return pairsCost({ ...sizes, dim: channels, dimV }, length * window ** 2, copies * (channels + dimV));
 }
 
 /** Checks the operands; queries per side of a block. */

@@ -13,6 +13,7 @@ import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionResult } from './attention.ts';
+import { pairsCost, type Cost, type CostSizes } from './cost.ts';
 import type { RefusedKernel } from './explain.ts';
 
 /** A value for every axis, or one for all. */
@@ -184,6 +185,23 @@ export function neighborhoodWork(q: Tensor, k: Tensor, v: Tensor, options: Neigh
     denseFlops: perPair * batch * heads * tokens * (tokens + extra),
     bytes: call.operands.reduce((n, t) => n + (t ? bytesOf(t) : 0), results),
   };
+}
+
+/**
+ * Cost of neighborhoodAttention on `space`, by default one axis of all tokens, with the window of every axis.
+ */
+export function neighborhoodCost(
+  sizes: CostSizes,
+  options: Partial<NeighborhoodWindow> & { readonly space?: readonly number[] } = {},
+): Cost {
+  const { space = [sizes.length], kernelSize = 7, stride = 1, dilation = 1, causal = false } = options;
+  const at = <T extends number | boolean>(value: PerAxis<T>, i: number): number =>
+    Number(typeof value === 'object' ? value[i] : value);
+  const pairs = space.reduce(
+    (n, extent, i) => n * pairsOfAxis(extent, [at(kernelSize, i), at(stride, i), at(dilation, i), at(causal, i)]),
+    1,
+  );
+  return pairsCost(sizes, pairs);
 }
 
 function pairsOfAxis(length: number, [kernel, stride, dilation, causal]: readonly number[]): number {
