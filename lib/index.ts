@@ -199,6 +199,7 @@ export {
   type HeadHunterState,
 } from './attention/head_hunter.ts';
 export { tanhAttention, tanhCost, type TanhOptions } from './attention/tanh.ts';
+export { aggregatedAttention, aggregatedCost, type AggregatedOptions } from './attention/aggregated.ts';
 export { neighborhoodAV, neighborhoodQK, type NeighborhoodQkOptions } from './attention/neighborhood_pair.ts';
 export { haloAttention, haloCost, type HaloOptions } from './attention/halo.ts';
 export { explain, type AttentionExplanation, type RefusedKernel } from './attention/explain.ts';

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { explainMechanism, MECHANISMS } from '../lib/index.ts';
 
-const SUBQUADRATIC = ['abc', 'biLevelRouting', 'causalLongShort', 'channel', 'combiner', 'cosformer', 'flux', 'halo', 'lara', 'linear', 'longShort', 'neighborhood', 'nystrom', 'performer', 'positionless', 'probSparse', 'routing', 's4d', 'superlinear', 'taylor']; // prettier-ignore
+const SUBQUADRATIC = ['abc', 'aggregated', 'biLevelRouting', 'causalLongShort', 'channel', 'combiner', 'cosformer', 'flux', 'halo', 'lara', 'linear', 'longShort', 'neighborhood', 'nystrom', 'performer', 'positionless', 'probSparse', 'routing', 's4d', 'superlinear', 'taylor']; // prettier-ignore
 
 describe.each(MECHANISMS)('%s', (name) => {
   test('grows with length, and names itself', () => {

@@ -1,6 +1,7 @@
 /** The costs of all mechanisms by name, and their comparison with dense attention. */
 import { FoveaError } from '../errors.ts';
 import { biLevelRoutingCost } from './bi_level_routing.ts';
+import { aggregatedCost } from './aggregated.ts';
 import { abcCost } from './bounded_memory.ts';
 import { causalLongShortCost } from './causal_long_short.ts';
 import { channelCost } from './channel.ts';
@@ -65,6 +66,7 @@ function mixtureOfLength(sizes: CostSizes, options: { readonly active?: number }
 
 const COSTS = {
   abc: abcCost,
+  aggregated: aggregatedCost,
   biLevelRouting: biLevelOfLength,
   causalLongShort: causalLongShortCost,
   channel: channelCost,
