@@ -63,15 +63,14 @@ __device__ __forceinline__ void clear(float (&c)[kCount][4]) {
     for (int e = 0; e < 4; e++) c[n][e] = 0;
 }
 
-// Writes rows `row` and row + 8 of a lane's accumulators times `factor`; limit ends the rows.
+// Writes a lane's two rows of accumulators times `factor` to rows[0] and rows[1]; -1 = nowhere.
 template <class T, int kDim>
-__device__ __forceinline__ void store_rows(const AttentionTensor& t, DType dtype, int64_t offset, int row, int limit, int lane, int64_t dim,
-                                           const float (&c)[kDim / 8][4], float factor) {
+__device__ __forceinline__ void store_rows(const AttentionTensor& t, DType dtype, int64_t offset, const int (&rows)[2], int lane,
+                                           int64_t dim, const float (&c)[kDim / 8][4], float factor) {
 #pragma unroll
   for (int h = 0; h < 2; h++) {
-    const int i = row + (lane >> 2) + h * 8;
-    if (i >= limit) continue;
-    const int64_t at = offset + i * t.sl;
+    if (rows[h] < 0) continue;
+    const int64_t at = offset + rows[h] * t.sl;
 #pragma unroll
     for (int n = 0; n < kDim / 8; n++) {
       const int d = n * 8 + (lane & 3) * 2;
@@ -88,6 +87,20 @@ __device__ __forceinline__ void store_rows(const AttentionTensor& t, DType dtype
       }
     }
   }
+}
+
+// lse in base-2 units, +inf for a row that sees nothing or isn't there, and delta of query i.
+struct QuerySums {
+  float lse, delta;
+};
+
+template <bool kGeneral>
+__device__ __forceinline__ QuerySums query_sums(const AttentionBackwardParams& params, const Sequence& seq, int head, int i) {
+  const AttentionParams& p = params.forward.call;
+  const int row = i < seq.q_len ? query_row<kGeneral>(params.forward, seq, head, i) : -1;
+  if (row < 0) return {infinity(), 0.f};
+  const float lse = p.lse[seq.batch * p.lse_sb + head * p.lse_sh + row * p.lse_sl];
+  return {lse == -infinity() ? infinity() : lse * kLog2E, params.delta[(seq.batch * p.heads_q + head) * params.delta_sh + seq.q_begin + i]};
 }
 
 // What both kernels make of a score: its logit in base-2 units, and d(logit) / d(q.k) beside the scale.
@@ -129,7 +142,7 @@ class BackwardKeys {
     const int kv_head = static_cast<int>(blockIdx.x / tiles % heads);
     int s = static_cast<int>(blockIdx.x / tiles / heads), first = slot * kKeys;
     if (p_.cu_q) s = packed_sequence(p_.cu_kv, static_cast<int>(p_.sequences), slot, kKeys, &first);
-    const Sequence seq = sequence_at(p_, s);
+    const Sequence seq = sequence_at(params_.forward, s);
     const int rows = p_.cu_q ? seq.kv_len : static_cast<int>(p_.len_kv);
     if (first >= rows) return;
     Diagonal diagonal;
@@ -143,25 +156,19 @@ class BackwardKeys {
     int end = min(seq.q_len, diagonal.rows);
     if (diagonal.left != Diagonal::kFar) end = min(end, j1 - seq.diag + diagonal.left);
     if (first < j1 && begin < end) {
-      const KeyRows<uint16_t, false> keys(p_, p_.k, seq, kv_head), values(p_, p_.v, seq, kv_head);
-      Tile<kDim>::template fill<kKeys, kThreads>(k_tile_, KeyTileRows<uint16_t, false>{keys, first}, static_cast<int>(p_.dim), p_.k.sd,
-                                                 (params_.forward.wide & kWideKey) != 0);
-      Tile<kDim>::template fill<kKeys, kThreads>(v_tile_, KeyTileRows<uint16_t, false>{values, first}, static_cast<int>(p_.dim_v), p_.v.sd,
-                                                 (params_.forward.wide & kWideValue) != 0);
+      fill_keys(seq, kv_head, p_.k, k_tile_, first, p_.dim, kWideKey);
+      fill_keys(seq, kv_head, p_.v, v_tile_, first, p_.dim_v, kWideValue);
       const int group = static_cast<int>(p_.heads_q / p_.heads_kv);
       for (int g = 0; g < group; g++)
         for (int q0 = begin / kQueries * kQueries; q0 < end; q0 += kQueries) visit(seq, diagonal, kv_head * group + g, q0, first, j1);
       wait_copies<0>();
     }
-    const int limit = rows;
+    const int mine = first + row_ + (lane_ >> 2);
+    const int to[2] = {mine < rows ? seq.kv_begin + mine : -1, mine + 8 < rows ? seq.kv_begin + mine + 8 : -1};
     if constexpr (kWantKeys)
-      if (dk.data)
-        store_rows<T, kDim>(dk, params_.grads.dtype, seq.batch * dk.sb + kv_head * dk.sh + seq.kv_begin * dk.sl, first + row_, limit, lane_,
-                            p_.dim, dk_, p_.scale);
+      if (dk.data) store_rows<T, kDim>(dk, params_.grads.dtype, seq.batch * dk.sb + kv_head * dk.sh, to, lane_, p_.dim, dk_, p_.scale);
     if constexpr (kWantValues)
-      if (dv.data)
-        store_rows<T, kDim>(dv, params_.grads.dtype, seq.batch * dv.sb + kv_head * dv.sh + seq.kv_begin * dv.sl, first + row_, limit, lane_,
-                            p_.dim_v, dv_, 1.f);
+      if (dv.data) store_rows<T, kDim>(dv, params_.grads.dtype, seq.batch * dv.sb + kv_head * dv.sh, to, lane_, p_.dim_v, dv_, 1.f);
   }
 
  private:
@@ -177,20 +184,22 @@ class BackwardKeys {
     fill_queries(at, params_.grads.dout, do_tile_, p_.dim_v, kWideGrad);
     commit_copies();
     if (threadIdx.x < kQueries) {
-      const int i = q0 + static_cast<int>(threadIdx.x);
-      const bool there = i < seq.q_len;
-      const int64_t row = there ? seq.q_begin + i : 0;
-      const float lse = there ? p_.lse[seq.batch * p_.lse_sb + head * p_.lse_sh + row * p_.lse_sl] : -infinity();
-      lse_[threadIdx.x] = lse == -infinity() ? infinity() : lse * kLog2E;
-      delta_[threadIdx.x] = there ? params_.delta[(seq.batch * p_.heads_q + head) * params_.delta_sh + row] : 0.f;
+      const QuerySums sums = query_sums<kGeneral>(params_, seq, head, q0 + static_cast<int>(threadIdx.x));
+      lse_[threadIdx.x] = sums.lse, delta_[threadIdx.x] = sums.delta;
     }
     wait_copies<0>();
     __syncthreads();
     accumulate(seq, diagonal, cursor, head, q0, j0, j1);
   }
 
+  __device__ __forceinline__ void fill_keys(const Sequence& seq, int kv_head, const AttentionTensor& t, uint32_t tile, int first,
+                                            int64_t dim, int wide) {
+    const KeyRows<uint16_t, kGeneral> rows(params_.forward, t, seq, kv_head);
+    Tile<kDim>::template fill<kKeys, kThreads>(tile, KeyTileRows<uint16_t, kGeneral>{rows, first}, static_cast<int>(dim), t.sd,
+                                               (params_.forward.wide & wide) != 0);
+  }
   __device__ __forceinline__ void fill_queries(const QueryTilePlace& at, const AttentionTensor& t, uint32_t tile, int64_t dim, int wide) {
-    const QueryRows<uint16_t, false> rows(p_, t, at);
+    const QueryRows<uint16_t, kGeneral> rows(params_.forward, t, at);
     Tile<kDim>::template fill<kQueries, kThreads>(tile, rows, static_cast<int>(dim), t.sd, (params_.forward.wide & wide) != 0);
   }
 
@@ -201,7 +210,7 @@ class BackwardKeys {
     uint32_t word = 0;
     if constexpr (kGeneral) {
       if (cursor.present()) full = cursor.full(j0, j1) && full;
-      full = full && !p_.mask.data && !p_.key_ranges;
+      full = full && !p_.mask.data && !p_.key_ranges && !p_.kv_rows;
     }
     if (!full) {
       // Lane l: key l mod 16 of this warp, 32 queries from q0 + 32 (l / 16) on.
@@ -209,6 +218,7 @@ class BackwardKeys {
       word = diagonal.word(first, key);
       if constexpr (kGeneral) {
         if (cursor.present()) word &= cursor.template word<32>(first, j0, key);
+        if (word && !key_row_exists<true>(params_.forward, seq, head / static_cast<int>(p_.heads_q / p_.heads_kv), key)) word = 0;
         if (word && p_.mask.data) word = and_mask_tensor<32>(p_.mask, seq, head, first, key, word);
         if (p_.key_ranges) word &= key_range_word(p_, seq, head, first, key);
       }
@@ -315,29 +325,30 @@ class BackwardQueries {
       j0 = cursor.seek(j0 + kKeys, end);
     }
     const AttentionTensor& dq = params_.grads.dq;
-    store_rows<T, kDim>(dq, params_.grads.dtype, at_.seq.batch * dq.sb + at_.head * dq.sh + at_.seq.q_begin * dq.sl, at_.first + row_,
-                        at_.seq.q_len, lane_, p_.dim, dq_, p_.scale);
+    int to[2];
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+      const int i = at_.first + row_ + (lane_ >> 2) + h * 8;
+      to[h] = i < at_.seq.q_len ? query_row<kGeneral>(params_.forward, at_.seq, at_.head, i) : -1;
+    }
+    store_rows<T, kDim>(dq, params_.grads.dtype, at_.seq.batch * dq.sb + at_.head * dq.sh, to, lane_, p_.dim, dq_, p_.scale);
   }
 
  private:
   __device__ __forceinline__ void fill_queries(const AttentionTensor& t, uint32_t tile, int64_t dim, int wide) {
-    const QueryRows<uint16_t, false> rows(p_, t, at_);
+    const QueryRows<uint16_t, kGeneral> rows(params_.forward, t, at_);
     Tile<kDim>::template fill<kRows, kThreads>(tile, rows, static_cast<int>(dim), t.sd, (params_.forward.wide & wide) != 0);
   }
   __device__ __forceinline__ void fill_keys(const AttentionTensor& t, uint32_t tile, int first, int64_t dim, int wide) {
-    const KeyRows<uint16_t, false> rows(p_, t, at_.seq, at_.kv_head);
-    Tile<kDim>::template fill<kKeys, kThreads>(tile, KeyTileRows<uint16_t, false>{rows, first}, static_cast<int>(dim), t.sd,
+    const KeyRows<uint16_t, kGeneral> rows(params_.forward, t, at_.seq, at_.kv_head);
+    Tile<kDim>::template fill<kKeys, kThreads>(tile, KeyTileRows<uint16_t, kGeneral>{rows, first}, static_cast<int>(dim), t.sd,
                                                (params_.forward.wide & wide) != 0);
   }
   __device__ __forceinline__ void load_rows() {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-      const int i = at_.first + row_ + (lane_ >> 2) + h * 8;
-      const bool there = i < at_.seq.q_len;
-      const int64_t row = there ? at_.seq.q_begin + i : 0;
-      const float lse = there ? p_.lse[at_.seq.batch * p_.lse_sb + at_.head * p_.lse_sh + row * p_.lse_sl] : -infinity();
-      lse_[h] = lse == -infinity() ? infinity() : lse * kLog2E;
-      delta_[h] = there ? params_.delta[(at_.seq.batch * p_.heads_q + at_.head) * params_.delta_sh + row] : 0.f;
+      const QuerySums sums = query_sums<kGeneral>(params_, at_.seq, at_.head, at_.first + row_ + (lane_ >> 2) + h * 8);
+      lse_[h] = sums.lse, delta_[h] = sums.delta;
     }
   }
 
@@ -348,7 +359,7 @@ class BackwardQueries {
     uint32_t words[2] = {};
     if constexpr (kGeneral) {
       if (cursor.present()) full = cursor.full(j0, min(j0 + kKeys, end)) && full;
-      full = full && !p_.mask.data && !p_.key_ranges;
+      full = full && !p_.mask.data && !p_.key_ranges && !p_.kv_rows;
     }
     if (!full) {
 #pragma unroll
@@ -358,6 +369,7 @@ class BackwardQueries {
         if constexpr (kGeneral) {
           if (cursor.present()) word &= cursor.template word<16>(first, j0, key);
           if (p_.key_ranges) word &= RowRanges::of<16>(p_, at_.seq, at_.head, first).template word<16>(key);
+          if (word && !key_row_exists<true>(params_.forward, at_.seq, at_.kv_head, key)) word = 0;
           if (word && p_.mask.data) word = and_mask_tensor<16>(p_.mask, at_.seq, at_.head, first, key, word);
         }
         words[half] = word;

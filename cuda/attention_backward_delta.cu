@@ -1,4 +1,4 @@
-// delta = dO . O - dlse of every row of q, in f32: what the gradients of attention subtract from dP. A warp takes a row.
+// delta = dO . O - dlse of every query, in f32: what the gradients of attention subtract from dP. A warp takes a query.
 #include "attention_call.cuh"
 #include "cuda/attention_backward_params.h"
 #include "mma.cuh"
@@ -10,7 +10,10 @@ __device__ __forceinline__ void attention_backward_delta(const AttentionBackward
   const AttentionParams& p = params.forward.call;
   const int64_t index = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / 32, rows = params.delta_sh;
   if (index >= p.batch * p.heads_q * rows) return;
-  const int64_t row = index % rows, head = index / rows % p.heads_q, batch = index / rows / p.heads_q;
+  const int64_t head = index / rows % p.heads_q, batch = index / rows / p.heads_q;
+  int64_t row = index % rows;
+  if (p.q_rows) row = listed_row(p.q_rows + batch * p.q_rows_sb + head * p.q_rows_sh + row, params.forward.limits.q_rows);
+  if (row < 0) return;
   const AttentionTensor& dout = params.grads.dout;
   const T* a = static_cast<const T*>(p.out.data) + batch * p.out.sb + head * p.out.sh + row * p.out.sl;
   const T* b = static_cast<const T*>(dout.data) + batch * dout.sb + head * dout.sh + row * dout.sl;

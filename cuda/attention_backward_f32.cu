@@ -1,9 +1,9 @@
 // Gradients of attention for f32, exact: FFMA alone, every feature in one kernel per head-dim bucket, deterministic as
 // attention_backward.cuh.
 //
-// A block owns kTile rows (keys, or queries) and visits kTile of the other side at a time; both sides have two tiles in shared memory (K
-// and V, Q and dO). 128 threads are 16 groups of owned rows by 8 columns. They compute S and dP, leave P and dS in shared memory, and add P
-// dO, dS Q (or dS K) to their rows, 16-byte groups column + 8i each.
+// A block owns kTile rows (keys, or queries; 32, and 16 above head dim 128) and visits kTile of the other side at a time; both sides have
+// two tiles in shared memory (K and V, Q and dO). 128 threads are 16 groups of owned rows by 8 columns. They compute S and dP, leave P and
+// dS in shared memory, and add P dO, dS Q (or dS K) to their rows, 16-byte groups column + 8i each.
 #include "attention_scores.cuh"
 #include "attention_visibility.cuh"
 #include "cuda/attention_backward_params.h"
@@ -28,7 +28,7 @@ __device__ __forceinline__ bool block_mask_shows(const BlockMaskView& m, const S
 template <int kDim, bool kOwnKeys>
 class BackwardF32 {
  public:
-  static constexpr int kThreads = 128, kColumns = 8, kTile = 32, kPitch = kDim + 4, kWeightPitch = kTile + 4;
+  static constexpr int kThreads = 128, kColumns = 8, kTile = kDim <= 128 ? 32 : 16, kPitch = kDim + 4, kWeightPitch = kTile + 4;
   static constexpr int kRowsEach = kTile / 16, kVisitedEach = kTile / kColumns, kGroups = kDim / 4 / kColumns;
   using Cursor = BlockCursor<kTile, true>;
 
@@ -56,7 +56,7 @@ class BackwardF32 {
     const int slot = static_cast<int>(blockIdx.x % tiles), kv_head = static_cast<int>(blockIdx.x / tiles % heads);
     int s = static_cast<int>(blockIdx.x / tiles / heads), first = slot * kTile;
     if (p_.cu_q) s = packed_sequence(p_.cu_kv, static_cast<int>(p_.sequences), slot, kTile, &first);
-    seq_ = sequence_at(p_, s);
+    seq_ = sequence_at(params_.forward, s);
     const int rows = p_.cu_q ? seq_.kv_len : static_cast<int>(p_.len_kv);
     if (first >= rows) return;
     diagonal_.set(params_.forward, seq_);
@@ -85,8 +85,9 @@ class BackwardF32 {
       }
     }
     const AttentionTensor &dk = params_.grads.dk, &dv = params_.grads.dv;
-    if (dk.data) store(dk, seq_.batch * dk.sb + kv_head * dk.sh + seq_.kv_begin * dk.sl, first, rows, p_.dim, key_, p_.scale);
-    if (dv.data) store(dv, seq_.batch * dv.sb + kv_head * dv.sh + seq_.kv_begin * dv.sl, first, rows, p_.dim_v, value_, 1.f);
+    auto row_of = [&](int j) { return j < rows ? seq_.kv_begin + j : -1; };
+    if (dk.data) store(dk, seq_.batch * dk.sb + kv_head * dk.sh, first, row_of, p_.dim, key_, p_.scale);
+    if (dv.data) store(dv, seq_.batch * dv.sb + kv_head * dv.sh, first, row_of, p_.dim_v, value_, 1.f);
   }
 
   __device__ __forceinline__ void own_queries() {
@@ -107,7 +108,8 @@ class BackwardF32 {
       accumulate(k_, slopes_, key_);
     }
     const AttentionTensor& dq = params_.grads.dq;
-    store(dq, seq_.batch * dq.sb + head_ * dq.sh + seq_.q_begin * dq.sl, at.first, seq_.q_len, p_.dim, key_, p_.scale);
+    auto row_of = [&](int i) { return i < seq_.q_len ? query_row<true>(params_.forward, seq_, head_, i) : -1; };
+    store(dq, seq_.batch * dq.sb + head_ * dq.sh, at.first, row_of, p_.dim, key_, p_.scale);
   }
 
   template <class RowAt>
@@ -120,17 +122,19 @@ class BackwardF32 {
   }
   __device__ __forceinline__ void fill_queries(int q0) {
     const QueryTilePlace at{seq_, head_, 0, q0};
-    fill(q_, QueryRows<float, false>(p_, p_.q, at), static_cast<int>(p_.dim), p_.q.sd);
-    fill(do_, QueryRows<float, false>(p_, params_.grads.dout, at), static_cast<int>(p_.dim_v), params_.grads.dout.sd);
+    fill(q_, QueryRows<float, true>(params_.forward, p_.q, at), static_cast<int>(p_.dim), p_.q.sd);
+    fill(do_, QueryRows<float, true>(params_.forward, params_.grads.dout, at), static_cast<int>(p_.dim_v), params_.grads.dout.sd);
   }
   __device__ __forceinline__ void fill_keys(int kv_head, int j0) {
-    const KeyRows<float, false> keys(p_, p_.k, seq_, kv_head), values(p_, p_.v, seq_, kv_head);
-    fill(k_, KeyTileRows<float, false>{keys, j0}, static_cast<int>(p_.dim), p_.k.sd);
-    fill(v_, KeyTileRows<float, false>{values, j0}, static_cast<int>(p_.dim_v), p_.v.sd);
+    const KeyRows<float, true> keys(params_.forward, p_.k, seq_, kv_head), values(params_.forward, p_.v, seq_, kv_head);
+    fill(k_, KeyTileRows<float, true>{keys, j0}, static_cast<int>(p_.dim), p_.k.sd);
+    fill(v_, KeyTileRows<float, true>{values, j0}, static_cast<int>(p_.dim_v), p_.v.sd);
   }
 
   __device__ __forceinline__ bool visible(int i, int j) const {
     if (i >= seq_.q_len || !diagonal_.covers(i, i, j, j + 1)) return false;
+    if (query_row<true>(params_.forward, seq_, head_, i) < 0) return false;
+    if (!key_row_exists<true>(params_.forward, seq_, head_ / static_cast<int>(p_.heads_q / p_.heads_kv), j)) return false;
     if (params_.forward.block.row_begin && !block_mask_shows(params_.forward.block, seq_, head_, i, j)) return false;
     if (p_.key_ranges && !(key_range_word(p_, seq_, head_, i, j) & 1)) return false;
     return !p_.mask.data ||
@@ -150,7 +154,7 @@ class BackwardF32 {
         const int own = row_ + r, other = column_ + c * kColumns, i = q0 + (kOwnKeys ? other : own), j = j0 + (kOwnKeys ? own : other);
         float weight = 0, slope = 0;
         if (visible(i, j)) {
-          const int64_t row = seq_.q_begin + i;
+          const int64_t row = query_row<true>(params_.forward, seq_, head_, i);
           float t = s[r][c] * p_.scale, factor = 1;
           if (p_.softcap > 0) {
             const float ratio = tanhf(t / p_.softcap);
@@ -159,7 +163,7 @@ class BackwardF32 {
           if (p_.bias.data) t += grid_element(grid_tile(p_.bias, seq_, head_, i, j), p_.bias.dtype, 0);
           const float lse = p_.lse[seq_.batch * p_.lse_sb + head_ * p_.lse_sh + row * p_.lse_sl];
           weight = expf(t - lse);
-          slope = weight * factor * (dp[r][c] - params_.delta[(seq_.batch * p_.heads_q + head_) * params_.delta_sh + row]);
+          slope = weight * factor * (dp[r][c] - params_.delta[(seq_.batch * p_.heads_q + head_) * params_.delta_sh + seq_.q_begin + i]);
         }
         weights_[own * kWeightPitch + other] = weight;
         slopes_[own * kWeightPitch + other] = slope;
@@ -203,13 +207,14 @@ class BackwardF32 {
     __syncwarp();
   }
 
-  __device__ __forceinline__ void store(const AttentionTensor& t, int64_t offset, int first, int limit, int64_t dim,
+  template <class RowOf>
+  __device__ __forceinline__ void store(const AttentionTensor& t, int64_t offset, int first, RowOf&& row_of, int64_t dim,
                                         const float (&sum)[kRowsEach][kGroups * 4], float factor) const {
 #pragma unroll
     for (int r = 0; r < kRowsEach; r++) {
-      const int i = first + row_ + r;
-      if (i >= limit) continue;
-      float* to = static_cast<float*>(t.data) + offset + i * t.sl;
+      const int row = row_of(first + row_ + r);
+      if (row < 0) continue;
+      float* to = static_cast<float*>(t.data) + offset + row * t.sl;
 #pragma unroll
       for (int d = 0; d < kGroups * 4; d++) {
         const int column = (d / 4 * kColumns + column_) * 4 + d % 4;
@@ -251,6 +256,9 @@ __global__ void __launch_bounds__(128, 2) attention_backward_f32_keys_d64(const 
 __global__ void __launch_bounds__(128, 2) attention_backward_f32_keys_d128(const __grid_constant__ AttentionBackwardParams params) {
   attention_backward<128, true>(params);
 }
+__global__ void __launch_bounds__(128, 2) attention_backward_f32_keys_d256(const __grid_constant__ AttentionBackwardParams params) {
+  attention_backward<256, true>(params);
+}
 __global__ void __launch_bounds__(128, 2) attention_backward_f32_queries_d32(const __grid_constant__ AttentionBackwardParams params) {
   attention_backward<32, false>(params);
 }
@@ -259,6 +267,9 @@ __global__ void __launch_bounds__(128, 2) attention_backward_f32_queries_d64(con
 }
 __global__ void __launch_bounds__(128, 2) attention_backward_f32_queries_d128(const __grid_constant__ AttentionBackwardParams params) {
   attention_backward<128, false>(params);
+}
+__global__ void __launch_bounds__(128, 2) attention_backward_f32_queries_d256(const __grid_constant__ AttentionBackwardParams params) {
+  attention_backward<256, false>(params);
 }
 }
 

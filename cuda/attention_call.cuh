@@ -19,13 +19,20 @@ struct Sequence {
   int diag;
 };
 
-__device__ __forceinline__ Sequence sequence_at(const AttentionParams& p, int s) {
+// Beginning and length of the packed sequence s, within the `rows` rows there are.
+__device__ __forceinline__ void packed_rows(const int32_t* cu, int s, int rows, int longest, int& begin, int& length) {
+  begin = min(max(cu[s], 0), rows);
+  length = min(min(max(cu[s + 1], begin), rows) - begin, longest);
+}
+
+__device__ __forceinline__ Sequence sequence_at(const AttentionForwardParams& params, int s) {
+  const AttentionParams& p = params.call;
   Sequence r;
   r.index = s;
   if (p.cu_q) {
     r.batch = 0;
-    r.q_begin = p.cu_q[s], r.q_len = p.cu_q[s + 1] - r.q_begin;
-    r.kv_begin = p.cu_kv[s], r.kv_len = p.cu_kv[s + 1] - r.kv_begin;
+    packed_rows(p.cu_q, s, static_cast<int>(p.len_q), params.limits.sequence_q, r.q_begin, r.q_len);
+    packed_rows(p.cu_kv, s, static_cast<int>(p.len_kv), params.limits.sequence_kv, r.kv_begin, r.kv_len);
   } else {
     r.batch = s, r.q_begin = 0, r.q_len = static_cast<int>(p.len_q), r.kv_begin = 0, r.kv_len = static_cast<int>(p.len_kv);
     if (p.kv_lengths) r.kv_len = min(max(p.kv_lengths[s], 0), r.kv_len);
@@ -42,7 +49,7 @@ __device__ __forceinline__ int packed_sequence(const int32_t* cu, int sequences,
     if (cu[mid] / rows + mid <= slot) lo = mid;
     else hi = mid;
   }
-  *first = (slot - (cu[lo] / rows + lo)) * rows;
+  *first = max(slot - (cu[lo] / rows + lo), 0) * rows;
   return lo;
 }
 
@@ -64,34 +71,50 @@ __device__ __forceinline__ QueryTilePlace query_tile_at(const AttentionForwardPa
   int s = static_cast<int>(rest / heads);
   if (p.cu_q) s = packed_sequence(p.cu_q, static_cast<int>(p.sequences), slot, rows, &t.first);
   else t.first = slot * rows;
-  t.seq = sequence_at(p, s);
+  t.seq = sequence_at(params, s);
   return t;
+}
+
+// A listed row or page, -1 where it names none.
+__device__ __forceinline__ int listed_row(const int32_t* at, int limit) {
+  const int row = *at;
+  return static_cast<uint32_t>(row) < static_cast<uint32_t>(limit) ? row : -1;
 }
 
 // Physical row of query i, -1 if there is none.
 template <bool kGeneral>
-__device__ __forceinline__ int query_row(const AttentionParams& p, const Sequence& seq, int head, int i) {
-  if (kGeneral && p.q_rows) return p.q_rows[seq.batch * p.q_rows_sb + head * p.q_rows_sh + seq.q_begin + i];
+__device__ __forceinline__ int query_row(const AttentionForwardParams& params, const Sequence& seq, int head, int i) {
+  const AttentionParams& p = params.call;
+  if (kGeneral && p.q_rows)
+    return listed_row(p.q_rows + seq.batch * p.q_rows_sb + head * p.q_rows_sh + seq.q_begin + i, params.limits.q_rows);
   return seq.q_begin + i;
+}
+
+// Whether the listed key j of a sequence has a row; true without a list. Pages are not looked at.
+template <bool kGeneral>
+__device__ __forceinline__ bool key_row_exists(const AttentionForwardParams& params, const Sequence& seq, int kv_head, int j) {
+  const AttentionParams& p = params.call;
+  return !kGeneral || !p.kv_rows ||
+         listed_row(p.kv_rows + seq.batch * p.kv_rows_sb + kv_head * p.kv_rows_sh + seq.kv_begin + j, params.limits.kv_rows) >= 0;
 }
 
 // Rows of q (or dout, out) of one tile: row r is query first + r.
 template <class T, bool kGeneral>
 struct QueryRows {
-  const AttentionParams& p;
+  const AttentionForwardParams& params;
   const Sequence& seq;
   int head, first;
   int64_t step;
   const T* base;
 
-  __device__ __forceinline__ QueryRows(const AttentionParams& params, const AttentionTensor& t, const QueryTilePlace& at)
-      : p(params), seq(at.seq), head(at.head), first(at.first), step(t.sl) {
+  __device__ __forceinline__ QueryRows(const AttentionForwardParams& call, const AttentionTensor& t, const QueryTilePlace& at)
+      : params(call), seq(at.seq), head(at.head), first(at.first), step(t.sl) {
     base = static_cast<const T*>(t.data) + at.seq.batch * t.sb + at.head * t.sh;
   }
   __device__ __forceinline__ const T* fallback() const { return base; }
   __device__ __forceinline__ const T* operator()(int r) const {
     if (first + r >= seq.q_len) return nullptr;
-    const int row = query_row<kGeneral>(p, seq, head, first + r);
+    const int row = query_row<kGeneral>(params, seq, head, first + r);
     return kGeneral && row < 0 ? nullptr : base + row * step;
   }
 };
@@ -101,14 +124,15 @@ template <class T, bool kGeneral>
 struct KeyRows {
   const T* base;
   int64_t step;
-  int limit;
+  int limit, listed_limit;
   const int32_t* rows;
   const int32_t* pages;
   int page_size;
   int64_t page_step;
 
-  __device__ __forceinline__ KeyRows(const AttentionParams& p, const AttentionTensor& t, const Sequence& seq, int kv_head) {
-    step = t.sl, limit = seq.kv_len;
+  __device__ __forceinline__ KeyRows(const AttentionForwardParams& params, const AttentionTensor& t, const Sequence& seq, int kv_head) {
+    const AttentionParams& p = params.call;
+    step = t.sl, limit = seq.kv_len, listed_limit = params.limits.kv_rows;
     base = static_cast<const T*>(t.data) + kv_head * t.sh;
     rows = kGeneral && p.kv_rows ? p.kv_rows + seq.batch * p.kv_rows_sb + kv_head * p.kv_rows_sh + seq.kv_begin : nullptr;
     pages = kGeneral && p.page_table ? p.page_table + seq.batch * p.page_table_sb : nullptr;
@@ -118,16 +142,16 @@ struct KeyRows {
   }
   __device__ __forceinline__ bool listed() const { return kGeneral && (rows || pages); }
   // Whether a listed key has a row; j < limit.
-  __device__ __forceinline__ bool exists(int j) const { return (rows ? rows[j] : pages[j / page_size]) >= 0; }
+  __device__ __forceinline__ bool exists(int j) const { return listed_row(rows ? rows + j : pages + j / page_size, listed_limit) >= 0; }
   __device__ __forceinline__ const T* at(int j) const {
     if (j >= limit) return nullptr;
     if constexpr (kGeneral) {
       if (rows) {
-        const int row = rows[j];
+        const int row = listed_row(rows + j, listed_limit);
         return row < 0 ? nullptr : base + row * step;
       }
       if (pages) {
-        const int page = pages[j / page_size];
+        const int page = listed_row(pages + j / page_size, listed_limit);
         return page < 0 ? nullptr : base + page * page_step + j % page_size * step;
       }
     }

@@ -81,13 +81,13 @@ class Forward {
   }
 
   __device__ __forceinline__ void fetch_keys(uint32_t tile, const AttentionTensor& t, int first, int64_t dim, int wide) {
-    const KeyRows<uint16_t, kGeneral> rows(p_, t, at_.seq, at_.kv_head);
+    const KeyRows<uint16_t, kGeneral> rows(params_, t, at_.seq, at_.kv_head);
     const KeyTileRows<uint16_t, kGeneral> at{rows, first};
     Tile<kDim>::template fill<kKeys, kThreads>(tile, at, static_cast<int>(dim), t.sd, (params_.wide & wide) != 0);
   }
 
   __device__ __forceinline__ void fetch_queries() {
-    const QueryRows<uint16_t, kGeneral> rows(p_, p_.q, at_);
+    const QueryRows<uint16_t, kGeneral> rows(params_, p_.q, at_);
     Tile<kDim>::template fill<kRows, kThreads>(q_tile_, rows, static_cast<int>(p_.dim), p_.q.sd, (params_.wide & kWideQuery) != 0);
   }
 
@@ -106,7 +106,7 @@ class Forward {
     bool full = diagonal_.covers(first, last, j0, j0 + kKeys);
     if (!full && (j0 >= diagonal_.end(last) || j0 + kKeys <= diagonal_.begin(first))) return false;
     uint32_t words[2];
-    const KeyRows<T, kGeneral> keys(p_, p_.k, at_.seq, at_.kv_head);
+    const KeyRows<T, kGeneral> keys(params_, p_.k, at_.seq, at_.kv_head);
     if constexpr (kGeneral) {
       if (cursor.present()) full = cursor.full(j0, min(j0 + kKeys, end)) && full;
       full = full && !p_.mask.data && !keys.listed();
@@ -298,7 +298,7 @@ class Forward {
         sum += __shfl_xor_sync(~0u, sum, 2);
         const int i = first + r * 16 + h * 8 + (lane >> 2);
         if (i >= at_.seq.q_len) continue;
-        const int row = query_row<kGeneral>(p_, at_.seq, at_.head, i);
+        const int row = query_row<kGeneral>(params_, at_.seq, at_.head, i);
         if (kGeneral && row < 0) continue;
         const float inverse = sum == 0.f ? 0.f : 1.f / sum;
         T* to = static_cast<T*>(p_.out.data) + at_.seq.batch * p_.out.sb + at_.head * p_.out.sh + row * p_.out.sl;

@@ -43,8 +43,8 @@ class ForwardF32 {
 #pragma unroll
       for (int d = 0; d < kGroups * 4; d++) out_[r][d] = 0;
     }
-    const QueryRows<float, true> queries(p_, p_.q, at_);
-    const KeyRows<float, true> keys(p_, p_.k, at_.seq, at_.kv_head), values(p_, p_.v, at_.seq, at_.kv_head);
+    const QueryRows<float, true> queries(params_, p_.q, at_);
+    const KeyRows<float, true> keys(params_, p_.k, at_.seq, at_.kv_head), values(params_, p_.v, at_.seq, at_.kv_head);
     if (begin < end) fill<kRows>(q_, queries, static_cast<int>(p_.dim), p_.q.sd, (params_.wide & kWideQuery) != 0);
     for (int j0 = begin < end ? cursor.seek(begin / kKeys * kKeys, end) : end; j0 < end; j0 = cursor.seek(j0 + kKeys, end)) {
       __syncthreads();
@@ -180,7 +180,7 @@ class ForwardF32 {
       for (int step = 1; step < kColumns; step *= 2) sum += __shfl_xor_sync(~0u, sum, step);
       const int i = at_.first + row_ + r;
       if (i >= at_.seq.q_len) continue;
-      const int row = query_row<true>(p_, at_.seq, at_.head, i);
+      const int row = query_row<true>(params_, at_.seq, at_.head, i);
       if (row < 0) continue;
       const float inverse = sum == 0.f ? 0.f : 1.f / sum;
       float* to = static_cast<float*>(p_.out.data) + at_.seq.batch * p_.out.sb + at_.head * p_.out.sh + row * p_.out.sl;

@@ -2,25 +2,57 @@
 
 #include <cstdio>
 
+#include "cuda/grid.h"
+
 namespace fovea::cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr unsigned kBlockThreads = 128;
 
-bool needs_general(const AttentionParams& p) { return p.bias.data || p.mask.data || p.softcap > 0 || p.block_mask || p.key_ranges; }
+bool needs_general(const AttentionParams& p) {
+  return p.bias.data || p.mask.data || p.softcap > 0 || p.block_mask || p.key_ranges || p.q_rows || p.kv_rows;
+}
+
+// The gradient of listed keys: one row for each entry of the list, which rows of the tensor are made of in the end.
+class ListedGradient {
+ public:
+  ListedGradient(const AttentionParams& p, AttentionTensor& wanted, int64_t dim, int64_t rows, Stream& stream)
+      : p_(p),
+        to_(wanted),
+        dim_(dim),
+        rows_(rows),
+        memory_(stream.scratch(wanted.data && p.kv_rows ? static_cast<size_t>(p.batch * p.heads_kv * p.len_kv * dim) * sizeof(float) : 0)) {
+    if (!listed()) return;
+    wanted = {memory_.data(), p.heads_kv * p.len_kv * dim, p.len_kv * dim, dim, 1};
+  }
+  void finish(Stream& stream) const {
+    if (!listed()) return;
+    const int64_t per_block = 4 * kBackwardWarpRows, blocks = (rows_ + per_block - 1) / per_block * p_.heads_kv * p_.batch;
+    stream.launch("attention_backward_rows", grid_of(blocks), {kBlockThreads}, 0,
+                  AttentionBackwardRowsParams{memory_.data<float>(), to_, p_.batch, p_.heads_kv, rows_, static_cast<int32_t>(p_.len_kv),
+                                              static_cast<int32_t>(dim_), p_.kv_rows, p_.kv_rows_sb, p_.kv_rows_sh});
+  }
+
+ private:
+  bool listed() const { return to_.data && p_.kv_rows; }
+
+  const AttentionParams& p_;
+  const AttentionTensor to_;
+  const int64_t dim_, rows_;
+  const Scratch memory_;
+};
 
 }  // namespace
 
 const char* attention_backward_refusal(const AttentionParams& p, const AttentionGrads& g) {
   if (const char* reason = attention_forward_refusal(p)) return reason;
-  if (p.dtype == DType::F32 && attention_bucket(p) > 128) return "f32 gradients have no CUDA kernel for head dims above 128";
   if (p.score) return "gradients of score programs have no CUDA kernel";
-  if (p.q_rows || p.kv_rows || p.page_table) return "gradients of listed or paged rows have no CUDA kernel";
+  if (p.page_table) return "paged rows have no gradient";
   if (g.dbias.data) return "the gradient of a bias has no CUDA kernel";
   return nullptr;
 }
 
-void attention_backward(const AttentionParams& p, const AttentionGrads& g, Stream& stream) {
+void attention_backward(const AttentionParams& p, const AttentionLimits& limits, AttentionGrads g, Stream& stream) {
   const int bucket = attention_bucket(p);
   const bool single = p.dtype == DType::F32;
   const char *dtype = name_of(p.dtype), *suffix = needs_general(p) && !single ? "_general" : "";
@@ -29,18 +61,20 @@ void attention_backward(const AttentionParams& p, const AttentionGrads& g, Strea
   char kernel[64];
 
   AttentionBackwardParams params{};
+  const ListedGradient dk(p, g.dk, p.dim, limits.kv_rows, stream), dv(p, g.dv, p.dim_v, limits.kv_rows, stream);
   params.grads = g;
   params.delta = delta.data<float>(), params.delta_sh = p.len_q;
   // Rows of the two sides of a block's tile, as the kernels have them.
-  const int rows = single ? 32 : 64, queries = single ? 32 : bucket <= 64 ? 64 : 32, keys = single ? 32 : bucket <= 128 ? 64 : 32;
-  params.forward = attention_kernel_params(p, nullptr, rows);
+  const int exact = bucket <= 128 ? 32 : 16;
+  const int rows = single ? exact : 64, queries = single ? exact : bucket <= 64 ? 64 : 32, keys = single ? exact : bucket <= 128 ? 64 : 32;
+  params.forward = attention_kernel_params(p, limits, nullptr, rows);
   if (attention_rows_wide(g.dout, p.dim_v, p.dtype)) params.forward.wide |= kWideGrad;
   AttentionParams by_keys = p;  // packed slots of the key side
   by_keys.cu_q = p.cu_kv, by_keys.len_q = p.len_kv;
   params.kv_tiles = static_cast<int32_t>(attention_tiles(by_keys, rows));
 
   std::snprintf(kernel, sizeof kernel, "attention_backward_delta_%s", dtype);
-  stream.launch(kernel, {static_cast<unsigned>((row_count + 3) / 4)}, {kThreads}, 0, params);
+  stream.launch(kernel, {static_cast<unsigned>((row_count + 3) / 4)}, {kBlockThreads}, 0, params);
 
   auto bytes_of = [&](int owned, int visited) {
     return single ? static_cast<size_t>(2 * (owned + visited) * (bucket + 4) + 2 * owned * (visited + 4)) * 4
@@ -49,9 +83,9 @@ void attention_backward(const AttentionParams& p, const AttentionGrads& g, Strea
   const auto key_blocks = static_cast<unsigned>(params.kv_tiles * p.batch * p.heads_kv);
   auto run_keys = [&](const char* part) {
     std::snprintf(kernel, sizeof kernel, "attention_backward_%s_keys%s_d%d%s", dtype, part, bucket, suffix);
-    stream.launch(kernel, {key_blocks}, {kThreads}, bytes_of(rows, queries), params);
+    stream.launch(kernel, {key_blocks}, {kBlockThreads}, bytes_of(rows, queries), params);
   };
-  if (bucket == 256 || (bucket == 128 && *suffix)) {  // dK and dV do not fit the registers together
+  if (!single && (bucket == 256 || (bucket == 128 && *suffix))) {  // dK and dV do not fit the registers together
     if (g.dk.data) run_keys("_k");
     if (g.dv.data) run_keys("_v");
   } else if (g.dk.data || g.dv.data) {
@@ -59,8 +93,11 @@ void attention_backward(const AttentionParams& p, const AttentionGrads& g, Strea
   }
   if (g.dq.data) {
     std::snprintf(kernel, sizeof kernel, "attention_backward_%s_queries_d%d%s", dtype, bucket, suffix);
-    stream.launch(kernel, {static_cast<unsigned>(params.forward.q_tiles * p.batch * p.heads_q)}, {kThreads}, bytes_of(rows, keys), params);
+    stream.launch(kernel, {static_cast<unsigned>(params.forward.q_tiles * p.batch * p.heads_q)}, {kBlockThreads}, bytes_of(rows, keys),
+                  params);
   }
+  dk.finish(stream);
+  dv.finish(stream);
 }
 
 }  // namespace fovea::cuda

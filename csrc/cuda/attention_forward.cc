@@ -37,9 +37,10 @@ const char* attention_forward_refusal(const AttentionParams& p) {
   return nullptr;
 }
 
-AttentionForwardParams attention_kernel_params(const AttentionParams& p, const ScoreCaptures* captures, int64_t rows) {
+AttentionForwardParams attention_kernel_params(const AttentionParams& p, const AttentionLimits& limits, const ScoreCaptures* captures,
+                                               int64_t rows) {
   AttentionForwardParams k{};
-  k.call = p;
+  k.call = p, k.limits = limits;
   if (p.block_mask) k.block = *p.block_mask;
   if (captures) k.score = *captures;
   k.has_score = p.score != nullptr;
@@ -51,7 +52,8 @@ AttentionForwardParams attention_kernel_params(const AttentionParams& p, const S
   return k;
 }
 
-void attention_forward(const AttentionParams& p, const Splice* score, const ScoreCaptures* captures, Stream& stream) {
+void attention_forward(const AttentionParams& p, const AttentionLimits& limits, const Splice* score, const ScoreCaptures* captures,
+                       Stream& stream) {
   const int bucket = attention_bucket(p);
   const bool single = p.dtype == DType::F32, general = needs_general(p);
   // Rows of a block and bytes of its tiles, as the kernels have them.
@@ -61,7 +63,7 @@ void attention_forward(const AttentionParams& p, const Splice* score, const Scor
                               : static_cast<size_t>(rows + 2 * keys) * static_cast<size_t>(bucket) * 2;
   char kernel[64];
   std::snprintf(kernel, sizeof kernel, "attention_forward_%s_d%d%s", name_of(p.dtype), bucket, general && !single ? "_general" : "");
-  const AttentionForwardParams params = attention_kernel_params(p, captures, rows);
+  const AttentionForwardParams params = attention_kernel_params(p, limits, captures, rows);
   const auto blocks = static_cast<unsigned>(params.q_tiles * p.batch * p.heads_q);
   stream.launch(kernel, {blocks}, {kThreads}, bytes, params, p.score ? score : nullptr);
 }

@@ -56,14 +56,16 @@ void run(const AttentionCall& call, const TaskContext& ctx) {
 struct CudaKernel {
   const char* name;
   const char* (*refusal)(const AttentionParams&);
-  void (*run)(const AttentionParams&, cuda::Stream&);
+  void (*run)(const AttentionCall&, cuda::Stream&);
 };
 
 // The same for CUDA devices. Here the last may refuse, and the call with it.
 const CudaKernel kCudaKernels[] = {
     {"cuda.forward",
      [](const AttentionParams& p) { return p.score ? "score programs have no CUDA kernel" : cuda::attention_forward_refusal(p); },
-     [](const AttentionParams& p, cuda::Stream& stream) { cuda::attention_forward(p, nullptr, nullptr, stream); }},
+     [](const AttentionCall& call, cuda::Stream& stream) {
+       cuda::attention_forward(call.params, call.limits(), nullptr, nullptr, stream);
+     }},
 };
 
 const CudaKernel& cuda_kernel(const AttentionCall& call) {
@@ -89,7 +91,7 @@ void launch_cuda(const std::shared_ptr<AttentionCall>& call, const Tensor& out, 
                                    stream.fill(p.out.data, 0, static_cast<int>(size_of(p.dtype)), elements);
                                    stream.fill(p.lse, std::bit_cast<uint32_t>(-std::numeric_limits<float>::infinity()), 4, rows);
                                  }
-                                 kernel.run(p, stream);
+                                 kernel.run(*call, stream);
                                });
 }
 

@@ -49,7 +49,8 @@ void launch_cuda(const std::shared_ptr<Job>& job, const std::vector<Storage*>& r
   cuda::Device& target = cuda::Device::get(device.ordinal);
   target.stream().launch_spans(kOp, reads.data(), reads.size(), writes.data(), writes.size(), false, [job, &target](const TaskContext&) {
     cuda::Stream stream = target.launcher();
-    cuda::attention_backward(job->call->params, job->grads, stream);
+    for (auto [data, bytes] : job->cleared) stream.fill(data, 0, 1, bytes);
+    cuda::attention_backward(job->call->params, job->call->limits(), job->grads, stream);
   });
 }
 

@@ -218,6 +218,14 @@ void AttentionCall::bind_block_mask(const char* op, const std::vector<Tensor>& b
   params.block_mask = &block_;
 }
 
+cuda::AttentionLimits AttentionCall::limits() const {
+  const AttentionParams& p = params;
+  auto narrow = [](int64_t n) { return static_cast<int32_t>(std::min<int64_t>(n, INT32_MAX)); };
+  auto covered = [&](int64_t grid, int64_t block) { return narrow(std::min(grid ? grid : INT32_MAX, p.block_mask ? block : INT32_MAX)); };
+  return {narrow(physical_q_), narrow(p.page_table ? pages_ : physical_kv_), covered(grid_q_, block_.q_length),
+          covered(grid_kv_, block_.kv_length)};
+}
+
 void AttentionCall::check_lists() const {
   const AttentionParams& p = params;
   if (p.cu_q) check_packed();

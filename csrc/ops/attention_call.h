@@ -12,6 +12,7 @@
 #include "core/attention_params.h"
 #include "core/op.h"
 #include "core/program_plan.h"
+#include "cuda/attention_forward_params.h"
 
 namespace fovea {
 
@@ -82,6 +83,8 @@ class AttentionCall {
   std::unique_ptr<BoundProgram> score;
   std::vector<Storage*> reads;
 
+  // What lists are held against on a CUDA device.
+  cuda::AttentionLimits limits() const;
   // Throws ERR_INDEX or ERR_SHAPE for index tensors whose contents point outside the operands.
   void check_lists() const;
 
