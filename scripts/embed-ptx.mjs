@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // Puts PTX files into one C++ include (csrc/cuda/kernels.h): compressed, with their entry points, and with the version in the header
 // lowered to the oldest that knows the instructions used, since nvcc writes its own, which older drivers refuse.
-//   embed-ptx.mjs OUTPUT FILE.ptx...
+// Compiled code for some architectures may lie beside the text.
+//   embed-ptx.mjs OUTPUT FILE.ptx... [FILE.sm_86.cubin...]
 import { readFileSync, writeFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { deflateRawSync } from 'node:zlib';
@@ -25,29 +26,55 @@ function lowered(source) {
   return text.replace(/^\.version [\d.]+/m, `.version ${version.toFixed(1)}`);
 }
 
-const [output, ...files] = process.argv.slice(2);
-let data = '',
-  table = '';
-for (const file of files) {
-  const text = lowered(readFileSync(file, 'utf8'));
-  const name = basename(file, '.ptx');
-  const entries = [...text.matchAll(/^\.visible \.entry (\w+)/gm)].map((match) => match[1]);
-  const bytes = deflateRawSync(Buffer.from(text), { level: 9 });
+let data = '';
+
+// An array of the deflated bytes; returns how many they are.
+function place(name, content) {
+  const bytes = deflateRawSync(content, { level: 9 });
   const padded = Buffer.concat([bytes, Buffer.alloc(7)]);
   const words = Array.from(
     { length: Math.ceil(bytes.length / 8) },
     (_, i) => `0x${padded.readBigUInt64LE(8 * i).toString(16)}`,
   );
-  data += `const uint64_t kData_${name}[] = {${words.join(',')}};\n`;
+  data += `const uint64_t ${name}[] = {${words.join(',')}};\n`;
+  return bytes.length;
+}
+
+// The cubins of one file, as an array of EmbeddedCubin; returns its name and count.
+function placeCubins(name, cubins) {
+  const rows = cubins.map((file) => {
+    const [, arch, only] = /\.sm_(\d+)([a-z]?)\.cubin$/.exec(file);
+    const content = readFileSync(file);
+    const array = `kCubin_${name}_${arch}${only}`;
+    const bytes = place(array, content);
+    return `{${arch}, ${only !== ''}, ${array}, ${bytes}, ${content.length}}`;
+  });
+  if (rows.length === 0) return 'nullptr, 0';
+  data += `const EmbeddedCubin kCubins_${name}[] = {${rows.join(', ')}};\n`;
+  return `kCubins_${name}, ${rows.length}`;
+}
+
+const [output, ...inputs] = process.argv.slice(2);
+const files = inputs.filter((file) => file.endsWith('.ptx'));
+let table = '';
+for (const file of files) {
+  const text = lowered(readFileSync(file, 'utf8'));
+  const name = basename(file, '.ptx');
+  const entries = [...text.matchAll(/^\.visible \.entry (\w+)/gm)].map((match) => match[1]);
+  const bytes = place(`kData_${name}`, Buffer.from(text));
+  const cubins = placeCubins(
+    name,
+    inputs.filter((input) => input.endsWith('.cubin') && basename(input).split('.')[0] === name),
+  );
   const lines = entries.map((entry) => `"${entry}\\n"`).join(' ') || '""';
-  table += `    {"${name}", ${lines}, kData_${name}, ${bytes.length}, ${Buffer.byteLength(text)}},\n`;
+  table += `    {"${name}", ${lines}, kData_${name}, ${bytes}, ${Buffer.byteLength(text)}, ${cubins}},\n`;
 }
 writeFileSync(
   output,
   `namespace fovea::cuda {
 namespace {
 ${data}const EmbeddedFile kEmbeddedFiles[] = {
-${table}    {"", "", nullptr, 0, 0},
+${table}    {"", "", nullptr, 0, 0, nullptr, 0},
 };
 constexpr size_t kEmbeddedFileCount = ${files.length};
 }  // namespace

@@ -32,7 +32,27 @@ Kernel& ModuleCache::get(const char* entry, const Splice* splice) {
 std::unique_ptr<Kernel> ModuleCache::load(const std::string& entry, const Splice* splice) {
   const EmbeddedFile* file = find_kernel(entry);
   check(file != nullptr, "ERR_INTERNAL", "no kernel ", entry, " in this build");
-  std::string text = cut_entry(file_text(*file), entry);
+  CUmodule module = splice ? nullptr : precompiled(*file);
+  if (!module) module = compile(*file, entry, splice);
+  auto kernel = std::make_unique<Kernel>();
+  kernel->name = entry;
+  device_.expect(driver().cuModuleGetFunction(&kernel->function, module, entry.c_str()), "looking for the kernel " + entry);
+  return kernel;
+}
+
+CUmodule ModuleCache::precompiled(const EmbeddedFile& file) {
+  const EmbeddedCubin* cubin = cubin_for(file, device_.info().capability);
+  if (!cubin) return nullptr;
+  const auto [found, is_new] = precompiled_.try_emplace(&file, nullptr);
+  if (is_new) {
+    const std::string code = cubin_of(file, *cubin);
+    if (driver().cuModuleLoadDataEx(&found->second, code.data(), 0, nullptr, nullptr) != CUDA_SUCCESS) found->second = nullptr;
+  }
+  return found->second;
+}
+
+CUmodule ModuleCache::compile(const EmbeddedFile& file, const std::string& entry, const Splice* splice) {
+  std::string text = cut_entry(file_text(file), entry);
   if (splice) text = spliced(text, *splice);
 
   std::string log(kLogBytes, '\0');
@@ -45,11 +65,7 @@ std::unique_ptr<Kernel> ModuleCache::load(const std::string& entry, const Splice
          ") is too old for the kernel ", entry, ", which needs ", text.substr(text.find(".version"), 12), "; install a newer one");
   if (result != CUDA_SUCCESS)
     device_.expect(result, "compiling the kernel " + entry + (splice ? " with a score program" : "") + ": " + log.c_str());
-
-  auto kernel = std::make_unique<Kernel>();
-  kernel->name = entry;
-  device_.expect(driver().cuModuleGetFunction(&kernel->function, module, entry.c_str()), "looking for the kernel " + entry);
-  return kernel;
+  return module;
 }
 
 }  // namespace fovea::cuda

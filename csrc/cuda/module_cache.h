@@ -1,5 +1,6 @@
 // Compiled kernels of one device, by entry point and splice. Each is a module of its own with one entry: variants nobody launches are
-// never compiled.
+// never compiled. Where the build has a cubin for the device, an entry without a splice comes from the module of its whole file instead,
+// and nothing is compiled; a driver that refuses the cubin gets the PTX.
 #pragma once
 
 #include <memory>
@@ -12,6 +13,7 @@
 namespace fovea::cuda {
 
 class Device;
+struct EmbeddedFile;
 
 struct Kernel {
   std::string name;
@@ -28,9 +30,13 @@ class ModuleCache {
 
  private:
   std::unique_ptr<Kernel> load(const std::string& entry, const Splice* splice);
+  CUmodule compile(const EmbeddedFile& file, const std::string& entry, const Splice* splice);
+  // Null: no cubin for this device, or the driver refused it.
+  CUmodule precompiled(const EmbeddedFile& file);
 
   Device& device_;
   std::unordered_map<std::string, std::unique_ptr<Kernel>> kernels_;
+  std::unordered_map<const EmbeddedFile*, CUmodule> precompiled_;
   std::string key_;
 };
 
