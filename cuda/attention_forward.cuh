@@ -199,6 +199,7 @@ class Forward {
     const int group = lane >> 2, column = (lane & 3) * 2;
     each_score([&](float& s, int, int, int, int) { s = p_.softcap > 0 ? soft_cap(s * p_.scale, p_.softcap) : s * p_.scale; });
     if (params_.has_score) {
+      begin_scores(at_.seq.index, at_.head);
       const int query = first + group + static_cast<int>(p_.q_offset), key = j0 + column + static_cast<int>(p_.kv_offset);
       each_score([&](float& s, int r, int h, int n, int odd) {
         apply_score(s, at_.seq.index, at_.head, query + r * 16 + h * 8, key + n * 8 + odd);

@@ -101,6 +101,7 @@ class ForwardF32 {
           s[r][j] = fmaf(q[r].x, k[j].x, fmaf(q[r].y, k[j].y, fmaf(q[r].z, k[j].z, fmaf(q[r].w, k[j].w, s[r][j]))));
     }
     const void* bias = p_.bias.data ? grid_tile(p_.bias, at_.seq, at_.head, at_.first, j0) : nullptr;
+    begin_scores(at_.seq.index, at_.head);
     uint32_t seen[kKeysEach];
 #pragma unroll
     for (int j = 0; j < kKeysEach; j++) seen[j] = __shfl_sync(~0u, word, column_ + j * kColumns) >> (row_ % kWarpRows);

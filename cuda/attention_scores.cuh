@@ -1,7 +1,7 @@
 // What happens to one score between QK^T and the exponential: scale, softcap, score program, bias.
 //
-// The score program is text. The marker line below reaches the PTX as it stands; the host puts instructions in its place, in a scope of
-// their own, and hands the module to the driver. Unspliced, it is a comment.
+// The score program is text. The marker lines below reach the PTX as they stand; the host puts instructions in their place
+// (csrc/cuda/score_program.h) and hands the module to the driver. Unspliced, they are comments.
 #pragma once
 
 #include "attention_call.cuh"
@@ -26,6 +26,9 @@ __device__ __forceinline__ const void* grid_tile(const AttentionGrid& g, const S
   return static_cast<const char*>(g.data) +
          (seq.batch * g.sb + head * g.sh + first * g.sq + j0 * g.skv) * static_cast<int64_t>(g.dtype == DType::F32 ? 4 : 2);
 }
+
+// Program values of a tile's batch and head alone, for the programs that follow.
+__device__ __forceinline__ void begin_scores(int batch, int head) { asm volatile("//@score_head %0, %1" ::"r"(batch), "r"(head)); }
 
 // s = program(s; batch, head, query, key).
 __device__ __forceinline__ void apply_score(float& s, int batch, int head, int query, int key) {

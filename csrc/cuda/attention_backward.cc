@@ -67,7 +67,7 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
   // Rows of the two sides of a block's tile, as the kernels have them.
   const int exact = bucket <= 128 ? 32 : 16;
   const int rows = single ? exact : 64, queries = single ? exact : bucket <= 64 ? 64 : 32, keys = single ? exact : bucket <= 128 ? 64 : 32;
-  params.forward = attention_kernel_params(p, limits, nullptr, rows);
+  params.forward = attention_kernel_params(p, limits, rows);
   if (attention_rows_wide(g.dout, p.dim_v, p.dtype)) params.forward.wide |= kWideGrad;
   AttentionParams by_keys = p;  // packed slots of the key side
   by_keys.cu_q = p.cu_kv, by_keys.len_q = p.len_kv;

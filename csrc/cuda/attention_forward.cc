@@ -1,7 +1,10 @@
 #include "cuda/attention_forward.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdio>
+
+#include "cuda/score_program.h"
 
 namespace fovea::cuda {
 namespace {
@@ -32,17 +35,14 @@ const char* attention_forward_refusal(const AttentionParams& p) {
   if (attention_tiles(p, 32) * p.batch * p.heads_q >= (int64_t{1} << 31)) return "too many query tiles for one grid";
   if (p.bias.data && (std::abs(p.bias.sq) >= kLargest / 128 || std::abs(p.bias.skv) >= kLargest / 128))
     return "rows of the bias are too far apart for 32-bit offsets within a tile";
-  if (p.score && (p.score->table_count > kScoreTables || p.score->uniform_count > kScoreUniforms))
-    return "the score program captures more than 16 tables or 64 numbers";
-  return nullptr;
+  return p.score ? score_program_refusal(*p.score) : nullptr;
 }
 
-AttentionForwardParams attention_kernel_params(const AttentionParams& p, const AttentionLimits& limits, const ScoreCaptures* captures,
-                                               int64_t rows) {
+AttentionForwardParams attention_kernel_params(const AttentionParams& p, const AttentionLimits& limits, int64_t rows) {
   AttentionForwardParams k{};
   k.call = p, k.limits = limits;
   if (p.block_mask) k.block = *p.block_mask;
-  if (captures) k.score = *captures;
+  if (p.score) k.score = score_captures(*p.score);
   k.has_score = p.score != nullptr;
   k.q_tiles = static_cast<int32_t>(attention_tiles(p, rows));
   if (attention_rows_wide(p.q, p.dim, p.dtype)) k.wide |= kWideQuery;
@@ -52,8 +52,7 @@ AttentionForwardParams attention_kernel_params(const AttentionParams& p, const A
   return k;
 }
 
-void attention_forward(const AttentionParams& p, const AttentionLimits& limits, const Splice* score, const ScoreCaptures* captures,
-                       Stream& stream) {
+void attention_forward(const AttentionParams& p, const AttentionLimits& limits, Stream& stream) {
   const int bucket = attention_bucket(p);
   const bool single = p.dtype == DType::F32, general = needs_general(p);
   // Rows of a block and bytes of its tiles, as the kernels have them.
@@ -63,9 +62,11 @@ void attention_forward(const AttentionParams& p, const AttentionLimits& limits, 
                               : static_cast<size_t>(rows + 2 * keys) * static_cast<size_t>(bucket) * 2;
   char kernel[64];
   std::snprintf(kernel, sizeof kernel, "attention_forward_%s_d%d%s", name_of(p.dtype), bucket, general && !single ? "_general" : "");
-  const AttentionForwardParams params = attention_kernel_params(p, limits, captures, rows);
+  const AttentionForwardParams params = attention_kernel_params(p, limits, rows);
   const auto blocks = static_cast<unsigned>(params.q_tiles * p.batch * p.heads_q);
-  stream.launch(kernel, {blocks}, {kThreads}, bytes, params, p.score ? score : nullptr);
+  if (!p.score) return stream.launch(kernel, {blocks}, {kThreads}, bytes, params);
+  const ScoreSplice splice(kernel, *p.score, nullptr, offsetof(AttentionForwardParams, score));
+  stream.launch(kernel, {blocks}, {kThreads}, bytes, params, &splice);
 }
 
 }  // namespace fovea::cuda

@@ -10,17 +10,15 @@ namespace fovea::cuda {
 // Null when attention_forward takes the call, else why not.
 const char* attention_forward_refusal(const AttentionParams& p);
 
-// Writes out, and lse when asked. Addresses in `p` are the device's, those of block_mask and score excepted. `score` generates the
-// instructions of p.score, `captures` are its tables and numbers; both null without a program. The caller has asked the refusal.
-void attention_forward(const AttentionParams& p, const AttentionLimits& limits, const Splice* score, const ScoreCaptures* captures,
-                       Stream& stream);
+// Writes out, and lse when asked. Addresses in `p` are the device's, those of block_mask and score excepted (the tables of a score program
+// are on the device). The caller has asked the refusal.
+void attention_forward(const AttentionParams& p, const AttentionLimits& limits, Stream& stream);
 
 // Smallest head-dim bucket of the kernels that holds both dims.
 int attention_bucket(const AttentionParams& p);
 
 // Parameters every attention kernel gets; `rows` is its query tile.
-AttentionForwardParams attention_kernel_params(const AttentionParams& p, const AttentionLimits& limits, const ScoreCaptures* captures,
-                                               int64_t rows);
+AttentionForwardParams attention_kernel_params(const AttentionParams& p, const AttentionLimits& limits, int64_t rows);
 
 // Whether the rows of `t` may be read in whole 16-byte pieces.
 bool attention_rows_wide(const AttentionTensor& t, int64_t dim, DType dtype);

@@ -12,7 +12,7 @@ constexpr int kScoreTables = 16, kScoreUniforms = 64;
 // Tables and captured numbers of a spliced score program, where its instructions find them.
 struct ScoreCaptures {
   const void* tables[kScoreTables];
-  int32_t lengths[kScoreTables];
+  int32_t last[kScoreTables];  // their last indices
   int32_t uniforms[kScoreUniforms];
 };
 

@@ -61,11 +61,8 @@ struct CudaKernel {
 
 // The same for CUDA devices. Here the last may refuse, and the call with it.
 const CudaKernel kCudaKernels[] = {
-    {"cuda.forward",
-     [](const AttentionParams& p) { return p.score ? "score programs have no CUDA kernel" : cuda::attention_forward_refusal(p); },
-     [](const AttentionCall& call, cuda::Stream& stream) {
-       cuda::attention_forward(call.params, call.limits(), nullptr, nullptr, stream);
-     }},
+    {"cuda.forward", cuda::attention_forward_refusal,
+     [](const AttentionCall& call, cuda::Stream& stream) { cuda::attention_forward(call.params, call.limits(), stream); }},
 };
 
 const CudaKernel& cuda_kernel(const AttentionCall& call) {

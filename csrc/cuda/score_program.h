@@ -1,0 +1,44 @@
+// Score programs and their derivatives as PTX, spliced into the attention kernels (cuda/attention_scores.cuh has the markers).
+//
+//   //@score_head  batch, head                     once per tile: what depends on batch and head alone
+//   //@score       s, batch, head, query, key      s becomes the program's value
+//   //@derivative  d, s, batch, head, query, key   d, the gradient of the program's value, becomes that of s
+//
+// One instruction of the program becomes one of PTX, or a few (score_math.h), in SSA form on registers of its own scope, without branches;
+// ptxas does the rest. Captured numbers and the addresses and lengths of tables are read from the kernel's parameter, so new values need
+// no new code: two programs of the same instructions are one splice. Sums of products may be fused and divisions may be off by two units in
+// the last place, but not where a comparison, a rounding or an index hangs on them.
+#pragma once
+
+#include "cuda/attention_forward_params.h"
+#include "cuda/launch.h"
+
+namespace fovea::cuda {
+
+constexpr int32_t kScoreProgramSize = 1024;  // instructions of a program that is spliced
+
+class ScoreSplice final : public Splice {
+ public:
+  // Both programs must outlive the splice; `derivative` may be null. `kernel` finds its ScoreCaptures `captures` bytes into its parameter.
+  ScoreSplice(const char* kernel, const MaskProgram& score, const MaskProgram* derivative, size_t captures);
+
+  std::string key() const override;
+  std::string expand(std::string_view name, const std::vector<std::string_view>& operands) const override;
+
+ private:
+  const std::string kernel_;
+  const MaskProgram& score_;
+  const MaskProgram* const derivative_;
+  const size_t captures_;
+  // Sites come in the order of the text: registers of score_head are declared at its first.
+  mutable bool declared_ = false;
+  mutable int sites_ = 0;
+};
+
+// What the spliced instructions read. The program's tables are the device's.
+ScoreCaptures score_captures(const MaskProgram& program);
+
+// Null when the program can be spliced, else why not.
+const char* score_program_refusal(const MaskProgram& program);
+
+}  // namespace fovea::cuda

@@ -1,0 +1,121 @@
+/**
+ * Score programs on CUDA, where they are PTX spliced into the attention kernels: each score of the library, opcodes at their edges and random
+ * programs, forward and backward, against the CPU's interpreter.
+ */
+import { describe, expect, test } from 'vitest';
+import { attention, cast, tensor, type AttentionOptions, type DType, type Tensor } from '../../lib/index.ts';
+import { evaluate } from '../../lib/mask/evaluate.ts';
+import { score, type Score } from '../../lib/mask/mask.ts';
+import * as scores from '../../lib/mask/scores/index.ts';
+import { random } from '../reference_matmul.ts';
+import { expectClose } from '../tolerance.ts';
+import { useCuda } from './device.ts';
+
+const cuda = useCuda();
+const values = (t: Tensor): ArrayLike<number> => cast(t.to('cpu'), 'f32').dataSync() as Float32Array;
+
+const HEADS = 2;
+const table = (rows: number, columns: number): number[][] =>
+  Array.from({ length: rows }, (_, i) => Array.from({ length: columns }, (_, j) => Math.sin(1.7 * j + i)));
+const hops = Array.from({ length: 80 }, (_, i) => Array.from({ length: 80 }, (_, j) => Math.min(Math.abs(i - j), 5)));
+
+const LIBRARY: Readonly<Record<string, Score>> = {
+  alibi: scores.alibi(HEADS),
+  softcap: scores.softcap(2),
+  relativeBias: scores.relativeBias(table(HEADS, 15), 7),
+  t5Bias: scores.t5Bias(table(HEADS, 16), { bidirectional: true, buckets: 16, maxDistance: 30 }),
+  sandwich: scores.sandwich(HEADS, 32, 64),
+  graphormer: scores.graphormer(table(HEADS, 6), hops),
+};
+
+function operands([lq, lk, d]: readonly [number, number, number], dtype: DType): [Tensor, Tensor, Tensor] {
+  const of = (l: number, seed: number): Tensor => cast(random([1, HEADS, l, d], 'f32', seed).t, dtype);
+  return [of(lq, 1), of(lk, 2), of(lk, 3)];
+}
+
+describe.skipIf(cuda.skip)('score programs on CUDA', () => {
+  describe.each(['f32', 'bf16', 'f16'] as const)('%s', (dtype) => {
+    test.each(Object.keys(LIBRARY))('%s', (name) => {
+      const [q, k, v] = operands([70, 75, 32], dtype);
+      const options: AttentionOptions = { score: LIBRARY[name], causal: 'bottom-right', window: [50, -1] };
+      const there = attention(q.to('cuda'), k.to('cuda'), v.to('cuda'), { ...options, returnLse: true });
+      const wide = [q, k, v].map((t) => cast(t, 'f32')) as [Tensor, Tensor, Tensor];
+      const here = attention(...wide, { ...options, returnLse: true });
+      expectClose(values(there.out), values(here.out), dtype);
+      expectClose(values(there.lse), values(here.lse), 'f32', 10);
+    });
+  });
+
+  // One key: the log-sum-exp of query q is the program's value there.
+  describe('operations as the host computes them', () => {
+    const specials = [
+      0,
+      -0,
+      1,
+      -1,
+      0.5,
+      -0.5,
+      1.5,
+      2.5,
+      -2.5,
+      3,
+      -3,
+      7,
+      1e-3,
+      -1e-3,
+      40.25,
+      -40.75,
+      1e9,
+      -1e9,
+      3e38,
+      NaN,
+    ];
+    const x = Float32Array.from({ length: 400 }, (_, i) => specials[i % 20]);
+    const y = Float32Array.from({ length: 400 }, (_, i) => specials[Math.floor(i / 20)]);
+    const edges = [
+      0, 1, -1, 2, -2, 3, 7, -7, 31, 32, 33, -33, 1000, 65535, 0x7fffffff, -0x80000000, 0x40000000, -5, 100, 12345,
+    ];
+    const m = Int32Array.from({ length: 400 }, (_, i) => edges[i % 20]);
+    const n = Int32Array.from({ length: 400 }, (_, i) => edges[Math.floor(i / 20)]);
+    const table = Float32Array.from([4, 5, 6, 7.5]);
+    const bytes = Uint8Array.from([250, 3, 17]);
+    const live = [true, false, true];
+    // Values are kept small and finite, so that the log-sum-exp is exact to rounding; NaN becomes 77.
+    const programs: Readonly<Record<string, Score>> = {
+      divide: score(({ q }, { m, n }) => (((m[q] / n[q]) | 0) % 9973) / 8, { m, n }),
+      remainder: score(({ q }, { m, n }) => (n[q] === 0 ? 3 : ((m[q] % n[q]) % 9973) / 8), { m, n }),
+      floor: score(({ q }, { m, n }) => (n[q] === 0 ? 3 : (Math.floor(m[q] / n[q]) % 9973) / 8), { m, n }),
+      product: score(({ q }, { m, n }) => (Math.imul(m[q], n[q]) % 9973) / 8, { m, n }),
+      left: score(({ q }, { m, n }) => ((m[q] << n[q]) % 9973) / 8, { m, n }),
+      right: score(({ q }, { m, n }) => ((m[q] >> n[q]) % 9973) / 8, { m, n }),
+      unsigned: score(({ q }, { m, n }) => (((m[q] >>> n[q]) | 0) % 9973) / 8, { m, n }),
+      bits: score(({ q }, { m, n }) => (((m[q] & n[q]) ^ (m[q] | ~n[q])) % 9973) / 8, { m, n }),
+      extremes: score(({ q }, { m, n }) => (Math.min(m[q], n[q]) % 97) + (Math.max(m[q], n[q]) % 89), { m, n }),
+      compare: score(({ q }, { x, y }) => (x[q] < y[q] ? 1 : 0) + (x[q] <= y[q] ? 2 : 0) + (x[q] === y[q] ? 4 : 0) + (x[q] !== y[q] ? 8 : 0), { x, y }), // prettier-ignore
+      smaller: score(({ q }, { x, y }) => { const v = Math.min(x[q], y[q]); return v !== v ? 77 : Math.max(-1e5, Math.min(v, 1e5)); }, { x, y }), // prettier-ignore
+      larger: score(({ q }, { x, y }) => { const v = Math.max(x[q], y[q]); return v !== v ? 77 : Math.max(-1e5, Math.min(v, 1e5)); }, { x, y }), // prettier-ignore
+      modulo: score(({ q }, { x, y }) => { const v = x[q] % y[q]; return v !== v ? 77 : Math.max(-1e5, Math.min(v, 1e5)); }, { x, y }), // prettier-ignore
+      power: score(({ q }, { x, y }) => { const v = x[q] ** y[q]; return v !== v ? 77 : Math.max(-1e5, Math.min(v, 1e5)); }, { x, y }), // prettier-ignore
+      quotient: score(({ q }, { x, y }) => { const v = x[q] / y[q]; return v !== v ? 77 : Math.max(-1e5, Math.min(v, 1e5)); }, { x, y }), // prettier-ignore
+      exponential: score(({ q }, { x, y }) => { const v = Math.exp(x[q] * 2 + y[q] * 0); return v !== v ? 77 : Math.min(v, 1e5); }, { x, y }), // prettier-ignore
+      logarithm: score(({ q }, { x }) => { const v = Math.log(x[q]); return v !== v ? 77 : Math.max(-1e5, v); }, { x }), // prettier-ignore
+      hyperbolic: score(({ q }, { x }) => (x[q] !== x[q] ? 77 : Math.tanh(x[q]) + Math.tanh(x[q] / 9)), { x }),
+      circular: score(({ q }, { x }) => (x[q] === x[q] && Math.abs(x[q]) < 2e9 ? Math.sin(x[q]) + 3 * Math.cos(x[q]) : 77), { x }), // prettier-ignore
+      root: score(({ q }, { x }) => { const v = Math.sqrt(x[q]); return v !== v ? 77 : Math.min(v, 1e5); }, { x }), // prettier-ignore
+      rounding: score(({ q }, { x }) => { const v = x[q]; return v !== v || Math.abs(v) > 1e6 ? 77 : Math.floor(v) + 3 * Math.ceil(v) + 7 * Math.round(v) + 11 * Math.trunc(v) + 13 * Math.sign(v); }, { x }), // prettier-ignore
+      clamped: score(({ q }, { m, table }) => table[Math.min(Math.max(m[q], 0), 3)], { m, table }),
+      bytes: score(({ q }, { bytes, live }) => bytes[q % 3] + (live[(q + 1) % 3] ? 0.25 : 0) + (q > 4 && !live[q % 3] ? 1 : 0), { bytes, live }), // prettier-ignore
+    };
+    test.each(Object.keys(programs))('%s', (name) => {
+      const q = tensor(new Float32Array(400), [1, 1, 400, 1]).to('cuda');
+      const k = tensor(new Float32Array(1), [1, 1, 1, 1]).to('cuda');
+      const { lse } = attention(q, k, k, { score: programs[name], returnLse: true });
+      const actual = values(lse);
+      for (let i = 0; i < 400; ++i) {
+        const expected = evaluate(programs[name].program, { b: 0, h: 0, q: i, kv: 0, s: 0 });
+        if (!(Math.abs(actual[i] - expected) <= 2e-6 * (1 + Math.abs(expected))))
+          expect.fail(`query ${i}: ${actual[i]}, expected ${expected} of ${x[i]}, ${y[i]} or ${m[i]}, ${n[i]}`);
+      }
+    });
+  });
+});
