@@ -155,6 +155,34 @@ describe('score programs', () => {
     }
   });
 
+  it('may be undone by the scores they are added to', () => {
+    // q.k = 3 (i - j), and the program adds 3 (j - i): every weight is the same, however far terms and scores are apart.
+    const length = 300;
+    const change = score(({ s, q, kv }) => s + 3 * (kv - q));
+    for (const level of available)
+      scope(() => {
+        native().setIsa(level);
+        const rows = (at: (i: number) => readonly [number, number]): Tensor =>
+          tensor(
+            Float32Array.from({ length: 2 * length }, (_, i) => at(i >> 1)[i & 1]),
+            [1, 1, length, 2],
+          );
+        const [q, k] = [rows((i) => [i, 1]), rows((j) => [3, -3 * j])];
+        const v = random([1, 1, length, 2], 'f32', 4);
+        const causal = attention(q, k, v.t, { score: change, scale: 1, causal: true });
+        const sum = [0, 0];
+        const means = Array.from(v.values, (x, i) => (sum[i % 2] += x) / ((i >> 1) + 1));
+        expectClose(valuesOf(causal), means, 'f32', 20);
+        const dense = valuesOf(attention(q, k, v.t, { score: change, scale: 1 }));
+        expectClose(
+          dense,
+          Array.from(means, (_, i) => means[2 * (length - 1) + (i % 2)]),
+          'f32',
+          20,
+        );
+      });
+  });
+
   it('see the present values of captured tensors', () => {
     scope(() => {
       const { q, k, v } = operands(size(1, 1, 1, 9, 9, 4), 'f32', 1);

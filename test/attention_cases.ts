@@ -49,6 +49,8 @@ export const documents = mask(({ q, kv }, { doc }) => doc[q] === doc[kv], { doc:
 export const near = mask(({ q, kv }) => q - kv < 20);
 export const perHead = mask(({ h, q, kv }) => q >= kv + 5 * h);
 export const slopes = [0.3, 0.1];
+export const steep = [0.5, 0, -0.25, 2];
+export const banded = mask(({ q, kv }) => q % 3 !== kv % 3);
 
 export const cases: readonly Case[] = [
   { name: 'one query, one key', size: size(1, 1, 1, 1, 1, 1) },
@@ -121,6 +123,38 @@ export const cases: readonly Case[] = [
     softcap: 3,
     visible: (_b, _h, i, j) => j <= i,
     logit: (s, _b, h, i, j) => s - Math.fround(slopes[h]) * (i - j),
+  },
+  {
+    name: 'score that grows with the distance, masked',
+    size: size(1, 4, 2, 150, 300, 8),
+    options: {
+      causal: 'bottom-right',
+      mask: banded,
+      score: score(({ s, h, q, kv }, { slope }) => s + slope[h] * (kv - q), { slope: steep }),
+    },
+    visible: (_b, _h, i, j) => j <= i + 150 && i % 3 !== j % 3,
+    logit: (s, _b, h, i, j) => s + steep[h] * (j - i),
+  },
+  {
+    name: 'score that hides the future',
+    size: size(1, 1, 1, 150, 150, 8),
+    options: { score: score(({ s, q, kv }) => s + (q < kv ? -1e30 : 1 / (1 + q - kv))) },
+    visible: (_b, _h, i, j) => j <= i,
+    logit: (s, _b, _h, i, j) => s + (i < j ? 0 : 1 / (1 + i - j)),
+  },
+  {
+    name: 'score of query and key, bias, window',
+    size: size(1, 2, 2, 70, 150, 8),
+    options: {
+      window: [90, 60],
+      bias: tensor(
+        Float32Array.from({ length: 150 }, (_, i) => (i % 5) / 2),
+        [1, 150],
+      ),
+      score: score(({ s, h, q, kv }, { slope }) => slope[h] * (q % 7) + s - (kv % 3), { slope: steep }),
+    },
+    visible: (_b, _h, i, j) => j >= i - 90 && j <= i + 60,
+    logit: (s, _b, h, i, j) => s + steep[h] * (i % 7) - (j % 3) + (j % 5) / 2,
   },
   {
     name: 'score that is not linear in s',

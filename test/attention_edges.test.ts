@@ -14,7 +14,7 @@ import {
   type AttentionOptions,
   type Tensor,
 } from '../lib/index.ts';
-import { mask } from '../lib/mask/mask.ts';
+import { mask, score } from '../lib/mask/mask.ts';
 import { blockMask } from '../lib/ops/block_mask.ts';
 import { native } from '../lib/native.ts';
 import { available, LEVELS, boolTensor, documents, near, operands, size, expectGradient } from './attention_cases.ts';
@@ -97,6 +97,9 @@ describe('determinism', () => {
     ['mask function', { mask: documents, causal: true }],
     ['mask tensor', { mask: boolTensor([150, 150], (i) => i % 150 <= Math.floor(i / 150) && i % 7 !== 3) }],
     ['softcap', { causal: true, softcap: 5 }],
+    ['score by distance', { causal: true, score: score(({ s: x, q, kv }) => x - 0.5 * (q - kv)) }],
+    ['score by distance, growing', { causal: true, score: score(({ s: x, q, kv }) => x + 0.5 * (q - kv)) }],
+    ['score by position', { causal: true, score: score(({ s: x, q, kv }) => x - 3 * (q % 5) * (kv % 4)) }],
     ['negative scale', { causal: true, scale: -0.5 }],
   ];
   for (const dtype of ['f32', 'bf16', 'f16'] as const)

@@ -1,6 +1,7 @@
 #include "core/program_plan.h"
 
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "core/error.h"
@@ -11,6 +12,8 @@ struct ProgramPlan::Storage {
   std::vector<PlanInstr> code;
   std::vector<PlanSpread> spreads;
   std::vector<PlanScatter> scatters;
+  std::vector<MaskInstr> addend_code;
+  std::unique_ptr<ProgramPlan> addend;
 };
 
 namespace {
@@ -148,6 +151,42 @@ void fuse(std::vector<Node>& nodes) {
   }
 }
 
+// Whether the result is the score plus something that does not depend on it: sums lead from one to the other.
+bool adds_to_score(const std::vector<Node>& nodes, int32_t result) {
+  auto scored = [&](int32_t value) { return (nodes[value].deps & DependsScore) != 0; };
+  for (int32_t at = result; !nodes[at].is(MaskOp::Score);) {
+    const Node& node = nodes[at];
+    if (node.is(MaskOp::AddF) && scored(node.operand[0]) != scored(node.operand[1])) at = node.operand[scored(node.operand[0]) ? 0 : 1];
+    else if (node.is(MaskOp::SubF) && scored(node.operand[0]) && !scored(node.operand[1])) at = node.operand[0];
+    else return false;
+  }
+  return true;
+}
+
+// Whether the result stays what it is when q and k grow by one. Every i32 value grows by a known number then, or by who knows.
+bool depends_on_distance(const std::vector<Node>& nodes, int32_t result) {
+  constexpr int32_t unknown = INT32_MIN;
+  std::vector<int32_t> growth(nodes.size(), 0);
+  for (size_t i = 0; i < nodes.size(); i++) {
+    const Node& node = nodes[i];
+    int32_t a = node.operand[0] < 0 ? 0 : growth[node.operand[0]], b = node.operand[1] < 0 ? 0 : growth[node.operand[1]];
+    const int32_t c = node.operand[2] < 0 ? 0 : growth[node.operand[2]];
+    const bool positions = node.operand[1] >= 0 && (nodes[node.operand[0]].is(MaskOp::Query) || nodes[node.operand[0]].is(MaskOp::Key)) &&
+                           (nodes[node.operand[1]].is(MaskOp::Query) || nodes[node.operand[1]].is(MaskOp::Key));
+    int32_t& grows = growth[i];
+    if (node.is(MaskOp::Query) || node.is(MaskOp::Key)) grows = 1;
+    else if (a == 0 && b == 0 && c == 0) grows = 0;
+    else if (a == unknown || b == unknown || c == unknown || a > 1024 || a < -1024 || b > 1024 || b < -1024) grows = unknown;
+    else if (node.is(MaskOp::AddI)) grows = a + b;
+    else if (node.is(MaskOp::SubI)) grows = a - b;
+    else if (node.is(MaskOp::NegI)) grows = -a;
+    else if ((node.is(MaskOp::EqI) || node.is(MaskOp::NeI)) && a == b) grows = 0;
+    else if ((node.is(MaskOp::LtI) || node.is(MaskOp::LeI)) && positions) grows = 0;  // other sums might wrap in between
+    else grows = unknown;
+  }
+  return growth[result] == 0;
+}
+
 // Hands out slots of one space; a released slot is given out again.
 class SlotPool {
  public:
@@ -269,10 +308,26 @@ class Planner {
 
 }  // namespace
 
+// The same program for a score of 0.
+void ProgramPlan::plan_addend(const MaskProgram& program, bool heads_in_lanes) {
+  std::vector<MaskInstr>& instructions = storage_->addend_code;
+  instructions.assign(program.code, program.code + program.size);
+  for (MaskInstr& instr : instructions)
+    if (instr.op == MaskOp::Score) instr = {MaskOp::ConstF, 0, 0, 0};
+  MaskProgram rest = program;
+  rest.code = instructions.data();
+  storage_->addend = std::make_unique<ProgramPlan>(rest, Kind::Score, heads_in_lanes);
+  addend = storage_->addend.get();
+}
+
 ProgramPlan::ProgramPlan(const MaskProgram& program, Kind wanted, bool heads_in_lanes)
     : kind(wanted), tables(program.tables), storage_(new Storage) {
   try {
     std::vector<Node> nodes = read_nodes(program, heads_in_lanes);
+    check(program.result >= 0 && program.result < program.size, "ERR_INTERNAL", "mask program: no value ", program.result);
+    by_distance = depends_on_distance(nodes, program.result);
+    if (kind == Kind::Score && !nodes[program.result].is(MaskOp::Score) && adds_to_score(nodes, program.result))
+      plan_addend(program, heads_in_lanes);
     auto use = [&](int32_t value) {
       check(value >= 0 && value < program.size, "ERR_INTERNAL", "mask program: no value ", value);
       nodes[value].live = true;

@@ -3,6 +3,8 @@
 // Planning drops dead values, resolves uniforms, finds what every value depends on, sorts instructions into the groups (batch and head),
 // query, key, both, fuses the patterns score programs are made of, and gives each value a slot. Values of the last group share slots
 // by lifetime, so that a strip of a tile stays in the first-level cache.
+// A score program that only adds to the score, s + f(b, h, q, k), also gets a plan of f, which kernels may run before they have scores; and
+// where f reads positions only as their distance q - k, one row of values stands for a whole tile.
 // Arrays are plain pointers: kernels compiled for one instruction set read them without instantiating any container.
 #pragma once
 
@@ -63,8 +65,12 @@ class ProgramPlan {
   PlanRef result;  // Out when the last instruction writes it there itself
   bool reads_score = false;
   bool depends_batch = false, depends_head = false;
+  const ProgramPlan* addend = nullptr;  // of a score program s + f: the plan of f, as a score program that doesn't read s
+  bool by_distance = false;             // the result is the same wherever q - k, batch and head are
 
  private:
+  void plan_addend(const MaskProgram& program, bool heads_in_lanes);
+
   struct Storage;
   Storage* storage_;
 };

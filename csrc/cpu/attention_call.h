@@ -10,21 +10,25 @@ namespace {
 // What all tiles of a call share: which body they run, and the factors between raw products and logits in units of log2.
 struct Call {
   const AttentionParams& p;
-  const ProgramPlan* score;
-  bool plain;           // logits are raw products times a factor
-  bool sparse;          // key rows may be absent
-  int words, dim_v;     // 32-bit words of a query or key row
-  float query_scale;    // folded into the packed queries
-  float score_scale;    // raw products to what a score program sees
-  float to_log2;        // raw products, or a program's values, to logits
-  float cap, cap_rate;  // logit = cap tanh(raw * cap_rate / (2 log2 e)); 0 = no cap, or the program's pass applies it
+  const ProgramPlan* score;   // makes logits of scores, or null
+  const ProgramPlan* addend;  // of a program that only adds to scores, or null
+  bool plain;                 // logits are raw products times a factor
+  bool added;                 // or that and a term known before
+  bool sparse;                // key rows may be absent
+  int words, dim_v;           // 32-bit words of a query or key row
+  float query_scale;          // folded into the packed queries
+  float score_scale;          // raw products to what a score program sees
+  float to_log2;              // raw products, or a program's values, to logits
+  float cap, cap_rate;        // logit = cap tanh(raw * cap_rate / (2 log2 e)); 0 = no cap, or the program's pass applies it
   bool copy_keys, copy_values;
 
-  Call(const AttentionParams& params, const ProgramPlan* program, Words kind, bool narrow) : p(params), score(program) {
+  Call(const AttentionParams& params, const ProgramPlan* program, Words kind, bool narrow)
+      : p(params), score(program && program->addend ? nullptr : program), addend(program ? program->addend : nullptr) {
     sparse = p.page_table || p.kv_rows;
     const bool pairs = kind == Words::Bf16Pair;
     // Masked raw products are -inf before a pair's factor is applied, so that must not turn them around.
-    plain = p.softcap <= 0 && !p.bias.data && !p.mask.data && !score && (!pairs || p.scale > 0);
+    added = p.softcap <= 0 && !p.mask.data && !score && (!pairs || p.scale > 0);
+    plain = added && !p.bias.data && !addend;
     words = static_cast<int>(pairs ? (p.dim + 1) / 2 : p.dim);
     dim_v = static_cast<int>(p.dim_v);
     // bf16 queries stay as they are, so the dot instruction sees exact inputs and the scale is applied to f32 scores.
@@ -36,11 +40,17 @@ struct Call {
     copy_keys = p.k.sd != 1 || (narrow && !pairs) || (pairs && p.dim % 2);
     copy_values = p.v.sd != 1 || narrow;
   }
+
+  const ProgramPlan* program() const { return addend ? addend : score; }
+  // One row of terms stands for a whole tile.
+  bool by_distance() const { return addend && addend->by_distance && !p.bias.data; }
 };
+
+constexpr int kDistanceRows = 64;  // rows of a tile's lanes evaluated at once; 128 keys by the narrowest tile need 33
 
 // Buffers of one thread, cut from its scratch memory.
 struct Workspace {
-  float *queries, *scores, *weights, *out, *maximum, *sum, *keys, *values, *rows, *bias, *program;
+  float *queries, *scores, *weights, *out, *maximum, *sum, *keys, *values, *rows, *bias, *program;  // bias: terms known before the scores
   uint64_t* visible;  // lanes that see each key of a block, by mask tensor and absent rows
 
   static int64_t padded(int64_t n) { return round_up(n, 16); }
@@ -62,9 +72,11 @@ struct Workspace {
     keys = take(c.copy_keys ? int64_t{kTileKeys} * c.words : 0);
     values = take(c.copy_values ? int64_t{kTileKeys} * c.dim_v : 0);
     rows = take(kLanes);
-    bias = take(c.p.bias.data ? int64_t{kTileKeys} * kTileQueries : 0);
+    bias = take(c.by_distance()             ? int64_t{kDistanceRows} * kTileQueries
+                : c.p.bias.data || c.addend ? int64_t{kTileKeys} * kTileQueries
+                                            : 0);
     visible = reinterpret_cast<uint64_t*>(take(c.p.mask.data || c.sparse ? 2 * kTileKeys : 0));
-    program = take(c.score ? static_cast<int64_t>(ProgramVm::scratch_bytes(*c.score, kTileQueries) / 4) + 16 : 0);
+    program = take(c.program() ? static_cast<int64_t>(ProgramVm::scratch_bytes(*c.program(), kTileQueries) / 4) + 16 : 0);
     return at;
   }
 };

@@ -2,7 +2,7 @@
 //
 //   S^T = K rows x Q^T      P = 2^(S - m)      O^T += V rows x P
 //
-// Two bodies. In the usual one (no score program) a block is weighed in the shadow of its own products: the exponentials of one register
+// Two bodies. In the usual one (no score program, or one that only adds to the score) a block is weighed in the shadow of its own products: the exponentials of one register
 // tile run while the next one's scores are summed, those of the last while the first values are added; fetching, converting and pairing
 // rows hide there too. That needs the maximum m before the scores exist, so m is an estimate: the largest of the first scores that the lane
 // sees. Weights up to 2^kSlack are exact all the same; when a lane exceeds that, the block is redone by the other body, which stores
@@ -26,34 +26,49 @@ class Engine {
 
   // Visits keys [from, to) of the tile and leaves O^T, sum and maximum in the workspace.
   void run(int64_t from, int64_t to) {
-    for (int z = 0; z < NZ; z++) {
-      store(w_.maximum + z * kLanes, set1(kLowest));
-      store(w_.sum + z * kLanes, zero());
-    }
+    alignas(ProgramVm) char place[sizeof(ProgramVm)];
+    vm_ = c_.program() ? start_program(place) : nullptr;
+    const bool from_terms = c_.by_distance() && !p_.mask.data && !c_.sparse;
+    vi lost[NZ]{};
+    do {
+      if (from_terms) estimate_by_distance(from, to);
+      for (int z = 0; z < NZ; z++)
+        store(w_.maximum + z * kLanes, select(set1(from_terms ? -1 : 0) & ~lost[z], load(w_.maximum + z * kLanes), set1(kLowest)));
+      vi some{};
+      for (int z = 0; z < NZ; z++) some |= lost[z];
+      estimated_ = from_terms && !any(some);
+      visit(from, to);
+    } while (from_terms && vanished(lost));
+  }
+
+ private:
+  static constexpr bool kPairs = kWords == Words::Bf16Pair;
+  static constexpr int kRow = NZ * kLanes;  // floats of a key's scores
+  static constexpr float kVanished = 0x1p-64f;
+
+  // What is done to a raw product: a factor; that and a term added; or cap, term and masks as a block has them.
+  enum class Logit { Plain, Added, Any };
+
+  void visit(int64_t from, int64_t to) {
+    for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, zero());
     for (int64_t i = 0; i < int64_t{c_.dim_v} * NZ; i++) store(w_.out + i * kLanes, zero());
     KeyBlocks blocks(p_, t_, from, to);
     bool packed = false;
-    estimated_ = false;
-    alignas(ProgramVm) char place[sizeof(ProgramVm)];
-    vm_ = c_.score ? start_program(place) : nullptr;
     for (KeyBlock b; blocks.next(b);) {
       if (!packed) pack_queries<T, kWords, NZ>(c_, t_, w_);
       packed = true;
       Block block;
       static_cast<KeyBlock&>(block) = b;
       if (!prepare(block)) continue;
-      if (vm_ || !visit_in_shadow(block)) visit_in_memory(block);
+      if (c_.score || !visit_in_shadow(block)) visit_in_memory(block);
     }
   }
-
- private:
-  static constexpr bool kPairs = kWords == Words::Bf16Pair;
-  static constexpr int kRow = NZ * kLanes;  // floats of a key's scores
 
   // What the logits of a block are made of. Bodies keep a copy: vector stores may alias anything, so members would be read after each.
   struct Block : KeyBlock {
     float *scores, *weights;
-    const float *maximum, *bias;
+    const float *maximum, *added;  // added: of lanes at the first key, or null
+    int64_t added_step;            // floats from key to key
     const int32_t *begin, *end;
     const uint8_t* visible;  // rows of 8 bytes, or null
     float to_log2, cap, cap_rate;
@@ -61,7 +76,7 @@ class Engine {
   };
 
   ProgramVm* start_program(char* place) const {
-    ProgramVm* vm = new (place) ProgramVm(*c_.score, kRow, w_.program);
+    ProgramVm* vm = new (place) ProgramVm(*c_.program(), kRow, w_.program);
     vm->begin_head(static_cast<int32_t>(t_.seq.index), static_cast<int32_t>(t_.head));
     vm->begin_queries(kRow, static_cast<int32_t>(t_.first + p_.q_offset));
     return vm;
@@ -71,7 +86,7 @@ class Engine {
   bool prepare(Block& b) {
     b.scores = w_.scores, b.weights = w_.weights, b.maximum = w_.maximum, b.begin = t_.begin, b.end = t_.end;
     b.to_log2 = c_.to_log2, b.cap = c_.cap, b.cap_rate = c_.cap_rate;
-    b.bias = nullptr, b.visible = nullptr;
+    b.added = nullptr, b.visible = nullptr;
     if (p_.mask.data) {
       if (!turn_mask<NZ>(p_.mask, t_, b, w_.visible)) return false;
       b.visible = reinterpret_cast<const uint8_t*>(w_.visible);
@@ -83,8 +98,9 @@ class Engine {
     b.extra = !c_.plain || b.visible || (b.bits && b.edge);
     if (p_.bias.data) {
       turn_bias<NZ>(p_.bias, t_, b, w_.bias);
-      b.bias = w_.bias;
+      b.added = w_.bias, b.added_step = kRow;
     }
+    if (c_.addend) add_program(b);
     if (c_.copy_keys)
       for (int j = 0; j < b.count; j++) {
         float* to = w_.keys + int64_t{j} * c_.words;
@@ -111,6 +127,75 @@ class Engine {
       row[j] = reinterpret_cast<const float*>(base + max64(offset, 0));
     }
     return missing;
+  }
+
+  // What the program adds to the scores of the block, in units of log2.
+  void add_program(Block& b) {
+    if (c_.by_distance()) {
+      b.added = terms_by_distance(b.first, b.count), b.added_step = -1;
+      return;
+    }
+    vm_->score(b.count, static_cast<int32_t>(b.first + p_.kv_offset), b.scores, kRow);
+    for (int i = 0; i < b.count * NZ; i++) {
+      const vf v = load(b.scores + i * kLanes) * set1(kLog2E);
+      store(w_.bias + i * kLanes, b.added ? v + load(w_.bias + i * kLanes) : v);
+    }
+    b.added = w_.bias, b.added_step = kRow;
+  }
+
+  // The terms of lanes at key `first`; those of the next keys begin one float earlier each. A row of the program's lanes is evaluated for
+  // every kRow-th key, which together are all distances of many keys.
+  const float* terms_by_distance(int64_t first, int count) {
+    if (first < distance_first_ || first + count > distance_end_) {
+      distance_first_ = first;
+      distance_end_ = min64(first + (kDistanceRows - 1) * kRow, max64(first + count, t_.kv_end));
+      const int rows = static_cast<int>(ceil_div(distance_end_ - first + kRow - 1, kRow));
+      int32_t key[kDistanceRows];
+      for (int r = 0; r < rows; r++) key[r] = static_cast<int32_t>(distance_end_ - 1 - r * kRow + p_.kv_offset);
+      vm_->score(rows, key, w_.bias, kRow);
+      for (int i = 0; i < rows * NZ; i++) store(w_.bias + i * kLanes, load(w_.bias + i * kLanes) * set1(kLog2E));
+    }
+    return w_.bias + (distance_end_ - 1 - first);
+  }
+
+  // Maxima before any score is known: the largest term among the keys of each lane, which softmax is sharpest about. Scores may be
+  // anything, so lanes that exceed this by far are lifted as ever, and where all of a lane's weights vanish, the tile is visited again
+  // without.
+  void estimate_by_distance(int64_t from, int64_t to) {
+    distance_first_ = distance_end_ = 0;
+    KeyBlocks blocks(p_, t_, from, to);
+    vf highest[NZ];
+    FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) highest[z] = set1(-kInfinity);
+    for (KeyBlock b; blocks.next(b);) {
+      const float* term = terms_by_distance(b.first, b.count);
+      for (int j = 0; j < b.count; j++, term--) FOVEA_UNROLL
+      for (int z = 0; z < NZ; z++) {
+        vf v = load(term + z * kLanes);
+        if (b.edge) {
+          const vi first = load(t_.begin + z * kLanes);
+          v = mask_range(v, first, load(t_.end + z * kLanes) - first, static_cast<int32_t>(b.first) + j);
+        }
+        if (b.bits) v = mask_bits(v, b.bits + j * b.bits_pitch, b.bits_shift + z * kLanes);
+        highest[z] = max(v, highest[z]);
+      }
+    }
+    FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) store(w_.maximum + z * kLanes, select(highest[z] < set1(kLowest), set1(-kLowest), highest[z]));
+  }
+
+  // Adds lanes that see keys, but of whose weights hardly anything is left, to `lost`; true if there were any. Lanes that see no key have
+  // no maximum from here on.
+  bool vanished(vi (&lost)[NZ]) const {
+    vi found{};
+    for (int z = 0; z < NZ; z++) {
+      const vf m = load(w_.maximum + z * kLanes);
+      const vi none = m == set1(-kLowest), now = (load(w_.sum + z * kLanes) < set1(kVanished)) & ~none & ~lost[z];
+      store(w_.maximum + z * kLanes, select(none, set1(kLowest), m));
+      lost[z] |= now;
+      found |= now;
+    }
+    return any(found);
   }
 
   static const T* elements(const float* words) { return reinterpret_cast<const T*>(words); }
@@ -160,21 +245,25 @@ class Engine {
     vm_->score(b.count, static_cast<int32_t>(b.first + p_.kv_offset), b.scores, kRow);
   }
 
-  // Logit of (key j, vector z) from what is stored, in units of log2; without kExtra times 1 / to_log2 and without cap and bias.
-  template <bool kRange, bool kBits, bool kExtra>
+  // Logit of (key j, vector z) from what is stored, in units of log2; a plain one lacks the factor to_log2.
+  template <bool kRange, bool kBits, Logit kLogit>
   FOVEA_INLINE static vf logit(const Block& b, int j, int z) {
-    const size_t at = static_cast<size_t>(j) * kRow + z * kLanes;
-    vf s = load(b.scores + at);
-    if constexpr (kExtra) {
+    constexpr bool kAny = kLogit == Logit::Any;
+    vf s = load(b.scores + static_cast<size_t>(j) * kRow + z * kLanes);
+    if constexpr (kLogit == Logit::Added) {
+      if (kPairs) s *= set1(b.to_log2);  // 1 otherwise
+      s += load(b.added + j * b.added_step + z * kLanes);
+    }
+    if constexpr (kAny) {
       s = b.cap > 0 ? capped(s, b.cap, b.cap_rate) : s * set1(b.to_log2);
-      if (b.bias) s += load(b.bias + at);
+      if (b.added) s += load(b.added + j * b.added_step + z * kLanes);
       if (b.visible) s = mask_bits(s, b.visible + j * 8, z * kLanes);
     }
-    if (kRange && (!kExtra || b.edge)) {
+    if (kRange && (!kAny || b.edge)) {
       vi first = load(b.begin + z * kLanes);
       s = mask_range(s, first, load(b.end + z * kLanes) - first, static_cast<int32_t>(b.first) + j);
     }
-    if (kBits && (!kExtra || b.bits)) s = mask_bits(s, b.bits + j * b.bits_pitch, b.bits_shift + z * kLanes);
+    if (kBits && (!kAny || b.bits)) s = mask_bits(s, b.bits + j * b.bits_pitch, b.bits_shift + z * kLanes);
     return s;
   }
 
@@ -200,13 +289,14 @@ class Engine {
   }
 
   bool visit_in_shadow(const Block& b) {
-    if (b.extra) return visit_in_shadow<true, true, true>(b);
-    if (b.bits) return visit_in_shadow<false, true, false>(b);
-    return b.edge ? visit_in_shadow<true, false, false>(b) : visit_in_shadow<false, false, false>(b);
+    if (b.extra && c_.added && b.added && !b.visible && !b.bits && !b.edge) return visit_in_shadow<false, false, Logit::Added>(b);
+    if (b.extra) return visit_in_shadow<true, true, Logit::Any>(b);
+    if (b.bits) return visit_in_shadow<false, true, Logit::Plain>(b);
+    return b.edge ? visit_in_shadow<true, false, Logit::Plain>(b) : visit_in_shadow<false, false, Logit::Plain>(b);
   }
 
   // A whole block. False: some lane outgrew its maximum, and nothing was kept.
-  template <bool kRange, bool kBits, bool kExtra>
+  template <bool kRange, bool kBits, Logit kLogit>
   __attribute__((noinline)) bool visit_in_shadow(const Block& block) {
     const Block b = block;
     const int count = b.count;
@@ -217,8 +307,8 @@ class Engine {
       store(highest + z * kLanes, set1(-kInfinity));
     }
     auto weight = [&](int j, int z) __attribute__((always_inline)) {
-      vf s = logit<kRange, kBits, kExtra>(b, j, z), m = load(b.maximum + z * kLanes);
-      vf x = exponent(s, kExtra ? 1.f : b.to_log2, m);
+      vf s = logit<kRange, kBits, kLogit>(b, j, z), m = load(b.maximum + z * kLanes);
+      vf x = exponent(s, kLogit == Logit::Plain ? b.to_log2 : 1.f, m);
       store(highest + z * kLanes, max(load(highest + z * kLanes), x));
       vf e = exp2_weight<kWords>(x, exp2_constants());
       store(sum + z * kLanes, load(sum + z * kLanes) + e);
@@ -231,7 +321,7 @@ class Engine {
             prepare_value(j + i, count);
             if (j > 0) weigh_key(b, j - kRowsOfTile + i, weight);
           });
-      if (j == 0 && !estimated_ && !estimate_maximum<kRange, kBits, kExtra>(b)) return false;
+      if (j == 0 && !estimated_ && !estimate_maximum<kRange, kBits, kLogit>(b)) return false;
     }
     auto finish_key = [&](int j) __attribute__((always_inline)) {
       weigh_key(b, j, weight);
@@ -269,13 +359,13 @@ class Engine {
 
   // Lanes without a maximum get the largest of the block's first logits that they see. False: some lane sees none of these, but may see
   // later ones, so the true maximum is wanted.
-  template <bool kRange, bool kBits, bool kExtra>
+  template <bool kRange, bool kBits, Logit kLogit>
   bool estimate_maximum(const Block& b) {
     const int rows = b.count < kRowsOfTile ? b.count : kRowsOfTile;
     vi unknown{}, missing{};
     for (int z = 0; z < NZ; z++) {
       vf m = set1(kLowest), old = load(w_.maximum + z * kLanes);
-      for (int j = 0; j < rows; j++) m = max(logit<kRange, kBits, kExtra>(b, j, z) * set1(kExtra ? 1.f : b.to_log2), m);
+      for (int j = 0; j < rows; j++) m = max(logit<kRange, kBits, kLogit>(b, j, z) * set1(kLogit == Logit::Plain ? b.to_log2 : 1.f), m);
       m = select(old == set1(kLowest), m, old);
       store(w_.maximum + z * kLanes, m);
       vi lacks = m == set1(kLowest), first = load(b.begin + z * kLanes), last = load(b.end + z * kLanes);
@@ -293,7 +383,7 @@ class Engine {
     const float unit = kPairs && !b.extra ? b.to_log2 : 1.f;
     if (kPairs && !b.extra) b.to_log2 = 1;
     for (int j = 0; j < b.count; j += kRowsOfTile) score_rows(j, b.scores, [](int) {});
-    if (vm_) apply_program(b);
+    if (c_.score) apply_program(b);
     vf highest[NZ];
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) highest[z] = set1(-kInfinity);
@@ -301,7 +391,7 @@ class Engine {
       prepare_value(j, b.count);
       FOVEA_UNROLL
       for (int z = 0; z < NZ; z++) {
-        vf s = logit<true, true, true>(b, j, z);
+        vf s = logit<true, true, Logit::Any>(b, j, z);
         highest[z] = max(highest[z], s);
         store(b.scores + static_cast<size_t>(j) * kRow + z * kLanes, s);
       }
@@ -356,6 +446,7 @@ class Engine {
   const Workspace& w_;
   ProgramVm* vm_ = nullptr;
   bool estimated_ = false;                         // the maxima hold something
+  int64_t distance_first_ = 0, distance_end_ = 0;  // keys whose terms by distance are at hand
   const float* key_[kTileKeys + 2 * kRowsOfTile];  // rows of the block's keys, whole register tiles of them and one more to fetch
   const float* value_[kTileKeys];                  // rows of its values as the tensor has them,
   const float* word_[kTileKeys];                   // and as words
