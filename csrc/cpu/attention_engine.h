@@ -2,12 +2,13 @@
 //
 //   S^T = K rows x Q^T      P = 2^(S - m)      O^T += V rows x P
 //
-// Two bodies. In the usual one (no score program, or one that only adds to the score) a block is weighed in the shadow of its own products: the exponentials of one register
-// tile run while the next one's scores are summed, those of the last while the first values are added; fetching, converting and pairing
-// rows hide there too. That needs the maximum m before the scores exist, so m is an estimate: the largest of the first scores that the lane
-// sees. Weights up to 2^kSlack are exact all the same; when a lane exceeds that, the block is redone by the other body, which stores
-// logits, lifts the maximum of that lane to the true one and rescales its O. Lanes that have not outgrown theirs come out of both bodies
-// with the same bits, and keys a lane does not see never reach its sums: a row's bits depend on what it sees alone.
+// Two bodies. In the usual one (no score program, or one that only adds to the score) a block is weighed in the shadow of its own products:
+// the exponentials of one register tile run while the next one's scores are summed, those of the last while the first values are added;
+// fetching, converting and pairing rows hide there too. That needs the maximum m before the scores exist, so m is an estimate: the largest
+// of the first scores that the lane sees. Weights up to 2^kSlack are exact all the same; when a lane exceeds that, the block is redone by
+// the other body, which stores logits, lifts the maximum of that lane to the true one and rescales its O. Lanes that have not outgrown
+// theirs come out of both bodies with the same bits, and keys a lane does not see never reach its sums: a row's bits depend on what it sees
+// alone.
 #pragma once
 
 #include <new>
