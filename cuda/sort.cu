@@ -1,21 +1,11 @@
 // Sorting rows and the k first of each. Elements become unsigned keys whose order is the wanted one (descending: the complement), paired
-// with their index. NaN counts as larger than everything, -0 equals 0.
+// with their index.
+#include "order_keys.cuh"
 #include "sort.cuh"
 
 namespace fovea::cuda {
 
 namespace {
-
-__device__ __forceinline__ uint32_t key_of(float x) {
-  if (x != x) return UINT32_MAX;
-  const uint32_t u = __float_as_uint(x + 0.f);
-  return u & 0x80000000u ? ~u : u | 0x80000000u;
-}
-__device__ __forceinline__ uint64_t key_of(double x) {
-  if (x != x) return UINT64_MAX;
-  const uint64_t u = static_cast<uint64_t>(__double_as_longlong(x + 0.0));
-  return u >> 63 ? ~u : u | uint64_t{1} << 63;
-}
 
 __device__ __forceinline__ uint64_t entry_at(const SortParams& p, int64_t row, int64_t i, uint64_t) {
   const int64_t at = row * p.n + i;

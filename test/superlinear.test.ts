@@ -266,6 +266,29 @@ describe('against the reference', () => {
     });
   });
 
+  it.each(LEVELS)('of equal scores the key scored first is ahead, at level %s', (level) => {
+    atLevel(level, () => {
+      for (const [d, steps] of [
+        [16, 2],
+        [16, 3],
+        [3, 2],
+      ])
+        // prettier-ignore
+        scope(() => {
+          const s: Sizes = { b: 1, hq: 2, hkv: 1, lq: 75, lk: 80, d };
+          const c: Settings = { numSpans: 4, swIndex: 0, backwardFactor: 1, forwardFactor: 1, steps, inverse: steps };
+          const k = noise(s.lk * d, 5).map((x) => Math.round(2 * x));
+          const q = noise(2 * s.lq * d, 6).map((_, i) => (i % d === 0 ? 1 : 0));
+          const { anchors } = spanSearch(tensor(q, [1, 2, s.lq, d], { dtype: 'f32' }), tensor(k, [1, 1, s.lk, d], { dtype: 'f32' }), optionsOf(c)); // prettier-ignore
+          const expected = Array.from({ length: 2 * s.lq }, (_, row) => {
+            const found = searchRow(c, (row % s.lq) + 5, s.lk, 0, () => true, (j) => k[j * d]); // prettier-ignore
+            return Array.from({ length: c.numSpans }, (_, t) => found.at(t)?.anchor ?? -1);
+          });
+          expect([...numbers(anchors)]).toEqual(expected.flat());
+        });
+    });
+  });
+
   it('gradients of span attention, lse included', () => {
     const ranges = [[0, 3, 2, 5], [1, 1, 0, 6], [4, 6, 3, 4]]; // prettier-ignore
     const spans = ranges.flatMap(([a, b, c, d]) => [[a, b], [c, d]]); // prettier-ignore

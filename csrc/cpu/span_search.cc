@@ -114,9 +114,11 @@ class Search {
       for (int l = 0; l < kLanes; l++)
         if (!usable(key0 + l)) score[l] = kNone;
     const int spans = static_cast<int>(p_.spans);
+    vi better{};  // from the place taken on, all others move down, equals too
     for (int t = 0; t < spans; t++) {
       vf held = load(score_[t]);
-      vi held_key = load(anchor_[t]), better = score > held;
+      vi held_key = load(anchor_[t]);
+      better |= score > held;
       store(score_[t], select(better, score, held));
       store(anchor_[t], select(better, key, held_key));
       score = select(better, held, score);

@@ -4,7 +4,9 @@
 #include "core/error.h"
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/causal_ranges.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -21,12 +23,15 @@ Tensor causal_ranges(const Tensor& q_in, const Tensor& kv_in) {
   Tensor q = contiguous(q_in), kv = contiguous(kv_in);
   Dims shape = q.shape;
   shape.push(2);
-  Tensor out = Tensor::empty(shape, DType::I32);
+  const Device device = common_device(kOp, {&q, &kv});
+  Tensor out = Tensor::empty(shape, DType::I32, device);
   if (out.count() == 0) return out;
   const int64_t queries = q.shape[rank - 1];
-  cpu::CausalRangesParams p{q.data<int32_t>(), kv.data<int32_t>(), q.count() / queries, queries, kv.shape[rank - 1], out.data<int32_t>()};
-  Stream::cpu().launch(kOp, {q.storage.get(), kv.storage.get()}, {out.storage.get()},
-                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::causal_ranges<isa()>(p, ctx.pool); }); });
+  CausalRangesParams p{q.data<int32_t>(), kv.data<int32_t>(), q.count() / queries, queries, kv.shape[rank - 1], out.data<int32_t>()};
+  launch(
+      kOp, device, {q.storage.get(), kv.storage.get()}, {out.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::causal_ranges<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::causal_ranges(p, stream); });
   return out;
 }
 

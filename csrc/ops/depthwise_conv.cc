@@ -7,7 +7,9 @@
 #include "core/error.h"
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/depthwise_conv.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -43,8 +45,9 @@ Tensor depthwise_conv(const Tensor& x_in, const Tensor& weight_in, const std::op
           text_of(bias_in->shape), " of ", name_of(bias_in->dtype), ", expected [", x.shape[3], "] of ", name_of(x.dtype));
     bias = contiguous(*bias_in);
   }
-  Tensor y = Tensor::empty(x.shape, x.dtype);
-  cpu::DepthwiseConvParams p{};
+  const Device device = common_device(kOp, {&x, &weight, &bias});
+  Tensor y = Tensor::empty(x.shape, x.dtype, device);
+  DepthwiseConvParams p{};
   set_image(p, x);
   p.rows = w[2], p.columns = w[3];
   p.weight = weight.data(), p.bias = bias.storage ? bias.data() : nullptr;
@@ -53,8 +56,10 @@ Tensor depthwise_conv(const Tensor& x_in, const Tensor& weight_in, const std::op
   Storage* reads[] = {x.storage.get(), weight.storage.get(), bias.storage.get()};
   Storage* writes[] = {y.storage.get()};
   if (y.count() > 0)
-    Stream::cpu().launch_spans(kOp, reads, bias.storage ? 3 : 2, writes, 1, false,
-                               [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::depthwise_conv<isa()>(p, ctx.pool); }); });
+    launch_spans(
+        kOp, device, reads, bias.storage ? 3 : 2, writes, 1, false,
+        [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::depthwise_conv<isa()>(p, ctx.pool); }); },
+        [p](cuda::Stream& stream) { cuda::depthwise_conv(p, stream); });
   return y;
 }
 
@@ -65,15 +70,18 @@ Tensor depthwise_conv_weight(const Tensor& x_in, const Tensor& grad_in, int64_t 
   check(rows > 0 && columns > 0 && rows % 2 == 1 && columns % 2 == 1, "ERR_ARGUMENT", kOp, ": filter of ", rows, " x ", columns,
         ", expected odd sizes");
   Tensor x = channels_last(x_in), grad = contiguous(grad_in);
-  Tensor out = Tensor::empty({x.shape[3], 1, rows, columns}, DType::F32);
-  cpu::DepthwiseConvWeightParams p{};
+  const Device device = common_device(kOp, {&x, &grad});
+  Tensor out = Tensor::empty({x.shape[3], 1, rows, columns}, DType::F32, device);
+  DepthwiseConvWeightParams p{};
   set_image(p, x);
   p.rows = rows, p.columns = columns;
   p.y_grad = grad.data();
   p.weight_grad = out.data<float>();
   if (out.count() > 0)
-    Stream::cpu().launch(kOp, {x.storage.get(), grad.storage.get()}, {out.storage.get()},
-                         [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::depthwise_conv_weight<isa()>(p, ctx.pool); }); });
+    launch(
+        kOp, device, {x.storage.get(), grad.storage.get()}, {out.storage.get()},
+        [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::depthwise_conv_weight<isa()>(p, ctx.pool); }); },
+        [p](cuda::Stream& stream) { cuda::depthwise_conv_weight(p, stream); });
   return out;
 }
 

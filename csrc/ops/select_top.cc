@@ -4,7 +4,9 @@
 #include "core/error.h"
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/select_top.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -21,11 +23,13 @@ Tensor select_top(const Tensor& t, int64_t k) {
   Tensor x = contiguous(t);
   Dims shape = t.shape;
   shape[t.rank() - 1] = k;
-  Tensor out = Tensor::empty(shape, DType::I32);
+  Tensor out = Tensor::empty(shape, DType::I32, x.device());
   if (out.count() == 0) return out;
-  cpu::SelectTopParams p{x.data(), x.dtype, x.count() / n, n, k, out.data<int32_t>()};
-  Stream::cpu().launch(kOp, {x.storage.get()}, {out.storage.get()},
-                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::select_top<isa()>(p, ctx.pool); }); });
+  SelectTopParams p{x.data(), x.dtype, x.count() / n, n, k, out.data<int32_t>()};
+  launch(
+      kOp, x.device(), {x.storage.get()}, {out.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::select_top<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::select_top(p, stream); });
   return out;
 }
 

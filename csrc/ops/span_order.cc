@@ -6,7 +6,10 @@
 #include "core/error.h"
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/index_status.h"
+#include "cuda/span_order.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -14,13 +17,24 @@ namespace {
 constexpr const char* kOp = "spanOrder";
 
 // Ranges come from the caller: what lies outside the keys is an error that names the pair.
-void check_ranges(const cpu::SpanOrderParams& p) {
+void check_range(const SpanOrderParams& p, int64_t pair, int32_t begin, int32_t end) {
+  check(begin >= end || (begin >= 0 && end <= p.len_kv), "ERR_INDEX", kOp, ": span ", pair, " is [", begin, ", ", end, ") of ", p.len_kv,
+        " keys");
+}
+
+void run_cpu(const SpanOrderParams& p, ThreadPool& pool) {
   const int64_t pairs = p.lists * p.group * p.queries * p.spans;
-  for (int64_t i = 0; i < pairs; i++) {
-    const int32_t begin = p.ranges[2 * i], end = p.ranges[2 * i + 1];
-    check(begin >= end || (begin >= 0 && end <= p.len_kv), "ERR_INDEX", kOp, ": span ", i, " is [", begin, ", ", end, ") of ", p.len_kv,
-          " keys");
-  }
+  for (int64_t i = 0; i < pairs; i++) check_range(p, i, p.ranges[2 * i], p.ranges[2 * i + 1]);
+  dispatch_isa([&](auto isa) { cpu::span_order<isa()>(p, pool); });
+}
+
+void run_cuda(const SpanOrderParams& p, cuda::Stream& stream) {
+  cuda::IndexStatus status(stream);
+  cuda::span_order(p, status.bad(), stream);
+  const int64_t bad = status.position();
+  if (bad < 0) return;
+  const Indices ends{p.ranges, DType::I32};
+  check_range(p, bad, static_cast<int32_t>(status.index_at(ends, 2 * bad)), static_cast<int32_t>(status.index_at(ends, 2 * bad + 1)));
 }
 
 std::vector<Tensor> span_order(const Tensor& ranges_in, int64_t heads_kv, int64_t len_kv) {
@@ -31,16 +45,17 @@ std::vector<Tensor> span_order(const Tensor& ranges_in, int64_t heads_kv, int64_
   Tensor ranges = contiguous(ranges_in);
   const int64_t pairs = ranges.count() / 2;
   check(pairs <= INT32_MAX && len_kv <= INT32_MAX, "ERR_SHAPE", kOp, ": ", pairs, " spans in one call; at most 2^31 - 1");
-  Tensor order = Tensor::empty({pairs}, DType::I32), rows = Tensor::empty({pairs}, DType::I32);
-  Tensor sorted = Tensor::empty({s[0], heads_kv, pairs / std::max<int64_t>(1, s[0] * heads_kv), 2}, DType::I32);
+  const Device device = ranges.device();
+  Tensor order = Tensor::empty({pairs}, DType::I32, device), rows = Tensor::empty({pairs}, DType::I32, device);
+  Tensor sorted = Tensor::empty({s[0], heads_kv, pairs / std::max<int64_t>(1, s[0] * heads_kv), 2}, DType::I32, device);
   if (pairs == 0) return {order, rows, sorted};
-  cpu::SpanOrderParams p{ranges.data<int32_t>(), s[0] * heads_kv,      s[1] / heads_kv,       s[2], s[3], len_kv,
-                         order.data<int32_t>(),  rows.data<int32_t>(), sorted.data<int32_t>()};
-  Stream::cpu().launch(kOp, {ranges.storage.get()}, {order.storage.get(), rows.storage.get(), sorted.storage.get()},
-                       [p](const TaskContext& ctx) {
-                         check_ranges(p);
-                         dispatch_isa([&](auto isa) { cpu::span_order<isa()>(p, ctx.pool); });
-                       });
+  SpanOrderParams p{};
+  p.ranges = ranges.data<int32_t>();
+  p.lists = s[0] * heads_kv, p.group = s[1] / heads_kv, p.queries = s[2], p.spans = s[3], p.len_kv = len_kv;
+  p.pairs = order.data<int32_t>(), p.rows = rows.data<int32_t>(), p.sorted = sorted.data<int32_t>();
+  launch(
+      kOp, device, {ranges.storage.get()}, {order.storage.get(), rows.storage.get(), sorted.storage.get()},
+      [p](const TaskContext& ctx) { run_cpu(p, ctx.pool); }, [p](cuda::Stream& stream) { run_cuda(p, stream); });
   return {order, rows, sorted};
 }
 

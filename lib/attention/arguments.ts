@@ -15,11 +15,11 @@ import type { Mask, Score } from '../mask/mask.ts';
 import { native, type Handle, type MaybeHandle } from '../native.ts';
 import { blockMask } from '../ops/block_mask.ts';
 import { cast, contiguous } from '../ops/copy.ts';
-import { deviceCode } from '../tensor/device.ts';
+import type { DeviceName } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
-import { keep } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { constant, onDevice } from './constant.ts';
 
 /** A mask function's object, a block mask, or a bool tensor (true = visible) that broadcasts to [batch, heads, q, kv]. */
 export type AttentionMask = Mask | BlockMask | Tensor;
@@ -284,16 +284,11 @@ function intersectCached(a: BlockMask, b: BlockMask): BlockMask {
   return both;
 }
 
-/** `t`, which lives until the scope ends, or its copy on the device. */
-function onDevice(t: Tensor, device: string): Tensor {
-  return t.device === device ? t : new Tensor(native().toDevice(t.handle, deviceCode(device)));
-}
-
 /** By device. */
 const blockArrays = new WeakMap<BlockMask, Map<string, readonly Tensor[]>>();
 
 /** The arrays of a block mask as tensors, made once per device. */
-function blockTensors(m: BlockMask, device: string): readonly Tensor[] {
+function blockTensors(m: BlockMask, device: DeviceName): readonly Tensor[] {
   let made = blockArrays.get(m);
   if (!made) blockArrays.set(m, (made = new Map()));
   let tensors = made.get(device);
@@ -305,14 +300,10 @@ function blockTensors(m: BlockMask, device: string): readonly Tensor[] {
   return tensors;
 }
 
-function constant(array: Int32Array | Float32Array | Uint8Array, dtype: 'i32' | 'f32' | 'u8', device: string): Tensor {
-  return keep(onDevice(new Tensor(native().fromBytes(array, dtypeCode(dtype), [array.length])), device));
-}
-
 const constantTables = new WeakMap<Table, Map<string, Tensor>>();
 
 /** A captured table: the present values of the tensor it was read from, where there is one, else a copy made once per device. */
-function tableTensor(table: Table, device: string): Tensor {
+function tableTensor(table: Table, device: DeviceName): Tensor {
   const { source, dtype } = table;
   if (dtype === 'f32' && source instanceof Tensor && !source.disposed)
     return onDevice(contiguous(cast(source, 'f32')), device);

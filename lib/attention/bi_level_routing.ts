@@ -230,17 +230,20 @@ function attendRegions(
   const { batch } = grid;
   const regions = regionsOf(grid);
   const sequences = batch * regions;
-  const queries = regionRows(grid);
+  const queries = regionRows(grid, q.device);
   const keysEach = chosen.shape[2] * regionArea(keyGrid);
   const plan = noGrad(() => {
-    const all = batch === 1 ? chosen : add(chosen, firstRegions(batch, regions));
-    const kvRows = new Tensor(native().takeRows(OP, regionRows(keyGrid).handle, 0, all.handle));
+    const all = batch === 1 ? chosen : add(chosen, firstRegions(batch, regions, q.device));
+    const kvRows = new Tensor(native().takeRows(OP, regionRows(keyGrid, q.device).handle, 0, all.handle));
     return {
       qRows: reshape(queries, [1, 1, queries.size]),
       kvRows: reshape(kvRows, [1, 1, sequences * keysEach]),
     };
   });
-  const cuSeqlens = { q: equalSequences(sequences, queries.shape[1]), kv: equalSequences(sequences, keysEach) };
+  const cuSeqlens = {
+    q: equalSequences(sequences, queries.shape[1], q.device),
+    kv: equalSequences(sequences, keysEach, q.device),
+  };
   return planAttention(rowsOf(q, heads), rowsOf(k, heads), rowsOf(v, heads), plan, { scale, cuSeqlens, signal });
 }
 

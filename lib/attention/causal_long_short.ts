@@ -18,6 +18,7 @@ import { flip } from '../ops/rearrange.ts';
 import { softmax } from '../ops/softmax.ts';
 import { expand, permute, reshape, slice, transpose } from '../ops/view.ts';
 import { tensor } from '../tensor/create.ts';
+import type { DeviceName } from '../tensor/device.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention, type AttentionResult } from './attention.ts';
@@ -135,7 +136,7 @@ function windowAttention(
     causal: 'bottom-right',
     window: [window - 1, 0],
     ...(bias && { bias }),
-    ...(missing > 0 && { mask: existingKeys(batch, tiles, window, missing) }),
+    ...(missing > 0 && { mask: existingKeys(batch, tiles, window, missing, q.device) }),
     returnLse: true,
   });
   const unfold = (t: Tensor): Tensor => {
@@ -146,9 +147,9 @@ function windowAttention(
 }
 
 /** false for the keys that the first tile of each sequence lacks, [batch tiles, 1, 1, 2 window]. */
-function existingKeys(batch: number, tiles: number, window: number, missing: number): Tensor {
+function existingKeys(batch: number, tiles: number, window: number, missing: number, device: DeviceName): Tensor {
   const exists = new Uint8Array(tiles * 2 * window).fill(1).fill(0, 0, missing);
-  const one = tensor(exists, [1, tiles, 1, 1, 2 * window], { dtype: 'bool' });
+  const one = tensor(exists, [1, tiles, 1, 1, 2 * window], { dtype: 'bool', device });
   return reshape(expand(one, [batch, tiles, 1, 1, 2 * window]), [batch * tiles, 1, 1, 2 * window]);
 }
 

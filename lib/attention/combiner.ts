@@ -185,7 +185,7 @@ function logSparse(q: Tensor, k: Tensor, v: Tensor, plan: Plan): Tensor {
     const left = (t: Tensor): Tensor => unsqueeze(select(reshape(t, [b, h, pairs, 2, t.shape[3]]), 3, 0), 3);
     const right = select(reshape(qp, [b, h, pairs, 2, span, q.shape[3]]), 3, 1);
     const seen = logits(right, left(key), plan.scale);
-    const none = full(seen.shape, -Infinity);
+    const none = full(seen.shape, -Infinity, { device: seen.device });
     const wide = expand(unsqueeze(left(value), 3), [b, h, pairs, 2, span, v.shape[3]]);
     parts.push({
       out: reshape(wide, [b, h, padded, v.shape[3]]),

@@ -37,7 +37,10 @@ export function cosformerAttention(q: Tensor, k: Tensor, v: Tensor, options: Cos
   const longest = Math.max(q.shape[2], k.shape[2]);
   const features = (t: Tensor): Tensor => {
     const length = t.shape[2];
-    const angles = reshape(mul(arange(1, length + 1, 1, { dtype: 'f32' }), Math.PI / (2 * longest)), [length, 1]);
+    const angles = reshape(mul(arange(1, length + 1, 1, { dtype: 'f32', device: t.device }), Math.PI / (2 * longest)), [
+      length,
+      1,
+    ]);
     const x = relu(cast(t, 'f32'));
     return concat([mul(x, sin(angles)), mul(x, cos(angles))], 3);
   };

@@ -54,7 +54,7 @@ export function kmeansAssign(x: Tensor, centroids: Tensor): Tensor {
 /** The row of each token's centroid in a table [heads * clusters, dim]. */
 function centroidRows(buckets: Tensor, clusters: number): Tensor {
   const heads = buckets.shape[1];
-  const first = reshape(arange(0, heads * clusters, clusters, { dtype: 'i32' }), [1, heads, 1]);
+  const first = reshape(arange(0, heads * clusters, clusters, { dtype: 'i32', device: buckets.device }), [1, heads, 1]);
   return reshape(add(buckets, first), [buckets.size]);
 }
 
@@ -86,7 +86,7 @@ export function kmeansStep(x: Tensor, centroids: Tensor): Tensor {
 
 /** How often each id occurs: f32 [count]. */
 export function countRows(ids: Tensor, count: number): Tensor {
-  return reshape(rowSums(expand(full([1, 1], 1), [ids.size, 1]), ids, count), [count]);
+  return reshape(rowSums(expand(full([1, 1], 1, { device: ids.device }), [ids.size, 1]), ids, count), [count]);
 }
 
 /** Centroids moved a part of the way to the result of a Lloyd step: decay * centroids + (1 - decay) * step (not normalised again). */

@@ -50,7 +50,9 @@ export function linearAttention(q: Tensor, k: Tensor, v: Tensor, options: Linear
   const [fq, fk, wide] = [map(cast(q, 'f32')), map(cast(k, 'f32')), cast(v, 'f32')];
   const { numerator, denominator } = causal ? causalProducts(fq, fk, wide, chunk) : products(fq, fk, wide);
   const lk = k.shape[2];
-  const floor = causal ? reshape(mul(arange(1, lk + 1, 1, { dtype: 'f32' }), eps), [lk, 1]) : lk * eps;
+  const floor = causal
+    ? reshape(mul(arange(1, lk + 1, 1, { dtype: 'f32', device: q.device }), eps), [lk, 1])
+    : lk * eps;
   return cast(div(numerator, add(denominator, floor)), v.dtype);
 }
 

@@ -11,7 +11,7 @@ import { add, div, maximum, mul } from '../ops/binary.ts';
 import { ge, ne } from '../ops/compare.ts';
 import { concat } from '../ops/concat.ts';
 import { cast, contiguous } from '../ops/copy.ts';
-import { arange, full, ones, zeros } from '../ops/creation.ts';
+import { arange, ones, zeros } from '../ops/creation.ts';
 import { gather, scatter } from '../ops/gather.ts';
 import { linear } from '../ops/linear.ts';
 import { mean, norm, std, sum } from '../ops/reduce.ts';
@@ -101,23 +101,23 @@ export function mixtureCost(sizes: CostSizes & { readonly heads: number; readonl
 /** The tokens of each head in rising order, then -1: i32 [batch, heads, tokens]. */
 function tokensOf(active: Tensor): Tensor {
   const tokens = active.shape[1];
-  const none = full([], tokens, { dtype: 'i32' });
-  const numbered = where(permute(active, [0, 2, 1]), arange(0, tokens, 1, { dtype: 'i32' }), none);
+  const places = arange(0, tokens, 1, { dtype: 'i32', device: active.device });
+  const numbered = where(permute(active, [0, 2, 1]), places, tokens);
   const { values } = sort(numbered);
-  return contiguous(where(ge(values, none), full([], -1, { dtype: 'i32' }), values));
+  return contiguous(where(ge(values, tokens), -1, values));
 }
 
 /** Keys up to the position of each listed token: i32 [batch, heads, tokens, 2]. */
 function prefixes(rows: Tensor): Tensor {
-  const end = unsqueeze(add(rows, full([], 1, { dtype: 'i32' })), 3);
-  return concat([mul(end, full([], 0, { dtype: 'i32' })), end], 3);
+  const end = unsqueeze(add(rows, 1), 3);
+  return concat([mul(end, 0), end], 3);
 }
 
 /** A bias in the order of the lists. */
 function rowsOfBias(bias: Tensor, rows: Tensor, keys: number): Tensor {
   const [batch, heads, tokens] = rows.shape;
   const wide = expand(bias, [batch, heads, tokens, keys]);
-  return gather(wide, 2, unsqueeze(maximum(rows, full([], 0, { dtype: 'i32' })), 3));
+  return gather(wide, 2, unsqueeze(maximum(rows, 0), 3));
 }
 
 /**
@@ -147,10 +147,10 @@ export function headGates(x: Tensor, weights: HeadRouterWeights, options: HeadRo
     return softmax(linear(x, weight), -1);
   };
   const sharedGates = (): Tensor =>
-    shared === 1 ? ones([batch, tokens, 1], { dtype: x.dtype }) : mul(need('shared', shared), shared);
+    shared === 1 ? ones([batch, tokens, 1], { dtype: x.dtype, device: x.device }) : mul(need('shared', shared), shared);
   if (active === 0) {
-    const indices = zeros([batch, tokens, 0], { dtype: 'i32' });
-    return { gates: sharedGates(), indices, balanceLoss: zeros([]) };
+    const indices = zeros([batch, tokens, 0], { dtype: 'i32', device: x.device });
+    return { gates: sharedGates(), indices, balanceLoss: zeros([], { device: x.device }) };
   }
   const routedHeads = heads - shared;
   const p = need('routed', routedHeads);
@@ -181,7 +181,7 @@ export function headGatesByNorm(
     const lengths = permute(norm(slice(q.detach(), 1, shared), -1), [0, 2, 1]);
     const spread = heads - shared > 1 ? div(lengths, std(lengths, -1, true)) : lengths;
     const { indices, mask } = choose(spread, active);
-    return { gates: concat([ones([batch, tokens, shared], { dtype: q.dtype }), mask], 2), indices };
+    return { gates: concat([ones([batch, tokens, shared], { dtype: q.dtype, device: q.device }), mask], 2), indices };
   });
 }
 
@@ -198,8 +198,8 @@ function checkHeads(heads: number, shared: number, active: number): void {
 function choose(p: Tensor, count: number): { indices: Tensor; mask: Tensor } {
   return noGrad(() => {
     const { values: indices } = sort(topK(p.detach(), count).indices);
-    const one = ones(p.shape.map(() => 1), { dtype: p.dtype }); // prettier-ignore
-    const mask = scatter(zeros(p.shape, { dtype: p.dtype }), -1, indices, one);
+    const one = ones(p.shape.map(() => 1), { dtype: p.dtype, device: p.device }); // prettier-ignore
+    const mask = scatter(zeros(p.shape, { dtype: p.dtype, device: p.device }), -1, indices, one);
     return { indices, mask: reshape(mask, p.shape) };
   });
 }

@@ -61,7 +61,7 @@ function approximate(q: Tensor, k: Tensor, v: Tensor, landmarks: number, scale: 
 
 /** The pseudo-inverse of row-stochastic matrices. */
 function inverse(a: Tensor, start: string): Tensor {
-  const identity = eye(a.shape[2]);
+  const identity = eye(a.shape[2], a.shape[2], { device: a.device });
   const columns = max(sum(a, -2, true), start === 'shared' ? null : -1, true);
   let v = div(transpose(a), start === 'shared' ? reshape(columns, [1, 1, 1, 1]) : columns);
   for (let i = 0; i < 6; i++) {

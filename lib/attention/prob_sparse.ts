@@ -50,7 +50,7 @@ export function probSparseAttention(q: Tensor, k: Tensor, v: Tensor, options: Pr
   (causal ? expectSelfAttention : expectCrossAttention)('probSparseAttention', q, k, v);
   const [batch, heads, lq, dim] = q.shape;
   const lk = k.shape[2];
-  const { sample = randint(0, lk, [lq, count(factor, lk)]) } = options;
+  const { sample = randint(0, lk, [lq, count(factor, lk)], { device: k.device }) } = options;
   if (sample.rank !== 2 || sample.shape[0] !== lq)
     throw new FoveaError(
       'ERR_SHAPE',
@@ -62,7 +62,9 @@ export function probSparseAttention(q: Tensor, k: Tensor, v: Tensor, options: Pr
     const standsOut = sub(max(scores, 3), mul(sum(scores, 3), 1 / lk));
     return unsqueeze(topK(standsOut, count(factor, lq)).indices, 3);
   });
-  const visible = causal ? { mask: le(reshape(arange(0, lk, 1, { dtype: 'i32' }), [1, 1, 1, lk]), chosen) } : {};
+  const visible = causal
+    ? { mask: le(reshape(arange(0, lk, 1, { dtype: 'i32', device: k.device }), [1, 1, 1, lk]), chosen) }
+    : {};
   const attended = attention(gather(q, 2, chosen), k, v, { scale, ...visible });
   const rest = causal ? cumsum(v, 2) : expand(mean(v, 2, true), [batch, heads, lq, v.shape[3]]);
   return scatter(rest, 2, chosen, attended);

@@ -102,8 +102,9 @@ export function promptMask({ cls, image }: PromptRoles): Tensor {
   const chosen = (index: Tensor, entries: number, tokens: number): Tensor =>
     repeatInterleave(sum(oneHot(index, entries), -2), tokens, index.rank - 1);
   const prompts = [cls.entries * cls.tokens, image.entries * image.tokens];
-  const none = (rows: number, columns: number): Tensor => full([batch, rows, columns], 0);
-  const seen = (rows: number, columns: number): Tensor => full([batch, rows, columns], 1);
+  const like = { device: image.index.device };
+  const none = (rows: number, columns: number): Tensor => full([batch, rows, columns], 0, like);
+  const seen = (rows: number, columns: number): Tensor => full([batch, rows, columns], 1, like);
   const forCls = concat([unsqueeze(chosen(cls.index, cls.entries, cls.tokens), 1), none(1, prompts[1])], 2);
   const forImage = concat([none(n, prompts[0]), chosen(image.index, image.entries, image.tokens)], 2);
   const rows = concat([seen(n + 1, 1), concat([forCls, forImage], 1), seen(n + 1, n)], 2);

@@ -35,7 +35,7 @@ export function regionMeans(t: Tensor, grid: RegionGrid): Tensor {
     Array.from({ length: count }, (_, i) => Math.min(size - i * step, step));
   const [rows, columns] = [present(height, regionHeight, down), present(width, regionWidth, across)];
   const counts = rows.flatMap((r) => columns.map((c) => r * c));
-  const divisor = cast(tensor(counts, [1, counts.length, 1]), t.dtype);
+  const divisor = cast(tensor(counts, [1, counts.length, 1], { device: t.device }), t.dtype);
   return div(reshape(sum(cells, [2, 4]), [batch, regionsOf(grid), channels]), divisor);
 }
 

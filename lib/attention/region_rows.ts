@@ -4,10 +4,9 @@
  * Regions are numbered row by row, and so are the pixels within one. A list names pixels of the whole batch, image by image; positions
  * beyond the image (of regions at a ragged edge) are -1.
  */
-import { native } from '../native.ts';
-import { dtypeCode } from '../tensor/dtype.ts';
-import { keep } from '../tensor/scope.ts';
-import { Tensor } from '../tensor/tensor.ts';
+import type { DeviceName } from '../tensor/device.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { constant } from './constant.ts';
 
 export interface RegionGrid {
   readonly batch: number;
@@ -41,33 +40,34 @@ function regionPixels(grid: RegionGrid): Int32Array {
 const KEPT = 64;
 const made = new Map<string, Tensor>();
 
-/** `make()` as an i32 tensor of this shape, made once for each key. */
-function constantList(key: string, shape: readonly number[], make: () => Int32Array): Tensor {
+/** `make()` as an i32 tensor of this shape on the device, made once for each key. */
+function constantList(name: string, device: DeviceName, shape: readonly number[], make: () => Int32Array): Tensor {
+  const key = `${name} ${device}`;
   let list = made.get(key);
   if (!list || list.disposed) {
     if (made.size >= KEPT) made.delete(made.keys().next().value as string);
-    list = keep(new Tensor(native().fromBytes(make(), dtypeCode('i32'), shape)));
+    list = constant(make(), 'i32', device, shape);
     made.set(key, list);
   }
   return list;
 }
 
 /** The pixels of each region: i32 [batch * regions, area]. */
-export function regionRows(grid: RegionGrid): Tensor {
+export function regionRows(grid: RegionGrid, device: DeviceName): Tensor {
   const key = `rows ${Object.values(grid).join()}`;
-  return constantList(key, [grid.batch * regionsOf(grid), regionArea(grid)], () => regionPixels(grid));
+  return constantList(key, device, [grid.batch * regionsOf(grid), regionArea(grid)], () => regionPixels(grid));
 }
 
 /** Beginnings of `count` sequences of `length` rows each, and the total: i32 [count + 1]. */
-export function equalSequences(count: number, length: number): Tensor {
-  return constantList(`sequences ${count},${length}`, [count + 1], () =>
+export function equalSequences(count: number, length: number, device: DeviceName): Tensor {
+  return constantList(`sequences ${count},${length}`, device, [count + 1], () =>
     Int32Array.from({ length: count + 1 }, (_, i) => i * length),
   );
 }
 
 /** Where each image's regions begin in the lists: i32 [batch, 1, 1]. */
-export function firstRegions(batch: number, regions: number): Tensor {
-  return constantList(`first ${batch},${regions}`, [batch, 1, 1], () =>
+export function firstRegions(batch: number, regions: number, device: DeviceName): Tensor {
+  return constantList(`first ${batch},${regions}`, device, [batch, 1, 1], () =>
     Int32Array.from({ length: batch }, (_, n) => n * regions),
   );
 }

@@ -194,7 +194,12 @@ function route(q: Tensor, k: Tensor | null, { centroids, window, keyWindow = win
 /** Row numbers within [batch * heads * length] of lists that count within each head. */
 function flatRows(list: Tensor, length: number): Tensor {
   const [batch, heads] = list.shape;
-  const first = reshape(arange(0, batch * heads * length, length, { dtype: 'i32' }), [batch, heads, 1, 1]);
+  const first = reshape(arange(0, batch * heads * length, length, { dtype: 'i32', device: list.device }), [
+    batch,
+    heads,
+    1,
+    1,
+  ]);
   return reshape(add(list, first), [list.size]);
 }
 
@@ -227,7 +232,7 @@ function attendClusters(
   const routed = planAttention(reshape(rows, [1, all, clusters * window, dim]), inHeads(k), inHeads(v), plan, {
     scale,
     signal,
-    cuSeqlens: { q: equalSequences(clusters, window), kv: equalSequences(clusters, keysEach) },
+    cuSeqlens: { q: equalSequences(clusters, window, q.device), kv: equalSequences(clusters, keysEach, q.device) },
     ...(shared && !causal && { score: notItself() }),
   });
   const parts: AttentionResult[] = [routed];
@@ -242,7 +247,7 @@ function visibleKeys(keys: Tensor, mask: Tensor | undefined): Tensor {
   if (!mask) return keys;
   const [batch, heads, clusters, window] = keys.shape;
   const seen = embedding(reshape(perHead(mask, heads), [-1, 1]), flatRows(keys, mask.shape[1]));
-  return where(reshape(seen, [batch, heads, clusters, window]), keys, full([], -1, { dtype: 'i32' }));
+  return where(reshape(seen, [batch, heads, clusters, window]), keys, -1);
 }
 
 /** A mask [batch, length] for every head, dense. */
@@ -262,9 +267,10 @@ function rangesOf(
   const [batch, heads, clusters, window] = lists.queries.shape;
   const shape = [batch, heads, clusters, window];
   const keysEach = lists.keys.shape[3];
+  const like = { dtype: 'i32', device: lists.queries.device } as const;
   let end: Tensor;
-  if (!causal) end = full(shape, keysEach, { dtype: 'i32' });
-  else if (shared) end = expand(arange(0, window, 1, { dtype: 'i32' }), shape);
+  if (!causal) end = full(shape, keysEach, like);
+  else if (shared) end = expand(arange(0, window, 1, like), shape);
   else {
     const ranges = new Tensor(native().causalRanges(lists.queries.handle, lists.keys.handle));
     if (!queryMask) return { keyRanges: reshape(ranges, [1, batch * heads, clusters * window, 2]) };
@@ -289,7 +295,7 @@ function notItself(): Score {
 /** Each token with itself as its only key. */
 function itself(v: Tensor, queries: Tensor, like: AttentionResult): AttentionResult {
   const out = reshape(pickRows(v, queries), like.out.shape);
-  return { out, lse: expand(full([1, 1, 1], SELF_LOGIT), like.lse.shape) };
+  return { out, lse: expand(full([1, 1, 1], SELF_LOGIT, { device: v.device }), like.lse.shape) };
 }
 
 /** Queries of each cluster over its memory slots. */

@@ -68,7 +68,8 @@ export function runningMean(logits: Tensor, v: Tensor): AttentionResult {
 /** One causal call: n query heads a value head, whose logits are the bias alone. */
 function local(logits: Tensor, v: Tensor): AttentionResult {
   const [batch, heads, n, length] = logits.shape;
-  const none = (h: number): Tensor => expand(zeros([1, 1, 1, 1], { dtype: v.dtype }), [batch, h, length, 1]);
+  const none = (h: number): Tensor =>
+    expand(zeros([1, 1, 1, 1], { dtype: v.dtype, device: v.device }), [batch, h, length, 1]);
   const bias = reshape(logits, [batch, heads * n, 1, length]);
   const { out, lse } = attention(none(heads * n), none(heads), v, { bias, causal: true, returnLse: true });
   return { out: reshape(out, [batch, heads, n, length, v.shape[3]]), lse: reshape(lse, [batch, heads, n, length]) };

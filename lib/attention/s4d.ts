@@ -73,7 +73,7 @@ export function s4dKernel(parameters: S4dParameters, length: number): Tensor {
 }
 
 function kernelAt(rate: Complex, gain: Complex, length: number): Tensor {
-  const p = powers(rate, arange(0, length, 1, { dtype: 'f32' }));
+  const p = powers(rate, arange(0, length, 1, { dtype: 'f32', device: rate.re.device }));
   // Re(gain p) summed over states: [C, H, 1, N] @ [H, N, length].
   const product = (g: Tensor, x: Tensor): Tensor => select(matmul(unsqueeze(g, 2), x), 2, 0);
   return sub(product(gain.re, p.re), product(gain.im, p.im));
@@ -125,7 +125,11 @@ function convolve(u: Tensor, rate: Complex, gain: Complex): Tensor {
 /** [C, H, size] as [C, H, size, size] with element (j, i) = kernel[i - j] for i >= j. */
 function toeplitz(kernel: Tensor, size: number): Tensor {
   const lags = Int32Array.from({ length: size * size }, (_, at) => Math.max(0, (at % size) - Math.floor(at / size)));
-  const square = reshape(indexSelect(kernel, 2, tensor(lags)), [...kernel.shape.slice(0, 2), size, size]);
+  const square = reshape(indexSelect(kernel, 2, tensor(lags, null, { device: kernel.device })), [
+    ...kernel.shape.slice(0, 2),
+    size,
+    size,
+  ]);
   return transpose(tril(transpose(square)));
 }
 
@@ -133,13 +137,15 @@ function toeplitz(kernel: Tensor, size: number): Tensor {
 function carry(parts: Tensor, rate: Complex, gain: Complex, size: number): Tensor {
   const [batch, , features, chunks] = parts.shape;
   const states = rate.re.shape[1];
+  const like = { dtype: 'f32', device: parts.device } as const;
   // A chunk's own contribution to the state behind it: sum_j u_j e^{w dt (size - j)}.
-  const reach = powers(rate, arange(size, 0, -1, { dtype: 'f32' }));
+  const reach = powers(rate, arange(size, 0, -1, like));
   const input = reshape(parts, [batch, features, chunks, size]);
   const added = { re: matmul(input, transpose(reach.re)), im: matmul(input, transpose(reach.im)) };
-  const across = powers(rate, tensor([size]));
+  const across = powers(rate, tensor([size], null, like));
   const decay = { re: reshape(across.re, [features, states]), im: reshape(across.im, [features, states]) };
-  let state: Complex = { re: zeros([batch, features, states]), im: zeros([batch, features, states]) };
+  const none = zeros([batch, features, states], like);
+  let state: Complex = { re: none, im: none };
   const starts: Complex[] = [];
   for (let i = 0; i < chunks; i++) {
     starts.push(state);
@@ -148,7 +154,7 @@ function carry(parts: Tensor, rate: Complex, gain: Complex, size: number): Tenso
   }
   const all = (part: 're' | 'im'): Tensor => concat(starts.map((s) => unsqueeze(s[part], 2)), 2); // prettier-ignore
   const [re, im] = [unsqueeze(all('re'), 1), unsqueeze(all('im'), 1)];
-  const p = powers(rate, arange(0, size, 1, { dtype: 'f32' }));
+  const p = powers(rate, arange(0, size, 1, like));
   const g = { re: unsqueeze(gain.re, 3), im: unsqueeze(gain.im, 3) };
   const kernel = times(g, p);
   return sub(matmul(re, kernel.re), matmul(im, kernel.im));

@@ -16,10 +16,11 @@ import { noGrad } from '../autograd/tape.ts';
 import { add, mul, sub } from '../ops/binary.ts';
 import { concat } from '../ops/concat.ts';
 import { cast } from '../ops/copy.ts';
+import { zeros } from '../ops/creation.ts';
 import { gather } from '../ops/gather.ts';
 import { matmul } from '../ops/matmul.ts';
 import { argMax, mean } from '../ops/reduce.ts';
-import { expand, reshape, slice, transpose } from '../ops/view.ts';
+import { expand, slice, transpose } from '../ops/view.ts';
 import { tensor } from '../tensor/create.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -56,7 +57,7 @@ export function softPag(q: Tensor, k: Tensor, v: Tensor, options: SoftPagOptions
   const target = perturbed(q, k, v, scale, options);
   if (strengths.every((u) => u === 1)) return target;
   const base = attention(q, k, v, { scale });
-  const u = tensor(strengths, [1, strengths.length, 1, 1]);
+  const u = tensor(strengths, [1, strengths.length, 1, 1], { device: q.device });
   return cast(add(mul(base, sub(1, u)), mul(target, u)), v.dtype);
 }
 
@@ -124,7 +125,7 @@ function strongest(q: Tensor, k: Tensor, scale: number): Tensor {
     const bands: Tensor[] = [];
     for (let from = 0; from < q.shape[2]; from += ROWS)
       bands.push(argMax(matmul(slice(q, 2, from, from + ROWS), keys, { dtype: 'f32' }), -1, true));
-    return bands.length > 0 ? concat(bands, 2) : reshape(tensor(new Int32Array(0)), [...q.shape.slice(0, 3), 1]);
+    return bands.length > 0 ? concat(bands, 2) : zeros([...q.shape.slice(0, 3), 1], { dtype: 'i32', device: q.device });
   });
 }
 

@@ -11,16 +11,16 @@ import { native } from '../native.ts';
 import { add, maximum, mul } from '../ops/binary.ts';
 import { lt } from '../ops/compare.ts';
 import { cast, contiguous } from '../ops/copy.ts';
-import { arange, full } from '../ops/creation.ts';
+import { arange } from '../ops/creation.ts';
 import { sum } from '../ops/reduce.ts';
 import { expand, reshape, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { abortable } from '../runtime.ts';
-import { dtypeCode } from '../tensor/dtype.ts';
-import { keep } from '../tensor/scope.ts';
+import type { DeviceName } from '../tensor/device.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { expectCount, expectRank } from './checks.ts';
+import { constant } from './constant.ts';
 
 export interface SpanSearchOptions {
   /** Spans kept for each query, at most 16. Default 3. */
@@ -110,8 +110,8 @@ const KEPT = 16;
 const tables = new Map<string, Tables>();
 
 /** The numbers a search looks up, for positions below `length` (a power of two, so that a growing cache asks for few sizes). */
-function tablesFor(settings: SearchSettings, length: number): Tables {
-  const key = `${Object.values(settings).join()}:${length}`;
+function tablesFor(settings: SearchSettings, length: number, device: DeviceName): Tables {
+  const key = `${Object.values(settings).join()}:${length}:${device}`;
   let made = tables.get(key);
   if (made && !made.spans.disposed) return made;
   if (tables.size >= KEPT) tables.delete(tables.keys().next().value as string);
@@ -129,7 +129,7 @@ function tablesFor(settings: SearchSettings, length: number): Tables {
   const make = (arrays: readonly Int32Array[], shape: readonly number[]): Tensor => {
     const all = new Int32Array(arrays.reduce((n, a) => n + a.length, 0));
     arrays.reduce((at, a) => (all.set(a, at), at + a.length), 0);
-    return keep(new Tensor(native().fromBytes(all, dtypeCode('i32'), shape)));
+    return constant(all, 'i32', device, shape);
   };
   const distances = searchDistances(settings, length);
   made = {
@@ -153,7 +153,7 @@ export function spanSearch(q: Tensor, k: Tensor, options: SpanSearchOptions = {}
   const { keyMask, signal } = options;
   const cachePosition = positionOf(q, k, options);
   const length = 2 ** Math.ceil(Math.log2(Math.max(2, cachePosition + q.shape[2])));
-  const { distances, steps, spans } = tablesFor(settings, length);
+  const { distances, steps, spans } = tablesFor(settings, length, q.device);
   const integers = [cachePosition, windowLength(settings), settings.numSpans, settings.steps - 2];
   const [anchorsHandle, scoresHandle, rangesHandle] = abortable(signal, () =>
     native().spanSearch(
@@ -188,11 +188,16 @@ function backward(ds: Tensor, q: Tensor, k: Tensor, anchors: Tensor): Gradients 
   const [batch, heads, queries, spans] = anchors.shape;
   const [, kvHeads, keys, dim] = k.shape;
   const group = heads / kvHeads;
-  const first = reshape(arange(0, batch * kvHeads * keys, keys, { dtype: 'i32' }), [batch, kvHeads, 1, 1]);
+  const first = reshape(arange(0, batch * kvHeads * keys, keys, { dtype: 'i32', device: k.device }), [
+    batch,
+    kvHeads,
+    1,
+    1,
+  ]);
   const perKvHead = reshape(anchors, [batch, kvHeads, group * queries, spans]);
-  const ids = reshape(add(maximum(perKvHead, full([], 0, { dtype: 'i32' })), first), [anchors.size]);
-  const none = lt(anchors, full([], 0, { dtype: 'i32' }));
-  const weight = unsqueeze(cast(where(none, full([], 0), ds), q.dtype), 4);
+  const ids = reshape(add(maximum(perKvHead, 0), first), [anchors.size]);
+  const none = lt(anchors, 0);
+  const weight = unsqueeze(cast(where(none, 0, ds), q.dtype), 4);
   const h = native();
   const wide = [batch, heads, queries, spans, dim];
   let dq: Tensor | null = null;

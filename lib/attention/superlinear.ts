@@ -10,7 +10,7 @@ import { noGrad } from '../autograd/tape.ts';
 import { add, maximum, mul, sub } from '../ops/binary.ts';
 import { lt } from '../ops/compare.ts';
 import { cast } from '../ops/copy.ts';
-import { arange, full } from '../ops/creation.ts';
+import { arange } from '../ops/creation.ts';
 import { embedding } from '../ops/embedding.ts';
 import { rowSums } from '../ops/row_sums.ts';
 import { softmax } from '../ops/softmax.ts';
@@ -83,8 +83,8 @@ export function superlinearAttention(
 ): Tensor | SuperlinearResult {
   expectRank(OP, '[batch, heads, length, dim]', 4, { search, q, k, v });
   const found = spanSearch(search, k, options);
-  const none = lt(found.anchors, full([], 0, { dtype: 'i32' }));
-  const gate = softmax(where(none, full([], NO_SCORE), found.scores), -1);
+  const none = lt(found.anchors, 0);
+  const gate = softmax(where(none, NO_SCORE, found.scores), -1);
   const spans = attendSorted(q, k, v, found.ranges, options);
   const near = attendWindow(q, k, v, options);
   const queries = q.shape[0] * q.shape[1] * q.shape[2];
@@ -122,9 +122,9 @@ function attendWindow(q: Tensor, k: Tensor, v: Tensor, options: SuperlinearOptio
       returnLse: true,
     });
   const keyRanges = noGrad(() => {
-    const at = arange(position, position + queries, 1, { dtype: 'i32' });
-    const begin = maximum(add(at, full([], 1 - window, { dtype: 'i32' })), full([], 0, { dtype: 'i32' }));
-    return reshape(stack([begin, add(at, full([], 1, { dtype: 'i32' }))], 1), [1, 1, queries, 2]);
+    const at = arange(position, position + queries, 1, { dtype: 'i32', device: q.device });
+    const begin = maximum(add(at, 1 - window), 0);
+    return reshape(stack([begin, add(at, 1)], 1), [1, 1, queries, 2]);
   });
   return planAttention(q, k, v, { keyRanges }, { scale, mask, signal });
 }

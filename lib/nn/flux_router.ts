@@ -98,7 +98,7 @@ export class FluxRouter extends Module {
       for (let i = Math.max(0, end - this.poolSize + 1); i <= Math.min(length - 1, end); i++) chosen.push(i);
       for (const i of chosen) weights[b * length + i] += 1 / chosen.length;
     });
-    return squeeze(matmul(cast(tensor(weights, [batch, 1, length]), q.dtype), mean(q, 2)), 1);
+    return squeeze(matmul(cast(tensor(weights, [batch, 1, length], { device: q.device }), q.dtype), mean(q, 2)), 1);
   }
 }
 
