@@ -8,6 +8,8 @@
 
 #include "core/error.h"
 #include "core/stream.h"
+#include "cuda/neighborhood.h"
+#include "ops/device.h"
 #include "ops/neighborhood_call.h"
 
 namespace fovea {
@@ -48,6 +50,16 @@ const Kernel kKernels[] = {
     {"cpu.tiles", [](const NeighborhoodParams&) -> const char* { return nullptr; }, run_tiles},
 };
 
+Device device_of(const char* op, const std::vector<Tensor>& t) {
+  return common_device(op, {&t[kNaQuery], &t[kNaKey], &t[kNaValue], &t[kNaExtraKey], &t[kNaExtraValue], &t[kNaBias]});
+}
+
+// The one kernel of CUDA devices refuses some calls; there is no other.
+void check_cuda(const char* op, Device device, const NeighborhoodParams& p) {
+  const char* reason = cuda::neighborhood_refusal(p);
+  check(!reason, "ERR_UNSUPPORTED", op, " on ", name_of(device), ": ", reason ? reason : "");
+}
+
 std::vector<Storage*> storages_of(const std::vector<Tensor>& tensors) {
   std::vector<Storage*> list;
   for (const Tensor& t : tensors)
@@ -57,17 +69,22 @@ std::vector<Storage*> storages_of(const std::vector<Tensor>& tensors) {
 
 std::vector<Tensor> forward(const std::vector<Tensor>& operands, const std::vector<int64_t>& axes, double scale) {
   NeighborhoodParams p = bind_neighborhood(kOp, operands, axes, scale);
+  const Device device = device_of(kOp, operands);
+  if (!device.is_cpu()) check_cuda(kOp, device, p);
   Dims shape = neighborhood_rows(operands[kNaQuery]);
-  Tensor lse = Tensor::empty(shape, DType::F32);
+  Tensor lse = Tensor::empty(shape, DType::F32, device);
   shape.push(p.dim_v);
-  Tensor out = Tensor::empty(shape, p.dtype);
+  Tensor out = Tensor::empty(shape, p.dtype, device);
   p.out = neighborhood_tensor(out), p.lse = lse.data<float>();
   std::vector<Storage*> reads = storages_of(operands);
   Storage* writes[] = {out.storage.get(), lse.storage.get()};
-  Stream::cpu().launch_spans(kOp, reads.data(), reads.size(), writes, 2, false, [p](const TaskContext& ctx) {
-    for (const Kernel& kernel : kKernels)
-      if (!kernel.refusal(p)) return kernel.run(p, ctx);
-  });
+  launch_spans(
+      kOp, device, reads.data(), reads.size(), writes, 2, false,
+      [p](const TaskContext& ctx) {
+        for (const Kernel& kernel : kKernels)
+          if (!kernel.refusal(p)) return kernel.run(p, ctx);
+      },
+      [p](cuda::Stream& stream) { cuda::neighborhood(p, stream); });
   return {out, lse};
 }
 
@@ -115,22 +132,24 @@ std::vector<Tensor> backward(const std::vector<Tensor>& operands, const std::vec
 std::string explain(const std::vector<Tensor>& operands, const std::vector<int64_t>& axes, double scale) {
   const NeighborhoodParams p = bind_neighborhood(kOp, operands, axes, scale);
   auto quoted = [](const char* text) { return '"' + std::string(text) + '"'; };
-  std::string refused, chosen;
+  const Device device = device_of(kOp, operands);
+  if (!device.is_cpu()) check_cuda(kOp, device, p);
+  std::string refused, chosen = device.is_cpu() ? "" : "cuda.boxes";
   for (const Kernel& kernel : kKernels) {
+    if (!chosen.empty()) break;
     const char* reason = kernel.refusal(p);
-    if (!reason) {
-      chosen = kernel.name;
-      break;
-    }
-    refused += (refused.empty() ? "" : ",") + std::string("{\"kernel\":") + quoted(kernel.name) + ",\"reason\":" + quoted(reason) + "}";
+    if (!reason) chosen = kernel.name;
+    else
+      refused += (refused.empty() ? "" : ",") + std::string("{\"kernel\":") + quoted(kernel.name) + ",\"reason\":" + quoted(reason) + "}";
   }
   int64_t tile[kNeighborhoodAxes];
-  dispatch_isa([&](auto isa) { cpu::neighborhood_tile_shape<isa()>(p, tile); });
+  if (device.is_cpu()) dispatch_isa([&](auto isa) { cpu::neighborhood_tile_shape<isa()>(p, tile); });
+  else cuda::neighborhood_tile_shape(p, tile);
   std::string shape;
   for (int a = kNeighborhoodAxes - (operands[kNaQuery].rank() - 3); a < kNeighborhoodAxes; a++)
     shape += (shape.empty() ? "" : ",") + std::to_string(tile[a]);
-  return "{\"kernel\":" + quoted(chosen.c_str()) + ",\"isa\":" + quoted(name_of(current_isa())) + ",\"refused\":[" + refused +
-         "],\"tile\":[" + shape + "]}";
+  return "{\"kernel\":" + quoted(chosen.c_str()) + ",\"isa\":" + quoted(device.is_cpu() ? name_of(current_isa()) : "cuda") +
+         ",\"refused\":[" + refused + "],\"tile\":[" + shape + "]}";
 }
 
 const RegisterOp<&forward> registration{"neighborhoodAttention"};

@@ -1,0 +1,105 @@
+/** neighborhoodAttention() on CUDA against golden vectors and the double-precision reference. */
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  explainNeighborhood,
+  neighborhoodAttention,
+  tensor,
+  type NeighborhoodOptions,
+  type Tensor,
+} from '../../lib/index.ts';
+import { LAYOUTS, laidOut, numbers, uniform } from '../inputs.ts';
+import { check, checkGoldens, GOLDENS, randomAxes, type Case } from '../neighborhood_cases.ts';
+import { expectClose } from '../tolerance.ts';
+import { useCuda } from './device.ts';
+
+const cuda = useCuda();
+const on = { device: 'cuda', gradients: false } as const;
+
+const base = { batch: 1, heads: 1, kvHeads: 1, dim: 8, dimV: 8 };
+const cases: readonly (Case & { name: string })[] = [
+  { ...base, name: 'one token', space: [1], options: { kernelSize: 1 } },
+  { ...base, name: 'whole axis', space: [7], options: { kernelSize: 7 } },
+  { ...base, name: '1-D, several boxes, odd dims', space: [230], options: { kernelSize: 101 }, dim: 19, dimV: 37 },
+  { ...base, name: '1-D causal', space: [130], options: { kernelSize: 40, causal: true }, batch: 2, heads: 2 },
+  { ...base, name: '2-D, grouped heads', space: [13, 21], options: { kernelSize: 7 }, batch: 2, heads: 4, kvHeads: 2, dim: 32, dimV: 32 }, // prettier-ignore
+  { ...base, name: 'even kernel', space: [12, 19], options: { kernelSize: [4, 6] }, dim: 64, dimV: 64 },
+  { ...base, name: 'blocked, every box in full', space: [16, 24], options: { kernelSize: 8, stride: 8 }, dim: 64, dimV: 48 }, // prettier-ignore
+  { ...base, name: 'strided, ragged', space: [13, 19], options: { kernelSize: [4, 6], stride: [3, 5] } },
+  { ...base, name: 'dilated bias', space: [11, 37], options: { kernelSize: [3, 5], dilation: [3, 2] }, bias: true },
+  { ...base, name: 'causal bias', space: [9, 34], options: { kernelSize: [4, 5], causal: true }, heads: 2, kvHeads: 1, bias: true }, // prettier-ignore
+  { ...base, name: '3-D dilated causal', space: [4, 9, 12], options: { kernelSize: [2, 3, 3], dilation: [1, 3, 2], causal: [true, false, true] } }, // prettier-ignore
+  { ...base, name: '3-D', space: [5, 6, 9], options: { kernelSize: [3, 4, 5] }, dim: 100, dimV: 120 },
+  { ...base, name: 'dim 256', space: [4, 17], options: { kernelSize: 3 }, dim: 256, dimV: 256 },
+];
+
+describe.skipIf(cuda.skip)('neighborhoodAttention on CUDA', () => {
+  test.each(GOLDENS)('golden %s', (name) => checkGoldens(name, on));
+
+  describe.each(['f32', 'bf16', 'f16'] as const)('%s', (dtype) => {
+    test.each(cases)('$name', (c) => check({ ...c, dtype }, on));
+  });
+
+  test('random shapes and settings', () => {
+    fc.assert(
+      fc.property(
+        randomAxes(160),
+        fc.constantFrom([1, 1], [4, 2]),
+        fc.integer({ min: 1, max: 20 }),
+        fc.integer({ min: 1, max: 20 }),
+        fc.boolean(),
+        fc.constantFrom('f32', 'bf16', 'f16'),
+        (axes, [heads, kvHeads], dim, dimV, bias, dtype) =>
+          check({ batch: 1, ...axes, heads, kvHeads, dim, dimV, bias, dtype }, on),
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  const image = (seed: number): Tensor => tensor(uniform(90 * 2 * 16, seed), [1, 9, 10, 2, 16], { dtype: 'f32' });
+
+  test.each(['f32', 'bf16'] as const)('extra keys beside the lattice, more than a tile: %s', (dtype) => {
+    const make = (place: (t: Tensor) => Tensor): ArrayLike<number>[] => {
+      const [q, k, v] = [1, 2, 3].map((seed) => place(image(seed))) as [Tensor, Tensor, Tensor];
+      const [ek, ev] = [4, 5].map((seed) => place(tensor(uniform(75 * 32, seed), [1, 75, 2, 16], { dtype: 'f32' })));
+      const options: NeighborhoodOptions = { kernelSize: [3, 4], dilation: [2, 1], extraKv: { k: ek, v: ev } };
+      const { out, lse } = neighborhoodAttention(q, k, v, { ...options, returnLse: true });
+      return [numbers(out), numbers(lse)];
+    };
+    const [there, here] = [make((t) => t.to(dtype).to('cuda')), make((t) => t.to(dtype).to('f32'))];
+    expectClose(there[0], here[0], dtype);
+    expectClose(there[1], here[1], 'f32', 2);
+  });
+
+  test.each(LAYOUTS)('operands that are %s', (layout) => {
+    const shape = [2, 5, 9, 2, 8];
+    const values = [1, 2, 3].map((seed) => uniform(2 * 5 * 9 * 2 * 8, seed));
+    const views = values.map((x) => laidOut(layout, shape, x, 'f32')) as [Tensor, Tensor, Tensor];
+    const plain = numbers(neighborhoodAttention(...views, { kernelSize: 3 }));
+    for (const dtype of ['f32', 'f16'] as const) {
+      const there = views.map((t) => t.to(dtype).to('cuda')) as [Tensor, Tensor, Tensor];
+      expectClose(numbers(neighborhoodAttention(...there, { kernelSize: 3 })), plain, dtype);
+    }
+  });
+
+  test('a negative scale, and large logits', () => {
+    const big = tensor(uniform(90 * 32, 1, -200, 200), [1, 9, 10, 2, 16], { dtype: 'f32' });
+    for (const scale of [-0.5, 0, 1]) {
+      const here = numbers(neighborhoodAttention(big, big, image(1), { kernelSize: 5, scale }));
+      const [q, v] = [big.to('cuda'), image(1).to('cuda')];
+      const there = numbers(neighborhoodAttention(q, q, v, { kernelSize: 5, scale }));
+      expect(there.every(Number.isFinite)).toBe(true);
+      expectClose(there, here, 'f32', 20);
+    }
+  });
+
+  test('an empty batch gives an empty result; explain names the kernel', () => {
+    const empty = tensor(new Float32Array(0), [0, 4, 2, 8], { dtype: 'f32', device: 'cuda' });
+    expect(neighborhoodAttention(empty, empty, empty, { kernelSize: 3 }).shape).toEqual([0, 4, 2, 8]);
+    const x = image(1).to('cuda');
+    const e = explainNeighborhood(x, x, x, { kernelSize: 5 });
+    expect(e.kernel).toBe('cuda.boxes');
+    expect(e.tile.reduce((n, side) => n * side, 1)).toBe(64);
+    expect(() => neighborhoodAttention(x, image(2), x, { kernelSize: 3 })).toThrow(/cuda:0 and cpu/);
+  });
+});
