@@ -61,7 +61,8 @@ class Kept {
 // Lane i gets the sum over lanes of part[i].
 __device__ __forceinline__ float sum_over_lanes(float (&part)[kBatch], int lane) {
 #pragma unroll
-  for (int half = kBatch / 2; half > 0; half /= 2) {
+  for (int step = 1; step < kBatch; step *= 2) {
+    const int half = kBatch / 2 / step;
     const bool upper = lane & half;
 #pragma unroll
     for (int i = 0; i < half; i++) {

@@ -1,11 +1,13 @@
 /**
- * A golden file as a test: inputs and weights become f32 leaves, outputs and, where the file has them, all gradients are compared.
- * Every `output.` tensor of the file has to be given, or named in `leave`.
+ * A golden file as a test, on the CPU and then on CUDA: inputs and weights become f32 leaves, outputs and, where the file has them, all
+ * gradients are compared. Every `output.` tensor of the file has to be given, or named in `leave`.
  */
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { cast, contiguous, grad, type Tensor } from '../lib/index.ts';
+import { cast, contiguous, grad, setDevice, type Tensor } from '../lib/index.ts';
 import { loadSafetensors } from '../lib/io/safetensors.ts';
+import { useCuda } from './cuda/device.ts';
+import { expectOnCuda } from './cuda/missing.ts';
 import { numbers } from './inputs.ts';
 import { relativeError, TOLERANCE } from './tolerance.ts';
 
@@ -25,12 +27,27 @@ export interface GoldenOptions {
   readonly floor?: number;
 }
 
-const FLOATING = ['f32', 'f64'];
+type Run = (golden: GoldenCase) => Tensor | Readonly<Record<string, Tensor>>;
 
-export function checkGolden(
+const FLOATING = ['f32', 'f64'];
+const cuda = useCuda();
+
+export function checkGolden(name: string, run: Run, options: GoldenOptions = {}): void {
+  check(name, run, options, 'cpu');
+  if (cuda.skip) return;
+  setDevice('cuda');
+  try {
+    expectOnCuda(() => check(name, run, options, 'cuda'));
+  } finally {
+    setDevice('cpu');
+  }
+}
+
+function check(
   name: string,
-  run: (golden: GoldenCase) => Tensor | Readonly<Record<string, Tensor>>,
-  { leave = [], factor = 1, floor = 0 }: GoldenOptions = {},
+  run: Run,
+  { leave = [], factor = 1, floor = 0 }: GoldenOptions,
+  device: 'cpu' | 'cuda',
 ): void {
   using file = loadSafetensors(fileURLToPath(new URL(`goldens/${name}.safetensors`, import.meta.url)));
   const leaves = new Map<string, Tensor>();
@@ -38,7 +55,7 @@ export function checkGolden(
     let t = leaves.get(key);
     if (!t) {
       const stored = file.get(key);
-      t = FLOATING.includes(stored.dtype) ? contiguous(cast(stored, 'f32')).detach() : stored;
+      t = (FLOATING.includes(stored.dtype) ? contiguous(cast(stored, 'f32')).detach() : stored).to(device).detach();
       if (file.has(`grad.${key}`)) t.requiresGrad = true;
       leaves.set(key, t);
     }
@@ -56,13 +73,15 @@ export function checkGolden(
   expect(Object.keys(outputs).concat(leave).toSorted()).toEqual(stored.toSorted());
   for (const [key, out] of Object.entries(outputs)) {
     const expected = file.get(`output.${key}`);
-    expect(out.shape, key).toEqual(expected.shape);
-    expect(relativeError(numbers(out), numbers(expected)), `output ${key}`).toBeLessThanOrEqual(factor * TOLERANCE.f32);
+    expect(out.shape, `${key} on ${device}`).toEqual(expected.shape);
+    expect(relativeError(numbers(out), numbers(expected)), `output ${key} on ${device}`).toBeLessThanOrEqual(
+      factor * TOLERANCE.f32,
+    );
   }
   const seeds = Object.entries(outputs).flatMap(([key, out]) => {
     const own = `cotangent.output.${key}`;
     const named = file.has(own) ? own : key === 'out' && file.has('cotangent.output') ? 'cotangent.output' : null;
-    return named && out.requiresGrad ? [{ out, seed: cast(file.get(named), 'f32') }] : [];
+    return named && out.requiresGrad ? [{ out, seed: cast(file.get(named), 'f32').to(device) }] : [];
   });
   const wanted = file.keys().flatMap((key) => (key.startsWith('grad.') ? [key.slice('grad.'.length)] : []));
   if (wanted.length === 0) return;
@@ -77,11 +96,12 @@ export function checkGolden(
     if (g === null)
       return expect(
         expected.every((x) => x === 0),
-        `gradient of ${key}`,
+        `gradient of ${key} on ${device}`,
       ).toBe(true);
     expect(g.shape).toEqual(leaf(key).shape);
-    expect(relativeError([...numbers(g), floor], [...expected, floor]), `gradient of ${key}`).toBeLessThanOrEqual(
-      factor * TOLERANCE.f32,
-    );
+    expect(
+      relativeError([...numbers(g), floor], [...expected, floor]),
+      `gradient of ${key} on ${device}`,
+    ).toBeLessThanOrEqual(factor * TOLERANCE.f32);
   });
 }

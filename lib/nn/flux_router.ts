@@ -75,7 +75,7 @@ export class FluxRouter extends Module {
     const pooled = this.#pool(q, ranges ?? Array.from({ length: q.shape[0] }, () => [0, q.shape[1] - 1] as const));
     const layers = [...this.cls_feat_extractor, ...this.cls_router_head_agnostic];
     const logits = layers.reduce((x, layer) => layer?.forward(x) ?? x, pooled);
-    const noisy = this.training ? add(logits, gumbel(logits.shape)) : logits;
+    const noisy = this.training ? add(logits, gumbel(logits)) : logits;
     const scaled = div(noisy, tau);
     const probability = this.useSoftmax ? slice(softmax(scaled), 1, 1) : sigmoid(scaled);
     const hard = noGrad(() => cast(ge(probability, 0.5), probability.dtype));
@@ -102,6 +102,6 @@ export class FluxRouter extends Module {
   }
 }
 
-function gumbel(shape: readonly number[]): Tensor {
-  return neg(log(neg(log(rand(shape, { low: 1e-7, high: 1 })))));
+function gumbel({ shape, device }: Tensor): Tensor {
+  return neg(log(neg(log(rand(shape, { low: 1e-7, high: 1, device })))));
 }
