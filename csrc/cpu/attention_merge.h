@@ -1,31 +1,11 @@
 // Merging partial attention results by their log-sum-exp.
 #pragma once
 
-#include "core/attention_params.h"
+#include "core/attention_merge_params.h"
 #include "core/isa.h"
 #include "core/thread_pool.h"
 
 namespace fovea::cpu {
-
-// out[r] = sum_i exp(lse_i[r] - lse[r]) out_i[r],  lse[r] = log sum_i exp(lse_i[r]); rows are contiguous, [rows, dim] and [rows].
-// Where every part is -inf the result is out 0, lse -inf.
-struct AttentionMergeParams {
-  DType dtype;  // of the outs
-  int64_t count, rows, dim;
-  const void* const* outs;
-  const float* const* lses;
-  void* out;
-  float* lse;
-};
-
-// Gradients: with w_i = exp(lse_i - lse), dout_i = w_i dout and dlse_i = w_i (dlse + dout . (out_i - out)).
-struct AttentionMergeGrads {
-  AttentionMergeParams forward;  // out and lse as they came out
-  const void* dout;              // dtype of the outs, or null = 0
-  const float* dlse;             // or null = 0
-  void* const* douts;
-  float* const* dlses;
-};
 
 template <Isa>
 void attention_merge(const AttentionMergeParams& params, ThreadPool& pool);

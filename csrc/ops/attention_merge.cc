@@ -7,7 +7,9 @@
 #include "core/error.h"
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/attention_merge.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 
 namespace fovea {
 namespace {
@@ -37,16 +39,20 @@ struct Job {
   std::vector<void*> douts;
   std::vector<float*> dlses;
   std::vector<Storage*> reads;
-  cpu::AttentionMergeParams params{};
-  cpu::AttentionMergeGrads grads{};
+  AttentionMergeParams params{};
+  AttentionMergeGrads grads{};
+  Device device;
 
   const Tensor& hold(const Tensor& t) {
+    check(t.device() == device, "ERR_DEVICE", kOp, ": parts are on ", name_of(device), " and ", name_of(t.device()),
+          "; move them to one device with to()");
     held.push_back(fovea::contiguous(t));
     reads.push_back(held.back().storage.get());
     return held.back();
   }
   void bind(const std::vector<Tensor>& out_parts, const std::vector<Tensor>& lse_parts) {
     check_parts(out_parts, lse_parts);
+    device = out_parts[0].device();
     for (const Tensor& t : out_parts) outs.push_back(hold(t).data());
     for (const Tensor& t : lse_parts) lses.push_back(hold(t).data<float>());
     const Tensor& first = out_parts[0];
@@ -62,12 +68,13 @@ struct Job {
 std::vector<Tensor> merge(const std::vector<Tensor>& outs, const std::vector<Tensor>& lses) {
   auto job = std::make_shared<Job>();
   job->bind(outs, lses);
-  Tensor out = Tensor::empty(outs[0].shape, outs[0].dtype), lse = Tensor::empty(lses[0].shape, DType::F32);
+  Tensor out = Tensor::empty(outs[0].shape, outs[0].dtype, job->device), lse = Tensor::empty(lses[0].shape, DType::F32, job->device);
   job->params.out = out.data(), job->params.lse = lse.data<float>();
   Storage* writes[] = {out.storage.get(), lse.storage.get()};
-  Stream::cpu().launch_spans(kOp, job->reads.data(), job->reads.size(), writes, 2, false, [job](const TaskContext& ctx) {
-    dispatch_isa([&](auto isa) { cpu::attention_merge<isa()>(job->params, ctx.pool); });
-  });
+  launch_spans(
+      kOp, job->device, job->reads.data(), job->reads.size(), writes, 2, false,
+      [job](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::attention_merge<isa()>(job->params, ctx.pool); }); },
+      [job](cuda::Stream& stream) { cuda::attention_merge(job->params, stream); });
   return {out, lse};
 }
 
@@ -77,22 +84,23 @@ std::vector<Tensor> merge_backward(const std::vector<Tensor>& outs, const std::v
   auto job = std::make_shared<Job>();
   job->bind(outs, lses);
   job->params.out = job->hold(merged[0]).data(), job->params.lse = job->hold(merged[1]).data<float>();
-  cpu::AttentionMergeGrads& g = job->grads;
+  AttentionMergeGrads& g = job->grads;
   if (upstream[0].storage) g.dout = job->hold(upstream[0]).data();
   if (upstream[1].storage) g.dlse = job->hold(upstream[1]).data<float>();
   std::vector<Tensor> results;
   std::vector<Storage*> writes;
   auto make = [&](const Tensor& like) {
-    results.push_back(Tensor::empty(like.shape, like.dtype));
+    results.push_back(Tensor::empty(like.shape, like.dtype, job->device));
     writes.push_back(results.back().storage.get());
     return results.back().data();
   };
   for (const Tensor& t : outs) job->douts.push_back(make(t));
   for (const Tensor& t : lses) job->dlses.push_back(static_cast<float*>(make(t)));
   g.forward = job->params, g.douts = job->douts.data(), g.dlses = job->dlses.data();
-  Stream::cpu().launch_spans(
-      "mergeAttentionsBackward", job->reads.data(), job->reads.size(), writes.data(), writes.size(), false,
-      [job](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::attention_merge_backward<isa()>(job->grads, ctx.pool); }); });
+  launch_spans(
+      "mergeAttentionsBackward", job->device, job->reads.data(), job->reads.size(), writes.data(), writes.size(), false,
+      [job](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::attention_merge_backward<isa()>(job->grads, ctx.pool); }); },
+      [job](cuda::Stream& stream) { cuda::attention_merge_backward(job->grads, stream); });
   return results;
 }
 
