@@ -11,6 +11,7 @@
 
 #include "core/stream.h"
 #include "cpu/attention_decode.h"
+#include "cuda/attention_decode.h"
 #include "cuda/attention_forward.h"
 #include "ops/attention_call.h"
 #include "ops/attention_plan.h"
@@ -61,6 +62,8 @@ struct CudaKernel {
 
 // The same for CUDA devices. Here the last may refuse, and the call with it.
 const CudaKernel kCudaKernels[] = {
+    {"cuda.decode", cuda::attention_decode_refusal,
+     [](const AttentionCall& call, cuda::Stream& stream) { cuda::attention_decode(call.params, call.limits(), stream); }},
     {"cuda.forward", cuda::attention_forward_refusal,
      [](const AttentionCall& call, cuda::Stream& stream) { cuda::attention_forward(call.params, call.limits(), stream); }},
 };

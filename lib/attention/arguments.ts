@@ -44,6 +44,12 @@ export interface AttentionOptions {
   readonly scale?: number;
   /** Keys in use of each batch entry; those behind are not read. */
   readonly kvLengths?: IntegerList;
+  /**
+   * Pages of each batch entry, an i32 tensor [batch, pages], -1 = none. k and v are then [pages there are, kv heads, page size, dim], and key j
+   * of entry b is row j % size of page pageTable[b, floor(j / size)]; with `kvLengths`, pages behind the length are not read. Without
+   * gradient: for decoding.
+   */
+  readonly pageTable?: Tensor;
   /** Packed sequences (batch 1): beginnings of each, and the total. One list for both, or one each for queries and keys. */
   readonly cuSeqlens?: IntegerList | { readonly q: IntegerList; readonly kv: IntegerList };
   /** Stops the call: results reject with ERR_ABORTED. */
@@ -101,11 +107,12 @@ export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: Attentio
   const window = windowOf(options.window);
   const lists = listsOf(q, options);
   const masks = masksOf(q, k, options, lists.longest);
-  const { bias = null } = options;
+  const { bias = null, pageTable = null } = options;
+  if (pageTable !== null && !(pageTable instanceof Tensor)) throw bad('pageTable must be an i32 tensor [batch, pages]');
   if (bias !== null && !(bias instanceof Tensor)) throw bad('bias must be a tensor');
   const { block } = masks;
   return {
-    operands: [q, k, v, bias, masks.tensor, lists.kvLengths, lists.cuQ, lists.cuKv, null, null, null, null],
+    operands: [q, k, v, bias, masks.tensor, lists.kvLengths, lists.cuQ, lists.cuKv, null, null, pageTable, null],
     block: block ? blockTensors(block, q.device) : [],
     tables: options.score ? options.score.program.tables.map((table) => tableTensor(table, q.device)) : [],
     score: options.score ? checkScore(options.score).program : null,
@@ -196,7 +203,7 @@ function listTensor(q: Tensor, name: string, list: IntegerList): Tensor {
 function masksOf(
   q: Tensor,
   k: Tensor,
-  { mask = [], cuSeqlens }: AttentionOptions,
+  { mask = [], cuSeqlens, pageTable }: AttentionOptions,
   longest: Lists['longest'],
 ): { block: BlockMask | null; tensor: Tensor | null } {
   const functions: Mask[] = [];
@@ -211,7 +218,8 @@ function masksOf(
   }
   if (functions.length > 0) {
     const packed = cuSeqlens !== undefined;
-    const [qLength, kvLength] = longest ?? [q.shape[2], k.shape[2]];
+    const keys = pageTable ? pageTable.shape[1] * k.shape[2] : k.shape[2];
+    const [qLength, kvLength] = longest ?? [q.shape[2], keys];
     blocks.push(
       maskFunctionBlocks(functions, {
         b: packed ? 1 : q.shape[0],

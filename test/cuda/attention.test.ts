@@ -168,7 +168,7 @@ describe.skipIf(cuda.skip)('attention on CUDA', () => {
     const q = floats([1, 2, 100, 64], 1).to('cuda');
     const { kernel, refused } = explain(q, q, q, { causal: true, kvLengths: [60] });
     expect(kernel).toBe('cuda.forward');
-    expect(refused).toEqual([]);
+    expect(refused).toEqual([{ kernel: 'cuda.decode', reason: 'more than 16 queries' }]);
   });
 
   test('operands on two devices throw', () => {
