@@ -1,7 +1,8 @@
 // The entry points of the gradients of attention for the element type ELEMENT: head dims up to 32, 64, 128 and 256, plain calls and general
 // ones. Where dK and dV do not fit the registers together there is a kernel for each. Included once by each attention_backward_<dtype>.cu.
 // Macros, because a driver finds kernels by C names, which a template can't give.
-#include "attention_backward.cuh"
+#include "attention_backward_keys.cuh"
+#include "attention_backward_queries.cuh"
 
 #define FOVEA_JOIN(a, b, c) a##b##c
 #define FOVEA_NAME(dtype, name) FOVEA_JOIN(attention_backward_, dtype, _##name)

@@ -1,5 +1,5 @@
 // Gradients of attention for f32, exact: FFMA alone, every feature in one kernel per head-dim bucket, deterministic as
-// attention_backward.cuh.
+// attention_backward_keys.cuh.
 //
 // A block owns kTile rows (keys, or queries; 32, and 16 above head dim 128) and visits kTile of the other side at a time; both sides have
 // two tiles in shared memory (K and V, Q and dO). 128 threads are 16 groups of owned rows by 8 columns. They compute S and dP, leave P and
@@ -147,28 +147,44 @@ class BackwardF32 {
     float s[kRowsEach][kVisitedEach] = {}, dp[kRowsEach][kVisitedEach] = {};
     dot(own_a, other_a, s);
     dot(own_b, other_b, dp);
+    if (params_.forward.has_score) {
+      begin_scores(seq_.index, head_);
+      finish_scores<true>(q0, j0, s, dp);
+    } else {
+      finish_scores<false>(q0, j0, s, dp);
+    }
+    __syncwarp();
+  }
+
+  template <bool kProgram>
+  __device__ __forceinline__ void finish_scores(int q0, int j0, const float (&s)[kRowsEach][kVisitedEach],
+                                                const float (&dp)[kRowsEach][kVisitedEach]) {
 #pragma unroll
     for (int r = 0; r < kRowsEach; r++)
 #pragma unroll
       for (int c = 0; c < kVisitedEach; c++) {
         const int own = row_ + r, other = column_ + c * kColumns, i = q0 + (kOwnKeys ? other : own), j = j0 + (kOwnKeys ? own : other);
+        const int query = i + static_cast<int>(p_.q_offset), key = j + static_cast<int>(p_.kv_offset);
         float weight = 0, slope = 0;
         if (visible(i, j)) {
           const int64_t row = query_row<true>(params_.forward, seq_, head_, i);
-          float t = s[r][c] * p_.scale, factor = 1;
+          float score = s[r][c] * p_.scale, factor = 1;
           if (p_.softcap > 0) {
-            const float ratio = tanhf(t / p_.softcap);
-            t = p_.softcap * ratio, factor = 1.f - ratio * ratio;
+            const float ratio = tanhf(score / p_.softcap);
+            score = p_.softcap * ratio, factor = 1.f - ratio * ratio;
           }
+          float t = score;
+          if constexpr (kProgram) apply_score(t, seq_.index, head_, query, key);
           if (p_.bias.data) t += grid_element(grid_tile(p_.bias, seq_, head_, i, j), p_.bias.dtype, 0);
           const float lse = p_.lse[seq_.batch * p_.lse_sb + head_ * p_.lse_sh + row * p_.lse_sl];
-          weight = expf(t - lse);
-          slope = weight * factor * (dp[r][c] - params_.delta[(seq_.batch * p_.heads_q + head_) * params_.delta_sh + seq_.q_begin + i]);
+          weight = lse == -infinity() ? 0.f : expf(t - lse);
+          slope = weight * (dp[r][c] - params_.delta[(seq_.batch * p_.heads_q + head_) * params_.delta_sh + seq_.q_begin + i]);
+          if constexpr (kProgram) apply_derivative(slope, score, seq_.index, head_, query, key);
+          slope *= factor;
         }
         weights_[own * kWeightPitch + other] = weight;
         slopes_[own * kWeightPitch + other] = slope;
       }
-    __syncwarp();
   }
 
   __device__ __forceinline__ void dot(const float* own, const float* other, float (&s)[kRowsEach][kVisitedEach]) const {

@@ -1,4 +1,4 @@
-// What happens to one score between QK^T and the exponential: scale, softcap, score program, bias.
+// What happens to one score between QK^T and the exponential: scale, softcap, score program, bias; and the derivatives of that.
 //
 // The score program is text. The marker lines below reach the PTX as they stand; the host puts instructions in their place
 // (csrc/cuda/score_program.h) and hands the module to the driver. Unspliced, they are comments.
@@ -13,6 +13,12 @@ namespace fovea::cuda {
 __device__ __forceinline__ float soft_cap(float x, float cap) {
   const float e = exp2_fast(x * (2 * kLog2E / cap));
   return cap * (1.f - 2.f * reciprocal_fast(1.f + e));
+}
+
+// d(soft_cap) / dx, from its value.
+__device__ __forceinline__ float soft_cap_slope(float capped, float cap) {
+  const float ratio = capped / cap;
+  return 1.f - ratio * ratio;
 }
 
 __device__ __forceinline__ float grid_element(const void* base, DType dtype, int64_t offset) {
@@ -33,6 +39,11 @@ __device__ __forceinline__ void begin_scores(int batch, int head) { asm volatile
 // s = program(s; batch, head, query, key).
 __device__ __forceinline__ void apply_score(float& s, int batch, int head, int query, int key) {
   asm volatile("//@score %0, %1, %2, %3, %4" : "+f"(s) : "r"(batch), "r"(head), "r"(query), "r"(key));
+}
+
+// d, the gradient of the program's value, becomes that of the score s it was made of. What is 0 stays 0.
+__device__ __forceinline__ void apply_derivative(float& d, float s, int batch, int head, int query, int key) {
+  asm volatile("//@derivative %0, %1, %2, %3, %4, %5" : "+f"(d) : "f"(s), "r"(batch), "r"(head), "r"(query), "r"(key));
 }
 
 }  // namespace fovea::cuda

@@ -1,16 +1,20 @@
 #include "cuda/attention_backward.h"
 
+#include <cstddef>
 #include <cstdio>
+#include <optional>
 
 #include "cuda/grid.h"
+#include "cuda/score_program.h"
 
 namespace fovea::cuda {
 namespace {
 
 constexpr unsigned kBlockThreads = 128;
+constexpr char kValuesOnly[] = "_v";
 
 bool needs_general(const AttentionParams& p) {
-  return p.bias.data || p.mask.data || p.softcap > 0 || p.block_mask || p.key_ranges || p.q_rows || p.kv_rows;
+  return p.bias.data || p.mask.data || p.softcap > 0 || p.score || p.block_mask || p.key_ranges || p.q_rows || p.kv_rows;
 }
 
 // The gradient of listed keys: one row for each entry of the list, which rows of the tensor are made of in the end.
@@ -46,7 +50,11 @@ class ListedGradient {
 
 const char* attention_backward_refusal(const AttentionParams& p, const AttentionGrads& g) {
   if (const char* reason = attention_forward_refusal(p)) return reason;
-  if (p.score) return "gradients of score programs have no CUDA kernel";
+  if (g.derivative) {
+    if (const char* reason = score_program_refusal(*g.derivative)) return reason;
+    for (int32_t i = 0; i < g.derivative->table_count; i++)
+      if (g.dtables[i]) return "gradients of the tables of score programs have no CUDA kernel";
+  }
   if (p.page_table) return "paged rows have no gradient";
   if (g.dbias.data) return "the gradient of a bias has no CUDA kernel";
   return nullptr;
@@ -73,6 +81,11 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
   by_keys.cu_q = p.cu_kv, by_keys.len_q = p.len_kv;
   params.kv_tiles = static_cast<int32_t>(attention_tiles(by_keys, rows));
 
+  auto launch = [&](int64_t blocks, size_t bytes, const MaskProgram* derivative) {
+    std::optional<ScoreSplice> splice;
+    if (p.score) splice.emplace(kernel, *p.score, offsetof(AttentionForwardParams, score), derivative);
+    stream.launch(kernel, {static_cast<unsigned>(blocks)}, {kBlockThreads}, bytes, params, splice ? &*splice : nullptr);
+  };
   std::snprintf(kernel, sizeof kernel, "attention_backward_delta_%s", dtype);
   stream.launch(kernel, {static_cast<unsigned>((row_count + 3) / 4)}, {kBlockThreads}, 0, params);
 
@@ -80,21 +93,19 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
     return single ? static_cast<size_t>(2 * (owned + visited) * (bucket + 4) + 2 * owned * (visited + 4)) * 4
                   : static_cast<size_t>(2 * (owned + visited) * bucket) * 2;
   };
-  const auto key_blocks = static_cast<unsigned>(params.kv_tiles * p.batch * p.heads_kv);
   auto run_keys = [&](const char* part) {
     std::snprintf(kernel, sizeof kernel, "attention_backward_%s_keys%s_d%d%s", dtype, part, bucket, suffix);
-    stream.launch(kernel, {key_blocks}, {kBlockThreads}, bytes_of(rows, queries), params);
+    launch(params.kv_tiles * p.batch * p.heads_kv, bytes_of(rows, queries), part == kValuesOnly ? nullptr : g.derivative);
   };
   if (!single && (bucket == 256 || (bucket == 128 && *suffix))) {  // dK and dV do not fit the registers together
     if (g.dk.data) run_keys("_k");
-    if (g.dv.data) run_keys("_v");
+    if (g.dv.data) run_keys(kValuesOnly);
   } else if (g.dk.data || g.dv.data) {
     run_keys("");
   }
   if (g.dq.data) {
     std::snprintf(kernel, sizeof kernel, "attention_backward_%s_queries_d%d%s", dtype, bucket, suffix);
-    stream.launch(kernel, {static_cast<unsigned>(params.forward.q_tiles * p.batch * p.heads_q)}, {kBlockThreads}, bytes_of(rows, keys),
-                  params);
+    launch(params.forward.q_tiles * p.batch * p.heads_q, bytes_of(rows, keys), g.derivative);
   }
   dk.finish(stream);
   dv.finish(stream);

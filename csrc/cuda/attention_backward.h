@@ -1,4 +1,4 @@
-// Gradients of attention on a CUDA device. See cuda/attention_backward.cuh and cuda/attention_backward_f32.cu for how.
+// Gradients of attention on a CUDA device. See cuda/attention_backward_keys.cuh and cuda/attention_backward_f32.cu for how.
 #pragma once
 
 #include "cuda/attention_backward_params.h"

@@ -65,7 +65,7 @@ void attention_forward(const AttentionParams& p, const AttentionLimits& limits, 
   const AttentionForwardParams params = attention_kernel_params(p, limits, rows);
   const auto blocks = static_cast<unsigned>(params.q_tiles * p.batch * p.heads_q);
   if (!p.score) return stream.launch(kernel, {blocks}, {kThreads}, bytes, params);
-  const ScoreSplice splice(kernel, *p.score, nullptr, offsetof(AttentionForwardParams, score));
+  const ScoreSplice splice(kernel, *p.score, offsetof(AttentionForwardParams, score));
   stream.launch(kernel, {blocks}, {kThreads}, bytes, params, &splice);
 }
 

@@ -1,5 +1,9 @@
 #include "cuda/module_cache.h"
 
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+
 #include "core/error.h"
 #include "cuda/device.h"
 #include "cuda/kernels.h"
@@ -17,6 +21,18 @@ const std::string& file_text(const EmbeddedFile& file) {
   auto found = texts->find(&file);
   if (found == texts->end()) found = texts->emplace(&file, ptx_of(file)).first;
   return found->second;
+}
+
+// FOVEA_CUDA_DUMP names a folder that gets what the driver is asked to compile, each entry with its splice in a file of its own.
+void dump(const std::string& entry, const Splice* splice, const std::string& text) {
+  static const char* const folder = std::getenv("FOVEA_CUDA_DUMP");
+  if (!folder) return;
+  std::string name = std::string(folder) + "/" + entry;
+  if (splice) name += "-" + std::to_string(std::hash<std::string>()(splice->key()));
+  if (std::FILE* file = std::fopen((name + ".ptx").c_str(), "wb")) {
+    std::fwrite(text.data(), 1, text.size(), file);
+    std::fclose(file);
+  }
 }
 
 }  // namespace
@@ -54,6 +70,7 @@ CUmodule ModuleCache::precompiled(const EmbeddedFile& file) {
 CUmodule ModuleCache::compile(const EmbeddedFile& file, const std::string& entry, const Splice* splice) {
   std::string text = cut_entry(file_text(file), entry);
   if (splice) text = spliced(text, *splice);
+  dump(entry, splice, text);
 
   std::string log(kLogBytes, '\0');
   CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};

@@ -145,16 +145,15 @@ std::string hex(uint32_t bits) {
 // Writes the instructions of one program.
 class Writer {
  public:
-  Writer(const std::string& kernel, const MaskProgram& program, const char* prefix, size_t captures)
+  // `results`: the values whose instructions are wanted.
+  Writer(const std::string& kernel, const MaskProgram& program, const char* prefix, size_t captures, std::initializer_list<int32_t> results)
       : program_(program),
         prefix_(prefix),
         parameter_("[" + kernel + "_param_0+"),
         captures_(captures),
         live_(static_cast<size_t>(program.size)),
         exact_(live_.size()) {
-    auto use = [&](int32_t value) { live_[static_cast<size_t>(value)] = true; };
-    use(program.result);
-    for (int32_t i = 0; i < program.scatter_count; i++) use(program.scatters[i].index), use(program.scatters[i].grad);
+    for (int32_t value : results) live_[static_cast<size_t>(value)] = true;
     for (int32_t i = program.size - 1; i >= 0; i--) {
       const MaskInstr& instr = program.code[i];
       if (!live_[static_cast<size_t>(i)]) continue;
@@ -189,6 +188,12 @@ class Writer {
       write(i);
     }
     return out_;
+  }
+
+  // Puts the index of a load into %at, clamped into the table.
+  std::string clamp(int32_t index, size_t table) const {
+    return "ld.param.b32 %last, " + parameter(offsetof(ScoreCaptures, last) + 4 * table) + ";\nmax.s32 %at, " + name(index) +
+           ", 0;\nmin.s32 %at, %at, %last;\n";
   }
 
   // The register of a value.
@@ -239,7 +244,7 @@ class Writer {
     const MaskTable& info = program_.tables[table];
     if (info.length == 0)
       return line(std::string(info.dtype == 0 ? "mov.f32 " : "mov.b32 ") + name(i) + (info.dtype ? ", 0" : ", 0f00000000"));
-    clamp(instr.b, table);
+    out_ += clamp(instr.b, table);
     line("ld.param.b64 %table, " + parameter(offsetof(ScoreCaptures, tables) + 8 * table));
     line("cvta.to.global.u64 %table, %table");
     line(info.dtype == 2 ? "cvt.u64.u32 %element, %at" : "mul.wide.u32 %element, %at, 4");
@@ -248,12 +253,6 @@ class Writer {
                      : info.dtype == 1 ? "ld.global.nc.b32 "
                                        : "ld.global.nc.u8 ") +
          name(i) + ", [%table]");
-  }
-
-  void clamp(int32_t index, size_t table) {
-    line("ld.param.b32 %last, " + parameter(offsetof(ScoreCaptures, last) + 4 * table));
-    line("max.s32 %at, " + name(index) + ", 0");
-    line("min.s32 %at, %at, %last");
   }
 
   // A text of score_math with its places filled in.
@@ -291,49 +290,51 @@ void append_key(std::string& key, const MaskProgram& p) {
 
 }  // namespace
 
-ScoreSplice::ScoreSplice(const char* kernel, const MaskProgram& score, const MaskProgram* derivative, size_t captures)
-    : kernel_(kernel), score_(score), derivative_(derivative), captures_(captures) {}
+ScoreSplice::ScoreSplice(const char* kernel, const MaskProgram& score, size_t captures, const MaskProgram* derivative, int32_t scatter)
+    : kernel_(kernel), score_(score), captures_(captures), derivative_(derivative), scatter_(scatter) {}
 
 std::string ScoreSplice::key() const {
   std::string key = "score";
   append_key(key, score_);
-  if (derivative_) append_key(key, *derivative_);
+  if (!derivative_) return key;
+  append_key(key += "derivative", *derivative_);
+  if (scatter_ >= 0) key.append(reinterpret_cast<const char*>(derivative_->scatters + scatter_), sizeof(MaskScatter));
   return key;
 }
 
 std::string ScoreSplice::expand(std::string_view name, const std::vector<std::string_view>& operands) const {
-  const bool head = name == "score_head", derive = name == "derivative";
-  check(operands.size() == (head     ? 2u
-                            : derive ? 6u
-                                     : 5u) &&
-            (head || derive || name == "score"),
-        "ERR_INTERNAL", "a marker ", std::string(name), " with ", operands.size(), " operands");
-  Writer score(kernel_, score_, "%score", captures_);
-  const MaskProgram& program = derivative_ ? *derivative_ : score_;
-  Writer gradient(kernel_, program, "%gradient", captures_);
+  auto is = [&](std::string_view marker, size_t count) { return name == marker && operands.size() == count; };
+  using Coordinates = std::vector<std::string_view>;
+  Writer score(kernel_, score_, "%score", captures_, {score_.result});
   const int site = sites_++;
-  if (head) {
+  if (is("score", 5)) {
+    check(declared_, "ERR_INTERNAL", "a marker score before score_head");
+    const Coordinates coordinates(operands.begin() + 1, operands.end());
+    return score.open(false, coordinates, operands[0], "", site) + "mov.f32 " + std::string(operands[0]) + ", " +
+           score.name(score_.result) + ";\n}\n";
+  }
+  const MaskProgram& program = derivative_ ? *derivative_ : score_;
+  const MaskScatter scattered = derivative_ && scatter_ >= 0 ? program.scatters[scatter_] : MaskScatter{0, program.result, program.result};
+  Writer gradient(kernel_, program, "%gradient", captures_, {scattered.index, scattered.grad});
+  if (is("score_head", 2)) {
     std::string text;
     if (!declared_) text = score.declare_hoisted() + (derivative_ ? gradient.declare_hoisted() : "");
     declared_ = true;
-    const std::vector<std::string_view> coordinates = {operands[0], operands[1], "", ""};
+    const Coordinates coordinates = {operands[0], operands[1], "", ""};
     text += score.open(true, coordinates, "", "", site) + "}\n";
     if (derivative_) text += gradient.open(true, coordinates, "", "", site) + "}\n";
     return text;
   }
-  check(declared_, "ERR_INTERNAL", "a marker ", std::string(name), " before score_head");
-  if (derive) {
-    check(derivative_ != nullptr, "ERR_INTERNAL", "a marker derivative, and no derivative");
-    const std::vector<std::string_view> coordinates(operands.begin() + 2, operands.end());
-    const std::string upstream(operands[0]);
-    std::string text = gradient.open(false, coordinates, operands[1], operands[0], site);
-    // What was masked stays 0, whatever its score.
-    text += ".reg .pred %seen;\nsetp.neu.f32 %seen, " + upstream + ", 0f00000000;\n";
-    return text + "selp.f32 " + upstream + ", " + gradient.name(program.result) + ", 0f00000000, %seen;\n}\n";
-  }
-  const std::vector<std::string_view> coordinates(operands.begin() + 1, operands.end());
-  const std::string value(operands[0]);
-  return score.open(false, coordinates, operands[0], "", site) + "mov.f32 " + value + ", " + score.name(score_.result) + ";\n}\n";
+  const bool scatter = is("scatter", 7);
+  check(declared_ && derivative_ && (scatter ? scatter_ >= 0 : scatter_ < 0 && is("derivative", 6)), "ERR_INTERNAL", "a marker ",
+        std::string(name), " with ", operands.size(), " operands in ", kernel_);
+  const std::string upstream(operands[0]);
+  std::string text = gradient.open(false, Coordinates(operands.end() - 4, operands.end()), operands[scatter ? 2 : 1], upstream, site);
+  if (scatter)
+    text += gradient.clamp(scattered.index, static_cast<size_t>(scattered.table)) + "mov.b32 " + std::string(operands[1]) + ", %at;\n";
+  // What was masked stays 0, whatever its score.
+  text += ".reg .pred %seen;\nsetp.neu.f32 %seen, " + upstream + ", 0f00000000;\n";
+  return text + "selp.f32 " + upstream + ", " + gradient.name(scattered.grad) + ", 0f00000000, %seen;\n}\n";
 }
 
 ScoreCaptures score_captures(const MaskProgram& program) {

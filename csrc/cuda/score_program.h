@@ -3,6 +3,7 @@
 //   //@score_head  batch, head                     once per tile: what depends on batch and head alone
 //   //@score       s, batch, head, query, key      s becomes the program's value
 //   //@derivative  d, s, batch, head, query, key   d, the gradient of the program's value, becomes that of s
+//   //@scatter  d, at, s, batch, head, query, key  d becomes the gradient of an element of a table, `at` the element
 //
 // One instruction of the program becomes one of PTX, or a few (score_math.h), in SSA form on registers of its own scope, without branches;
 // ptxas does the rest. Captured numbers and the addresses and lengths of tables are read from the kernel's parameter, so new values need
@@ -19,8 +20,9 @@ constexpr int32_t kScoreProgramSize = 1024;  // instructions of a program that i
 
 class ScoreSplice final : public Splice {
  public:
-  // Both programs must outlive the splice; `derivative` may be null. `kernel` finds its ScoreCaptures `captures` bytes into its parameter.
-  ScoreSplice(const char* kernel, const MaskProgram& score, const MaskProgram* derivative, size_t captures);
+  // `kernel` finds its ScoreCaptures `captures` bytes into its parameter. `derivative` is for kernels with a marker derivative, or one
+  // scatter, of which `scatter` is the number. Both programs must outlive the splice.
+  ScoreSplice(const char* kernel, const MaskProgram& score, size_t captures, const MaskProgram* derivative = nullptr, int32_t scatter = -1);
 
   std::string key() const override;
   std::string expand(std::string_view name, const std::vector<std::string_view>& operands) const override;
@@ -28,8 +30,9 @@ class ScoreSplice final : public Splice {
  private:
   const std::string kernel_;
   const MaskProgram& score_;
-  const MaskProgram* const derivative_;
   const size_t captures_;
+  const MaskProgram* const derivative_;
+  const int32_t scatter_;
   // Sites come in the order of the text: registers of score_head are declared at its first.
   mutable bool declared_ = false;
   mutable int sites_ = 0;

@@ -3,9 +3,9 @@
  * programs, forward and backward, against the CPU's interpreter.
  */
 import { describe, expect, test } from 'vitest';
-import { attention, cast, tensor, type AttentionOptions, type DType, type Tensor } from '../../lib/index.ts';
+import { attention, cast, grad, tensor, type AttentionOptions, type DType, type Tensor } from '../../lib/index.ts';
 import { evaluate } from '../../lib/mask/evaluate.ts';
-import { score, type Score } from '../../lib/mask/mask.ts';
+import { mask, score, type Score } from '../../lib/mask/mask.ts';
 import * as scores from '../../lib/mask/scores/index.ts';
 import { random } from '../reference_matmul.ts';
 import { expectClose } from '../tolerance.ts';
@@ -28,9 +28,33 @@ const LIBRARY: Readonly<Record<string, Score>> = {
   graphormer: scores.graphormer(table(HEADS, 6), hops),
 };
 
+const floats = (shape: readonly number[], seed: number): Tensor => random(shape, 'f32', seed).t;
+
 function operands([lq, lk, d]: readonly [number, number, number], dtype: DType): [Tensor, Tensor, Tensor] {
   const of = (l: number, seed: number): Tensor => cast(random([1, HEADS, l, d], 'f32', seed).t, dtype);
   return [of(lq, 1), of(lk, 2), of(lk, 3)];
+}
+
+/** Gradients of the operands on CUDA against those on the CPU in f32, from the same rounded inputs. */
+function expectSameGradients([q, k, v]: readonly Tensor[], options: AttentionOptions, dtype: DType): void {
+  const dout = cast(random([...q.shape.slice(0, 3), v.shape[3]], 'f32', 4).t, dtype);
+  const dlse = random(q.shape.slice(0, 3), 'f32', 5).t;
+  const gradients = (operand: (t: Tensor) => Tensor, like: (t: Tensor) => Tensor): ArrayLike<number>[] => {
+    const leaves = [q, k, v].map((t) => operand(t).detach()) as [Tensor, Tensor, Tensor];
+    for (const t of leaves) t.requiresGrad = true;
+    const bias = options.bias && like(options.bias);
+    const { out, lse } = attention(...leaves, { ...options, ...(bias && { bias }), returnLse: true });
+    return (grad([out, lse], leaves, { gradients: [operand(dout), like(dlse)] }) as Tensor[]).map(values);
+  };
+  const there = gradients(
+    (t) => t.to('cuda'),
+    (t) => t.to('cuda'),
+  );
+  const here = gradients(
+    (t) => cast(t, 'f32'),
+    (t) => t,
+  );
+  for (const [i, actual] of there.entries()) expectClose(actual, here[i], dtype, 2);
 }
 
 describe.skipIf(cuda.skip)('score programs on CUDA', () => {
@@ -43,6 +67,32 @@ describe.skipIf(cuda.skip)('score programs on CUDA', () => {
       const here = attention(...wide, { ...options, returnLse: true });
       expectClose(values(there.out), values(here.out), dtype);
       expectClose(values(there.lse), values(here.lse), 'f32', 10);
+    });
+
+    test.each(Object.keys(LIBRARY))('%s, gradients', (name) => {
+      const options: AttentionOptions = { score: LIBRARY[name], causal: 'bottom-right', window: [50, -1] };
+      expectSameGradients(operands([70, 75, 32], dtype), options, dtype);
+    });
+
+    test.each([
+      [9, 40, 64],
+      [40, 30, 128],
+      [33, 40, 200],
+    ] as const)('gradients of a score of everything, grouped heads, %i queries, %i keys, dim %i', (lq, lk, d) => {
+      const of = (heads: number, l: number, seed: number): Tensor =>
+        cast(random([2, heads, l, d], 'f32', seed).t, dtype);
+      const bend = Float32Array.from({ length: 40 }, (_, i) => Math.cos(i));
+      const options: AttentionOptions = {
+        score: score(
+          ({ b, h, q, kv, s }, { bend, rate }) =>
+            Math.tanh(s * bend[q]) * rate + (kv > q + h ? s * s * bend[kv] : s * (b + 1)),
+          { bend, rate: 1.5 },
+        ),
+        softcap: 5,
+        bias: floats([2, 1, lq, lk], 6),
+        mask: mask(({ q, kv }) => (q + kv) % 7 !== 3),
+      };
+      expectSameGradients([of(4, lq, 1), of(2, lk, 2), of(2, lk, 3)], options, dtype);
     });
   });
 
