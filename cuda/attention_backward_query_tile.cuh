@@ -6,11 +6,6 @@
 
 namespace fovea::cuda {
 
-template <bool kYes>
-struct HasProgram {
-  static constexpr bool value = kYes;
-};
-
 template <class T, int kDim, bool kGeneral>
 class QueryTileGradients {
  public:

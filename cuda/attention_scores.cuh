@@ -46,4 +46,15 @@ __device__ __forceinline__ void apply_derivative(float& d, float s, int batch, i
   asm volatile("//@derivative %0, %1, %2, %3, %4, %5" : "+f"(d) : "f"(s), "r"(batch), "r"(head), "r"(query), "r"(key));
 }
 
+// d, the gradient of the program's value, becomes that of one element of a table that the score loaded.
+__device__ __forceinline__ void apply_scatter(float& d, int& element, float s, int batch, int head, int query, int key) {
+  asm volatile("//@scatter %0, %1, %2, %3, %4, %5, %6" : "+f"(d), "+r"(element) : "f"(s), "r"(batch), "r"(head), "r"(query), "r"(key));
+}
+
+// Tells code that is compiled for calls with a score program and for calls without one which it is in.
+template <bool kYes>
+struct HasProgram {
+  static constexpr bool value = kYes;
+};
+
 }  // namespace fovea::cuda

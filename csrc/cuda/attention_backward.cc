@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "cuda/attention_backward_scores.h"
 #include "cuda/grid.h"
 #include "cuda/score_program.h"
 
@@ -52,17 +53,15 @@ const char* attention_backward_refusal(const AttentionParams& p, const Attention
   if (const char* reason = attention_forward_refusal(p)) return reason;
   if (g.derivative) {
     if (const char* reason = score_program_refusal(*g.derivative)) return reason;
-    for (int32_t i = 0; i < g.derivative->table_count; i++)
-      if (g.dtables[i]) return "gradients of the tables of score programs have no CUDA kernel";
   }
   if (p.page_table) return "paged rows have no gradient";
-  if (g.dbias.data) return "the gradient of a bias has no CUDA kernel";
   return nullptr;
 }
 
 void attention_backward(const AttentionParams& p, const AttentionLimits& limits, AttentionGrads g, Stream& stream) {
-  const int bucket = attention_bucket(p);
-  const bool single = p.dtype == DType::F32;
+  const BackwardTiles tiles(p);
+  const bool single = tiles.single;
+  const int bucket = tiles.bucket;
   const char *dtype = name_of(p.dtype), *suffix = needs_general(p) && !single ? "_general" : "";
   const int64_t row_count = p.batch * p.heads_q * p.len_q;
   const Scratch delta = stream.scratch(static_cast<size_t>(row_count) * sizeof(float));
@@ -72,14 +71,11 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
   const ListedGradient dk(p, g.dk, p.dim, limits.kv_rows, stream), dv(p, g.dv, p.dim_v, limits.kv_rows, stream);
   params.grads = g;
   params.delta = delta.data<float>(), params.delta_sh = p.len_q;
-  // Rows of the two sides of a block's tile, as the kernels have them.
-  const int exact = bucket <= 128 ? 32 : 16;
-  const int rows = single ? exact : 64, queries = single ? exact : bucket <= 64 ? 64 : 32, keys = single ? exact : bucket <= 128 ? 64 : 32;
-  params.forward = attention_kernel_params(p, limits, rows);
+  params.forward = attention_kernel_params(p, limits, tiles.owned);
   if (attention_rows_wide(g.dout, p.dim_v, p.dtype)) params.forward.wide |= kWideGrad;
   AttentionParams by_keys = p;  // packed slots of the key side
   by_keys.cu_q = p.cu_kv, by_keys.len_q = p.len_kv;
-  params.kv_tiles = static_cast<int32_t>(attention_tiles(by_keys, rows));
+  params.kv_tiles = static_cast<int32_t>(attention_tiles(by_keys, tiles.owned));
 
   auto launch = [&](int64_t blocks, size_t bytes, const MaskProgram* derivative) {
     std::optional<ScoreSplice> splice;
@@ -89,13 +85,13 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
   std::snprintf(kernel, sizeof kernel, "attention_backward_delta_%s", dtype);
   stream.launch(kernel, {static_cast<unsigned>((row_count + 3) / 4)}, {kBlockThreads}, 0, params);
 
-  auto bytes_of = [&](int owned, int visited) {
-    return single ? static_cast<size_t>(2 * (owned + visited) * (bucket + 4) + 2 * owned * (visited + 4)) * 4
-                  : static_cast<size_t>(2 * (owned + visited) * bucket) * 2;
+  // f32 leaves P and dS of a pair of tiles in shared memory too.
+  auto bytes_of = [&](int visited) {
+    return tiles.operand_bytes(visited) + (single ? static_cast<size_t>(2 * tiles.owned * (visited + 4)) * 4 : 0);
   };
   auto run_keys = [&](const char* part) {
     std::snprintf(kernel, sizeof kernel, "attention_backward_%s_keys%s_d%d%s", dtype, part, bucket, suffix);
-    launch(params.kv_tiles * p.batch * p.heads_kv, bytes_of(rows, queries), part == kValuesOnly ? nullptr : g.derivative);
+    launch(params.kv_tiles * p.batch * p.heads_kv, bytes_of(tiles.queries), part == kValuesOnly ? nullptr : g.derivative);
   };
   if (!single && (bucket == 256 || (bucket == 128 && *suffix))) {  // dK and dV do not fit the registers together
     if (g.dk.data) run_keys("_k");
@@ -105,10 +101,11 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
   }
   if (g.dq.data) {
     std::snprintf(kernel, sizeof kernel, "attention_backward_%s_queries_d%d%s", dtype, bucket, suffix);
-    launch(params.forward.q_tiles * p.batch * p.heads_q, bytes_of(rows, keys), g.derivative);
+    launch(params.forward.q_tiles * p.batch * p.heads_q, bytes_of(tiles.keys), g.derivative);
   }
   dk.finish(stream);
   dv.finish(stream);
+  attention_backward_scores(limits, params, stream);
 }
 
 }  // namespace fovea::cuda

@@ -5,12 +5,38 @@
 
 namespace fovea::cuda {
 
+// Who sums which tile of the gradient of a bias: see cuda/attention_backward_bias_owner.cuh.
+struct BiasGradient {
+  float* to;                                         // [parts][count], or the gradient itself where parts is 1; strides of grads.dbias
+  int64_t count;                                     // elements of a part
+  int32_t parts;                                     // blocks that share an owner
+  int32_t kv_tiles, q_tiles, heads;                  // owners, and as many batch entries as the grid gives
+  int32_t each_sequences, each_heads, each_q_tiles;  // what an owner visits
+  int32_t len_q, len_kv;                             // rows and columns of the bias that have a gradient
+};
+
+// The gradient of one table: exact sums (cuda/exact_sum.cuh), and the array they are rounded to, which notes what is not finite until then.
+struct TableGradient {
+  int64_t* words;
+  uint32_t* special;
+};
+
 struct AttentionBackwardParams {
   AttentionForwardParams forward;  // q_tiles of the kernel's own query tile
   AttentionGrads grads;
   float* delta;      // [batch, heads_q, len_q]: dout . out - dlse of each query
   int64_t delta_sh;  // len_q
   int32_t kv_tiles;  // blocks along the keys of one head; see attention_tiles
+  BiasGradient bias;
+  TableGradient table;
+};
+
+// to[i] = sum over parts of from[part * count + i].
+struct AttentionBackwardPartsParams {
+  const float* from;
+  float* to;
+  int64_t count;
+  int32_t parts;
 };
 
 // Rows of a gradient that a warp of attention_backward_rows owns.

@@ -310,8 +310,8 @@ std::string ScoreSplice::expand(std::string_view name, const std::vector<std::st
   if (is("score", 5)) {
     check(declared_, "ERR_INTERNAL", "a marker score before score_head");
     const Coordinates coordinates(operands.begin() + 1, operands.end());
-    return score.open(false, coordinates, operands[0], "", site) + "mov.f32 " + std::string(operands[0]) + ", " +
-           score.name(score_.result) + ";\n}\n";
+    std::string text = score.open(false, coordinates, operands[0], "", site);
+    return text + "mov.f32 " + std::string(operands[0]) + ", " + score.name(score_.result) + ";\n}\n";
   }
   const MaskProgram& program = derivative_ ? *derivative_ : score_;
   const MaskScatter scattered = derivative_ && scatter_ >= 0 ? program.scatters[scatter_] : MaskScatter{0, program.result, program.result};

@@ -1,0 +1,94 @@
+// The gradients of a bias and of captured tables for f32: see attention_backward_bias_owner.cuh and attention_backward_tables.cuh.
+#include "attention_backward_bias_owner.cuh"
+#include "attention_backward_f32.cuh"
+#include "attention_backward_scatter.cuh"
+
+namespace fovea::cuda {
+
+template <int kDim>
+class BackwardBiasF32 : TileGradientsF32<kDim, false> {
+  using Base = TileGradientsF32<kDim, false>;
+  using Base::column_, Base::row_;
+  using Base::kColumns, Base::kRowsEach, Base::kThreads, Base::kTile, Base::kVisitedEach;
+
+ public:
+  __device__ __forceinline__ BackwardBiasF32(const AttentionBackwardParams& params, float* memory) : Base(params, memory), owner_(params) {}
+
+  __device__ __forceinline__ void run(float* memory) {
+    float sums[kRowsEach][kVisitedEach] = {};
+    owner_.each([&](const QueryTilePlace& at) {
+      this->each_key_tile(
+          at, [&](int& begin, int& end) { owner_.clip(begin, end); },
+          [&](int j0) { this->each_gradient(at.first, j0, [&](int r, int c, float, float dt, float, auto) { sums[r][c] += dt; }); });
+    });
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < kRowsEach; r++)
+#pragma unroll
+      for (int c = 0; c < kVisitedEach; c++) memory[(row_ + r) * Owner::kPitch + column_ + c * kColumns] = sums[r][c];
+    owner_.store(memory);
+  }
+
+ private:
+  using Owner = BiasOwner<kTile, kTile, kThreads>;
+  const Owner owner_;
+};
+
+template <int kDim>
+class BackwardTablesF32 : TileGradientsF32<kDim, false> {
+  using Base = TileGradientsF32<kDim, false>;
+  using Base::head_, Base::p_, Base::params_, Base::seq_;
+  using Base::kTile, Base::kVisitedEach, Base::kRowsEach;
+
+ public:
+  using Base::Base;
+
+  __device__ __forceinline__ void run() {
+    const QueryTilePlace at = query_tile_at(params_.forward, blockIdx.x, kTile);
+    if (at.first >= at.seq.q_len) return;
+    this->each_key_tile(
+        at, [](int&, int&) {}, [&](int j0) { add(at.first, j0); });
+  }
+
+ private:
+  __device__ __forceinline__ void add(int q0, int j0) {
+    float gradients[kRowsEach * kVisitedEach];
+    int elements[kRowsEach * kVisitedEach];
+    this->each_gradient(q0, j0, [&](int r, int c, float, float dt, float s, auto has_program) {
+      const int i = r * kVisitedEach + c;
+      gradients[i] = dt, elements[i] = -1;
+      if constexpr (has_program.value)
+        apply_scatter(gradients[i], elements[i], s, seq_.index, head_, this->query_at(q0, r, c) + static_cast<int>(p_.q_offset),
+                      this->key_at(j0, r, c) + static_cast<int>(p_.kv_offset));
+    });
+    scatter(params_.table, gradients, elements);
+  }
+};
+
+template <int kDim>
+__device__ __forceinline__ void attention_backward_bias(const AttentionBackwardParams& params) {
+  extern __shared__ __align__(128) float floats[];
+  BackwardBiasF32<kDim>(params, floats).run(floats);
+}
+
+template <int kDim>
+__device__ __forceinline__ void attention_backward_tables(const AttentionBackwardParams& params) {
+  extern __shared__ __align__(128) float floats[];
+  BackwardTablesF32<kDim>(params, floats).run();
+}
+
+#define ENTRY(kind, dim)                                                                               \
+  extern "C" __global__ void __launch_bounds__(128, 2)                                                 \
+      attention_backward_f32_##kind##_d##dim(const __grid_constant__ AttentionBackwardParams params) { \
+    attention_backward_##kind<dim>(params);                                                            \
+  }
+ENTRY(bias, 32)
+ENTRY(bias, 64)
+ENTRY(bias, 128)
+ENTRY(bias, 256)
+ENTRY(tables, 32)
+ENTRY(tables, 64)
+ENTRY(tables, 128)
+ENTRY(tables, 256)
+
+}  // namespace fovea::cuda

@@ -1,0 +1,54 @@
+// The gradient of one load of a captured table, for bf16 and f16 by mma.sync: a block owns 64 queries, walks the keys they see, and adds
+// what each score gives to the element it loaded. Programs compute elements as they like, so nobody can own them: sums are exact
+// (exact_sum.cuh), and their order does not matter.
+#pragma once
+
+#include "attention_backward_query_tile.cuh"
+#include "attention_backward_scatter.cuh"
+
+namespace fovea::cuda {
+
+template <class T, int kDim>
+class BackwardTables : QueryTileGradients<T, kDim, true> {
+  using Base = QueryTileGradients<T, kDim, true>;
+  using Base::kKeys, Base::kRows, Base::params_;
+  using typename Base::Cursor;
+
+ public:
+  __device__ __forceinline__ BackwardTables(const AttentionBackwardParams& params, uint32_t memory)
+      : Base(params, memory), place_(query_place(params.forward, blockIdx.x, kRows)), at_(place_.at) {}
+
+  __device__ __forceinline__ void run() {
+    if (at_.first >= at_.seq.q_len) return;
+    const int last = min(at_.first + kRows, at_.seq.q_len) - 1;
+    int begin, end;
+    this->key_range(at_, place_.diagonal, last, begin, end);
+    Cursor cursor(params_.forward, at_.seq, at_.head, at_.first, last);
+    int j0 = begin < end ? cursor.seek(begin / kKeys * kKeys, end) : end;
+    if (j0 < end) this->fetch_queries(at_);
+    for (; j0 < end; j0 = cursor.seek(j0 + kKeys, end)) {
+      this->load_keys(at_, j0);
+      float gradients[kKeys / 2];
+      int elements[kKeys / 2];
+      const bool seen = this->each_gradient(at_, place_.diagonal, cursor, j0, end, [&](int n, int e, float dt, float s, auto has_program) {
+        float& gradient = gradients[n * 4 + e];
+        gradient = dt, elements[n * 4 + e] = -1;
+        if constexpr (has_program.value)
+          apply_scatter(gradient, elements[n * 4 + e], s, at_.seq.index, at_.head, this->query_of(at_, e), this->key_of(j0, n, e));
+      });
+      if (seen) scatter(params_.table, gradients, elements);
+    }
+  }
+
+ private:
+  const Place& place_;
+  const QueryTilePlace& at_;
+};
+
+template <class T, int kDim>
+__device__ __forceinline__ void attention_backward_tables(const AttentionBackwardParams& params) {
+  extern __shared__ __align__(128) char memory[];
+  BackwardTables<T, kDim>(params, shared_address(memory)).run();
+}
+
+}  // namespace fovea::cuda
