@@ -1,9 +1,22 @@
-/** attention() and mergeAttentions() against golden vectors computed in double precision: outputs and lse, at every instruction set level. */
+/**
+ * attention() and mergeAttentions() against golden vectors computed in double precision: outputs and lse at every instruction set level, then
+ * outputs and gradients on the CPU and on CUDA.
+ */
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { attention, cast, mergeAttentions, slice, tensor, type AttentionOptions, type Tensor } from '../lib/index.ts';
+import {
+  attention,
+  cast,
+  mergeAttentions,
+  slice,
+  stack,
+  tensor,
+  type AttentionOptions,
+  type Tensor,
+} from '../lib/index.ts';
 import { loadSafetensors } from '../lib/io/safetensors.ts';
+import { checkGolden, type GoldenCase } from './golden_case.ts';
 import { atLevel, LEVELS } from './levels.ts';
 import { expectClose } from './tolerance.ts';
 
@@ -87,5 +100,58 @@ describe.each(LEVELS)('%s', (level) => {
     const { out, lse } = atLevel(level, () => mergeAttentions(parts));
     expectClose(numbers(out), numbers(golden.get('output.y')));
     expectClose(numbers(lse), numbers(golden.get('output.lse')));
+  });
+});
+
+describe('here and on CUDA, with gradients', () => {
+  const stem = (name: string): string => name.slice(0, -'.safetensors'.length);
+  const inputs = (golden: GoldenCase): [Tensor, Tensor, Tensor] => [
+    golden.input('q'),
+    golden.input('k'),
+    golden.input('v'),
+  ];
+
+  test.each(files('sdpa_').map(stem))('%s', (name) => {
+    checkGolden(
+      name,
+      (golden) => {
+        const { out, lse } = attention(...inputs(golden), {
+          ...optionsOf(golden.config as Config),
+          ...(golden.has('mask') && { mask: golden.input('mask') }),
+          ...(golden.has('bias') && { bias: golden.input('bias') }),
+          returnLse: true,
+        });
+        return { out, lse };
+      },
+      { floor: 0.1 }, // one key has gradients of 0
+    );
+  });
+
+  test.each(files('cp_ring_').map(stem))('%s', (name) => {
+    checkGolden(name, (golden) => {
+      const [q, k, v] = inputs(golden);
+      const { ranks = 1, causal } = golden.config as Config;
+      const share = k.shape[2] / ranks;
+      const parts = Array.from({ length: ranks }, (_, rank) => {
+        const [from, to] = [rank * share, (rank + 1) * share];
+        return attention(q, slice(k, 2, from, to), slice(v, 2, from, to), {
+          ...(causal && { mask: causalShard(q.shape[2], share, from) }),
+          returnLse: true,
+        });
+      });
+      const { out, lse } = mergeAttentions(parts);
+      const [partials, lses] = [stack(parts.map((part) => part.out)), stack(parts.map((part) => part.lse))];
+      return { out, lse, partial_out: partials, partial_lse: lses };
+    });
+  });
+
+  test.each(files('attn_merge_').map(stem))('%s', (name) => {
+    checkGolden(name, (golden) => {
+      const parts = [0, 1, 2]
+        .filter((i) => golden.has(`o${i}`))
+        .map((i) => ({ out: golden.input(`o${i}`), lse: golden.input(`lse${i}`) }));
+      const { out, lse } = mergeAttentions(parts);
+      return { y: out, lse };
+    });
   });
 });

@@ -14,6 +14,8 @@ import { relativeError, TOLERANCE } from './tolerance.ts';
 export interface GoldenCase {
   input(name: string): Tensor;
   weight(name: string): Tensor;
+  /** Whether the file has the input. */
+  has(name: string): boolean;
   readonly config: Readonly<Record<string, never>>;
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -64,6 +66,7 @@ function check(
   const result = run({
     input: (key) => leaf(`input.${key}`),
     weight: (key) => leaf(`weights.${key}`),
+    has: (key) => file.has(`input.${key}`),
     config: JSON.parse(file.metadata.config ?? '{}') as Record<string, never>,
     metadata: file.metadata,
   });

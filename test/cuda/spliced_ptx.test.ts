@@ -1,0 +1,78 @@
+/**
+ * What the driver is given when a score program is spliced into the attention kernels, put through ptxas for every architecture: it
+ * assembles, and needs no spills. Each score of the library at one dtype and head dim, forward and backward, with a trained table where it has
+ * one.
+ */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, test } from 'vitest';
+import { attention, cast, grad, type DType, type Tensor } from '../../lib/index.ts';
+import * as scores from '../../lib/mask/scores/index.ts';
+import { random } from '../reference_matmul.ts';
+import { useCuda } from './device.ts';
+import type { Score } from '../../lib/mask/mask.ts';
+
+const cuda = useCuda();
+const assembler = spawnSync('ptxas', ['--version']).status === 0;
+const folder = mkdtempSync(join(tmpdir(), 'fovea-ptx-'));
+process.env.FOVEA_CUDA_DUMP = folder;
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const HEADS = 2;
+const LENGTH = 4;
+const hops = Array.from({ length: LENGTH }, (_, i) => Array.from({ length: LENGTH }, (_, j) => Math.abs(i - j)));
+const floats = (shape: readonly number[], dtype: DType = 'f32'): Tensor =>
+  cast(random(shape, 'f32', 1).t, dtype)
+    .to('cuda')
+    .detach();
+
+interface Case {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly dim: number;
+  /** Shape of the trained table. */
+  readonly table: readonly number[] | null;
+  readonly score: (table: never) => Score;
+}
+
+const CASES: readonly Case[] = [
+  { name: 'alibi', dtype: 'bf16', dim: 64, table: [HEADS], score: (slopes) => scores.alibi(slopes) },
+  { name: 'softcap', dtype: 'f16', dim: 128, table: null, score: () => scores.softcap(5) },
+  { name: 'relativeBias', dtype: 'bf16', dim: 256, table: [HEADS, 15], score: (bias) => scores.relativeBias(bias, 7) },
+  { name: 't5Bias', dtype: 'f32', dim: 64, table: [HEADS, 32], score: (bias) => scores.t5Bias(bias) },
+  { name: 'sandwich', dtype: 'bf16', dim: 32, table: null, score: () => scores.sandwich(HEADS, 32, 64) },
+  { name: 'graphormer', dtype: 'bf16', dim: 128, table: [HEADS, 5], score: (bias) => scores.graphormer(bias, hops) },
+];
+
+/** Runs the kernels of a case, which dumps them. */
+function run({ dtype, dim, table, score }: Case): void {
+  const shape = [1, HEADS, LENGTH, dim];
+  const leaves = [floats(shape, dtype), floats(shape, dtype), floats(shape, dtype)] as const;
+  const trained = table === null ? null : floats(table);
+  const wanted = [...leaves, ...(trained ? [trained] : [])];
+  for (const t of wanted) t.requiresGrad = true;
+  const out = attention(...leaves, { score: score(trained as never) });
+  const gradients = grad([out], wanted, { gradients: [floats(shape, dtype)] }) as Tensor[];
+  for (const t of [out, ...gradients]) t.to('cpu').dataSync();
+}
+
+describe.skipIf(cuda.skip || cuda.gpu || !assembler)('spliced kernels assemble without spills', () => {
+  test.each(CASES)('$name, $dtype, dim $dim', { timeout: 600_000 }, (c) => {
+    const before = new Set(readdirSync(folder));
+    run(c);
+    const files = readdirSync(folder).filter((name) => !before.has(name) && name.includes('-'));
+    // Forward, keys, queries, and the table.
+    expect(files.length).toBeGreaterThanOrEqual(c.table === null ? 3 : 4);
+    const report = fileURLToPath(new URL('../../scripts/ptxas-report.mjs', import.meta.url));
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      [report, '--json', '--arch=80,89,90a', ...files.map((name) => join(folder, name))],
+      { encoding: 'utf8' },
+    );
+    expect(status, stderr).toBe(0);
+    expect(JSON.parse(stdout)).toHaveLength(3 * files.length);
+  });
+});
