@@ -2,10 +2,12 @@
  * Gradients of a bias and of the tables that score programs capture, on CUDA against the CPU in f32 from the same rounded inputs: every way to
  * broadcast a bias, every score of the library with a trained table, elements that many scores load and elements that one does.
  */
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { attention, cast, grad, tensor, type AttentionOptions, type DType, type Tensor } from '../../lib/index.ts';
 import { mask, score, type Score } from '../../lib/mask/mask.ts';
 import * as scores from '../../lib/mask/scores/index.ts';
+import { build, CAPTURES, scoreText } from '../mask/grammar.ts';
 import { random } from '../reference_matmul.ts';
 import { expectClose } from '../tolerance.ts';
 import { useCuda } from './device.ts';
@@ -127,6 +129,33 @@ describe.skipIf(cuda.skip)('gradients of what is done to scores, on CUDA', () =>
   describe.each(['f32', 'bf16', 'f16'] as const)('%s', (dtype) => {
     test.each(BIASES)('$name', (c) => expectSame(c, dtype));
     test.each(TABLES)('table of $name', (c) => expectSame(c, dtype));
+  });
+
+  // The grammar's values are unbounded and its tables small; tanh keeps logits where f32 can tell weights apart.
+  test.each([
+    ['f32', 40],
+    ['bf16', 15],
+  ] as const)('random programs, %s', { timeout: 300_000 }, (dtype, numRuns) => {
+    const results = (text: string, place: (t: Tensor) => Tensor): ArrayLike<number>[] => {
+      const of = (shape: readonly number[], seed: number): Tensor =>
+        place(cast(cast(floats(shape, seed), dtype), place === on ? dtype : 'f32')).detach();
+      const leaves = [of([1, 2, 21, 16], 1), of([1, 2, 26, 16], 2), of([1, 2, 26, 16], 3)] as const;
+      const [t, bias] = [place(floats([4], 6)).detach(), place(floats([2, 3], 7)).detach()];
+      for (const x of [...leaves, t, bias]) x.requiresGrad = true;
+      const out = attention(...leaves, { score: score(build(text), { ...CAPTURES, t, bias } as never), scale: 1 });
+      const gradients = grad([out], [...leaves, t, bias], { gradients: [of([1, 2, 21, 16], 4)] });
+      return [out, ...gradients].map((x) => (x === null ? [] : values(x)));
+    };
+    fc.assert(
+      fc.property(scoreText, (text) => {
+        const bounded = text.replace(/ => (.*)$/s, (_, value: string) => ` => s + 3 * Math.tanh((${value}) / 8)`);
+        const there = results(bounded, on);
+        const here = results(bounded, stay);
+        for (const [i, actual] of there.entries())
+          expectClose([...Array.from(actual), 0.1], [...Array.from(here[i]), 0.1], dtype, dtype === 'f32' ? 5 : 2);
+      }),
+      { numRuns, seed: 11 },
+    );
   });
 
   test.each([BIASES[4], TABLES[2], TABLES[3]])('equal calls give equal bits, $name', (c) => {
