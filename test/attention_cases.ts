@@ -7,7 +7,7 @@ import { referenceAttention, referenceGradients, type Problem, type Sizes } from
 import { random, valuesOf } from './reference_matmul.ts';
 import { expectClose } from './tolerance.ts';
 
-export const LEVELS = ['baseline', 'avx2', 'avx512', 'avx512bf16'];
+export const LEVELS = ['baseline', 'avx2', 'avx512', 'avx512bf16', 'amx'];
 /** Instruction-set levels of this machine. */
 export const available = LEVELS.slice(0, LEVELS.indexOf(native().bestIsa()) + 1);
 

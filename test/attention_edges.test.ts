@@ -4,8 +4,10 @@ import {
   attention,
   cast,
   explain,
+  full,
   grad,
   mergeAttentions,
+  mul,
   noGrad,
   scope,
   setNumThreads,
@@ -17,7 +19,17 @@ import {
 import { mask, score } from '../lib/mask/mask.ts';
 import { blockMask } from '../lib/ops/block_mask.ts';
 import { native } from '../lib/native.ts';
-import { available, LEVELS, boolTensor, documents, near, operands, size, expectGradient } from './attention_cases.ts';
+import {
+  available,
+  LEVELS,
+  boolTensor,
+  check,
+  documents,
+  near,
+  operands,
+  size,
+  expectGradient,
+} from './attention_cases.ts';
 import { referenceGradients, type Problem } from './reference_attention.ts';
 import { random, valuesOf } from './reference_matmul.ts';
 import { expectClose } from './tolerance.ts';
@@ -41,6 +53,25 @@ describe('mergeAttentions', () => {
       const want = grad([whole.out, whole.lse], [q.t, k.t, v.t], upstream) as Tensor[];
       const got = grad([merged.out, merged.lse], [q.t, k.t, v.t], upstream) as Tensor[];
       got.forEach((g, i) => expectGradient(valuesOf(g), valuesOf(want[i])));
+    });
+  });
+});
+
+describe('numbers too small to be normal', () => {
+  it.each(available)('far keys weigh nothing, other operations keep every digit, at level %s', (level) => {
+    native().setIsa(level);
+    scope(() => {
+      check(
+        {
+          name: 'steep',
+          size: size(1, 1, 1, 64, 200, 16),
+          options: { score: score(({ s, q, kv }) => s - 0.6 * Math.abs(q - kv)) },
+          logit: (s, _b, _h, i, j) => s - 0.6 * Math.abs(i - j),
+        },
+        'f32',
+      );
+      const tiny = mul(full([100_000], 1e-30), 1e-10);
+      expect([...valuesOf(tiny)].every((x) => x === Math.fround(1e-40))).toBe(true);
     });
   });
 });

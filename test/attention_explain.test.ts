@@ -1,6 +1,8 @@
 /** explain(): kernels and reasons, tile counts against counting by hand. */
 import { describe, expect, test } from 'vitest';
-import { attention, explain, tensor, zeros, type AttentionOptions } from '../lib/index.ts';
+import { attention, cast, explain, tensor, zeros, type AttentionOptions, type Tensor } from '../lib/index.ts';
+import { native } from '../lib/native.ts';
+import { atLevel } from './levels.ts';
 
 const qkv = (lq: number, lkv: number, heads = 2, kvHeads = heads, dim = 8) =>
   [zeros([1, heads, lq, dim]), zeros([1, kvHeads, lkv, dim]), zeros([1, kvHeads, lkv, dim])] as const;
@@ -53,15 +55,31 @@ describe('tiles', () => {
   });
 });
 
+// What is refused besides the kernel that x86-64 alone lists.
+const refused = (plan: ReturnType<typeof explain>) => plan.refused.filter((r) => r.kernel !== 'cpu.amx');
+
 test('decode is chosen for few rows, and refused with the reason', () => {
   expect(explain(...qkv(1, 5000, 8, 2)).kernel).toBe('cpu.decode');
   const many = explain(...qkv(16, 5000, 8, 2));
   expect(many.kernel).toBe('cpu.tiles-split-keys');
-  expect(many.refused).toEqual([{ kernel: 'cpu.decode', reason: expect.stringContaining('8 rows') as string }]);
+  expect(refused(many)).toEqual([{ kernel: 'cpu.decode', reason: expect.stringContaining('8 rows') as string }]);
   const prefill = explain(...qkv(100, 100));
   expect(prefill.kernel).toBe('cpu.tiles');
-  expect(prefill.refused.map((r) => r.kernel)).toEqual(['cpu.decode', 'cpu.tiles-split-keys']);
+  expect(refused(prefill).map((r) => r.kernel)).toEqual(['cpu.decode', 'cpu.tiles-split-keys']);
   expect(prefill.toString()).toContain('cpu.tiles');
+});
+
+test('bf16 goes to the tile unit where there is one', () => {
+  const half = (): [Tensor, Tensor, Tensor] => qkv(100, 100).map((t) => cast(t, 'bf16')) as [Tensor, Tensor, Tensor];
+  const plan = explain(...half());
+  const row = native().isa() === 'amx' ? 'cpu.amx' : 'cpu.tiles';
+  expect(plan.kernel).toBe(row);
+  if (row !== 'cpu.amx') return;
+  atLevel('avx512bf16', () => {
+    const lower = explain(...half());
+    expect(lower.kernel).toBe('cpu.tiles');
+    expect(lower.refused.find((r) => r.kernel === 'cpu.amx')?.reason).toContain('FOVEA_CPU_ISA');
+  });
 });
 
 test('the same errors as the call itself', () => {

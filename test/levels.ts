@@ -3,7 +3,7 @@ import { expect } from 'vitest';
 import { getNumThreads, setNumThreads, type Tensor } from '../lib/index.ts';
 import { native } from '../lib/native.ts';
 
-const ALL = ['baseline', 'avx2', 'avx512', 'avx512bf16'];
+const ALL = ['baseline', 'avx2', 'avx512', 'avx512bf16', 'amx'];
 export const LEVELS: readonly string[] = ALL.slice(0, ALL.indexOf(native().bestIsa()) + 1);
 
 /** fn() under another level. */

@@ -15,6 +15,7 @@
 #endif
 
 #include "core/error.h"
+#include "core/float_mode.h"
 
 namespace fovea {
 namespace {
@@ -73,6 +74,7 @@ struct ThreadPool::Impl {
 
   Invoke invoke = nullptr;
   void* ctx = nullptr;
+  unsigned float_mode = 0;  // of the caller
   int64_t tiles = 0;
   std::atomic<int64_t> next{0};
   const std::atomic<bool>* cancel = nullptr;
@@ -110,6 +112,7 @@ struct ThreadPool::Impl {
       }
       seen = published.load(std::memory_order_acquire);
       if (static_cast<uint64_t>(thread) < (seen & ((1u << kWidthBits) - 1))) {
+        set_float_mode(float_mode);
         work(thread);
         busy.fetch_sub(1, std::memory_order_release);
       }
@@ -137,6 +140,7 @@ void ThreadPool::run_erased(int64_t tiles, Invoke invoke, void* ctx, const std::
   if (width > tiles) width = static_cast<int>(tiles);
   job.invoke = invoke;
   job.ctx = ctx;
+  job.float_mode = fovea::float_mode();
   job.tiles = tiles;
   job.cancel = cancel;
   job.error = nullptr;

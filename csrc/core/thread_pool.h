@@ -21,7 +21,8 @@ class ThreadPool {
   void set_threads(int n);
 
   // Calls body(tile, thread) for tile in [0, tiles), thread in [0, threads()). The caller takes part. Not reentrant: a body must not call
-  // run. Stops handing out tiles and throws Error(Aborted) once *cancel becomes true; an exception of a body is rethrown here.
+  // run. Workers compute in the caller's floating-point mode (float_mode.h). Stops handing out tiles and throws Error(Aborted) once *cancel
+  // becomes true; an exception of a body is rethrown here.
   template <class Body>
   void run(int64_t tiles, Body&& body, const std::atomic<bool>* cancel = nullptr) {
     using Raw = std::remove_reference_t<Body>;

@@ -11,6 +11,7 @@
 
 #include <cstring>
 
+#include "core/float_mode.h"
 #include "cpu/attention_backward_bias.h"
 #include "cpu/attention_backward_block.h"
 
@@ -228,6 +229,7 @@ int64_t attention_backward_workspace(const AttentionParams& params, const Attent
 template <>
 void attention_backward<kIsa>(const AttentionParams& params, const AttentionGrads& grads, const Programs& programs, void* workspace,
                               int threads, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  const FlushDenormals flush;
   Schedule s(params, grads, programs);
   const int64_t table_floats = s.slots() * s.table_floats();
   float* tables = table_floats ? static_cast<float*>(workspace) : nullptr;

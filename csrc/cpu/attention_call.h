@@ -1,6 +1,7 @@
 // What the tiles of one forward call share, and the buffers a thread works in.
 #pragma once
 
+#include "cpu/attention_amx_tile.h"
 #include "cpu/attention_tile.h"
 #include "cpu/program_vm.h"
 
@@ -10,26 +11,29 @@ namespace {
 // What all tiles of a call share: which body they run, and the factors between raw products and logits in units of log2.
 struct Call {
   const AttentionParams& p;
-  const ProgramPlan* score;   // makes logits of scores, or null
-  const ProgramPlan* addend;  // of a program that only adds to scores, or null
-  bool plain;                 // logits are raw products times a factor
-  bool added;                 // or that and a term known before
-  bool sparse;                // key rows may be absent
-  int words, dim_v;           // 32-bit words of a query or key row
-  float query_scale;          // folded into the packed queries
-  float score_scale;          // raw products to what a score program sees
-  float to_log2;              // raw products, or a program's values, to logits
-  float cap, cap_rate;        // logit = cap tanh(raw * cap_rate / (2 log2 e)); 0 = no cap, or the program's pass applies it
-  bool copy_keys, copy_values;
+  const ProgramPlan* score;     // makes logits of scores, or null
+  const ProgramPlan* addend;    // of a program that only adds to scores, or null
+  bool plain;                   // logits are raw products times a factor
+  bool added;                   // or that and a term known before
+  bool sparse;                  // key rows may be absent
+  int words, dim_v;             // 32-bit words of a query or key row
+  float query_scale;            // folded into the packed queries
+  float score_scale;            // raw products to what a score program sees
+  float to_log2;                // raw products, or a program's values, to logits
+  float cap, cap_rate;          // logit = cap tanh(raw * cap_rate / (2 log2 e)); 0 = no cap, or the program's pass applies it
+  bool copy_keys, copy_values;  // to f32, pairs, or neighbouring elements
+  bool tiles;                   // products are the tile unit's, which copies what it must itself
 
   Call(const AttentionParams& params, const ProgramPlan* program, Words kind, bool narrow)
       : p(params), score(program && program->addend ? nullptr : program), addend(program ? program->addend : nullptr) {
     sparse = p.page_table || p.kv_rows;
-    const bool pairs = kind == Words::Bf16Pair;
+    const bool pairs = kind != Words::F32;
+    tiles = kind == Words::Bf16Tile;
     // Masked raw products are -inf before a pair's factor is applied, so that must not turn them around.
     added = p.softcap <= 0 && !p.mask.data && !score && (!pairs || p.scale > 0);
     plain = added && !p.bias.data && !addend;
     words = static_cast<int>(pairs ? (p.dim + 1) / 2 : p.dim);
+    if (tiles) words = static_cast<int>(round_up(words, kTileWords));
     dim_v = static_cast<int>(p.dim_v);
     // bf16 queries stay as they are, so the dot instruction sees exact inputs and the scale is applied to f32 scores.
     query_scale = pairs ? 1.f : score ? p.scale : p.scale * kLog2E;
@@ -37,7 +41,7 @@ struct Call {
     to_log2 = score ? kLog2E : pairs ? p.scale * kLog2E : 1.f;
     cap = score || p.softcap <= 0 ? 0.f : p.softcap * kLog2E;
     cap_rate = cap > 0 ? 2 * to_log2 / p.softcap : 0.f;
-    copy_keys = p.k.sd != 1 || (narrow && !pairs) || (pairs && p.dim % 2);
+    copy_keys = !tiles && (p.k.sd != 1 || (narrow && !pairs) || (pairs && p.dim % 2));
     copy_values = p.v.sd != 1 || narrow;
   }
 
@@ -69,8 +73,8 @@ struct Workspace {
     out = take(round_up(c.dim_v, kLanes) * kTileQueries);
     maximum = take(kTileQueries);
     sum = take(kTileQueries);
-    keys = take(c.copy_keys ? int64_t{kTileKeys} * c.words : 0);
-    values = take(c.copy_values ? int64_t{kTileKeys} * c.dim_v : 0);
+    keys = take(c.copy_keys ? int64_t{kTileKeys} * c.words : c.tiles ? int64_t{kTileRows} * c.words : 0);
+    values = take(c.tiles ? kTileKeys / 2 * round_up(c.dim_v, kTileDepth) : c.copy_values ? int64_t{kTileKeys} * c.dim_v : 0);
     rows = take(kLanes);
     bias = take(c.by_distance()             ? int64_t{kDistanceRows} * kTileQueries
                 : c.p.bias.data || c.addend ? int64_t{kTileKeys} * kTileQueries

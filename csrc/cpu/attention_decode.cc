@@ -10,6 +10,7 @@
 #include "cpu/attention_decode.h"
 
 #include "core/call_memory.h"
+#include "core/float_mode.h"
 #include "cpu/attention_decode_tile.h"
 #include "cpu/attention_scores.h"
 
@@ -271,6 +272,7 @@ void decode_rows(const AttentionParams& p, ThreadPool& pool, const std::atomic<b
 
 template <>
 void attention_decode<kIsa>(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  const FlushDenormals flush;
   if (p.dtype == DType::F32) decode_rows<float, Words::F32>(p, pool, cancel);
   else if (p.dtype == DType::F16) decode_rows<f16, Words::F32>(p, pool, cancel);
   else decode_rows<bf16, kHasBf16Dot ? Words::Bf16Pair : Words::F32>(p, pool, cancel);

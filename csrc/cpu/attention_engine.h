@@ -43,7 +43,7 @@ class Engine {
   }
 
  private:
-  static constexpr bool kPairs = kWords == Words::Bf16Pair;
+  static constexpr bool kPairs = kWords != Words::F32, kTiled = kWords == Words::Bf16Tile;
   static constexpr int kRow = NZ * kLanes;  // floats of a key's scores
   static constexpr float kVanished = 0x1p-64f;
 
@@ -52,7 +52,7 @@ class Engine {
 
   void visit(int64_t from, int64_t to) {
     for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, zero());
-    for (int64_t i = 0; i < int64_t{c_.dim_v} * NZ; i++) store(w_.out + i * kLanes, zero());
+    for (int64_t i = 0; i < round_up(c_.dim_v, kTiled ? kTileRows : 1) * NZ; i++) store(w_.out + i * kLanes, zero());
     KeyBlocks blocks(p_, t_, from, to);
     bool packed = false;
     for (KeyBlock b; blocks.next(b);) {
@@ -224,6 +224,84 @@ class Engine {
     for (int i = 0; i < words; i += 16) __builtin_prefetch(row + i);
   }
 
+  // Stores the raw scores of kTileRows keys from key j of the block. Rows that are no rows of neighbouring words at one distance from
+  // each other, down to the last of the tile, are copied to be that.
+  FOVEA_INLINE void score_tile_rows(const Block& b, int j) {
+    const void* rows = key_[j];
+    int64_t row_bytes = p_.k.sl * static_cast<int64_t>(sizeof(T));
+    if (c_.sparse || p_.k.sd != 1 || p_.dim % kTileDepth || j + kTileRows > b.count) {
+      for (int i = 0; i < kTileRows; i++) {
+        float* to = w_.keys + int64_t{i} * c_.words;
+        copy_row<kWords>(elements(key_[j + i]), p_.k.sd, p_.dim, to);
+        for (int64_t w = (p_.dim + 1) / 2; w < c_.words; w++) to[w] = 0;
+      }
+      rows = w_.keys, row_bytes = int64_t{c_.words} * 4;
+    }
+    tile_scores<NZ>(rows, row_bytes, w_.queries, c_.words, b.scores + static_cast<size_t>(j) * kRow);
+  }
+
+  // Turned values of 32 keys from key j of the block.
+  FOVEA_INLINE void turn_tile_values(const Block& b, int j) {
+    const int count = b.count - j < kTileDepth ? b.count - j : kTileDepth;
+    turn_values(reinterpret_cast<const bf16* const*>(value_ + j), count, p_.v.sd, c_.dim_v, turned(j));
+  }
+  FOVEA_INLINE bf16* turned(int j) const { return reinterpret_cast<bf16*>(w_.values) + j * round_up(c_.dim_v, kTileDepth); }
+
+  FOVEA_INLINE void add_tiles(const Block& b) {
+    const int steps = (b.count + kTileDepth - 1) / kTileDepth;
+    tile_accumulate<NZ>(turned(0), steps, c_.dim_v, kTileDepth * round_up(c_.dim_v, kTileDepth), b.weights, w_.out);
+  }
+
+  // Weights of keys behind the last that share a tile with it.
+  FOVEA_INLINE void clear_weights(const Block& b) {
+    for (int pair = (b.count + 1) / 2; pair % kTileWords; pair++) FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) store(b.weights + pair * kRow + z * kLanes, zero());
+  }
+
+  // visit_in_shadow on the tile unit, which works while vectors are weighed: scores of the next keys, then this block's values.
+  template <bool kRange, bool kBits, Logit kLogit>
+  __attribute__((noinline)) bool visit_beside_tiles(const Block& block) {
+    const Block b = block;
+    score_tile_rows(b, 0);
+    if (!estimated_ && !estimate_maximum<kRange, kBits, kLogit>(b)) return false;
+    vf sum[NZ], highest[NZ], maximum[NZ];
+    FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) {
+      sum[z] = load(w_.sum + z * kLanes);
+      highest[z] = set1(-kInfinity);
+      maximum[z] = load(b.maximum + z * kLanes);
+    }
+    auto weight = [&](int j, int z) __attribute__((always_inline)) {
+      const vf x = exponent(logit<kRange, kBits, kLogit>(b, j, z), kLogit == Logit::Plain ? b.to_log2 : 1.f, maximum[z]);
+      highest[z] = max(highest[z], x);
+      const vf e = exp2_weight<kWords>(x, exp2_constants());
+      sum[z] += e;
+      return e;
+    };
+    for (int j = 0; j < b.count; j += kTileRows) {
+      if (j + kTileRows < b.count) score_tile_rows(b, j + kTileRows);
+      const int end = j + kTileRows < b.count ? j + kTileRows : b.count;
+      int i = j;
+      for (; i + 2 <= end; i += 2) FOVEA_UNROLL
+      for (int z = 0; z < NZ; z++) {
+        const vf first = weight(i, z);
+        store(b.weights + i / 2 * kRow + z * kLanes, pair_of(first, weight(i + 1, z)));
+      }
+      if (i < end) FOVEA_UNROLL
+      for (int z = 0; z < NZ; z++) store(b.weights + i / 2 * kRow + z * kLanes, pair_of(weight(i, z), zero()));
+      if (j % kTileDepth == 0) turn_tile_values(b, j);
+    }
+    vi over{};
+    FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) over |= highest[z] > set1(kSlack);
+    if (any(over)) return false;
+    clear_weights(b);
+    add_tiles(b);
+    FOVEA_UNROLL
+    for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, sum[z]);
+    return true;
+  }
+
   // Stores the raw scores of kRowsOfTile keys from key j of the block.
   template <class Shadow>
   FOVEA_INLINE void score_rows(int j, float* scores, Shadow&& shadow) {
@@ -299,6 +377,7 @@ class Engine {
   // A whole block. False: some lane outgrew its maximum, and nothing was kept.
   template <bool kRange, bool kBits, Logit kLogit>
   __attribute__((noinline)) bool visit_in_shadow(const Block& block) {
+    if constexpr (kTiled) return visit_beside_tiles<kRange, kBits, kLogit>(block);
     const Block b = block;
     const int count = b.count;
     alignas(64) float sum[kRow], highest[kRow];
@@ -383,13 +462,17 @@ class Engine {
     // As in the other body: pairs stay raw until their exponent is formed, so that a lane has the same bits here and there.
     const float unit = kPairs && !b.extra ? b.to_log2 : 1.f;
     if (kPairs && !b.extra) b.to_log2 = 1;
-    for (int j = 0; j < b.count; j += kRowsOfTile) score_rows(j, b.scores, [](int) {});
+    if constexpr (kTiled)
+      for (int j = 0; j < b.count; j += kTileRows) score_tile_rows(b, j);
+    else
+      for (int j = 0; j < b.count; j += kRowsOfTile) score_rows(j, b.scores, [](int) {});
     if (c_.score) apply_program(b);
     vf highest[NZ];
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) highest[z] = set1(-kInfinity);
     for (int j = 0; j < b.count; j++) {
-      prepare_value(j, b.count);
+      if constexpr (!kTiled) prepare_value(j, b.count);
+      else if (j % kTileDepth == 0) turn_tile_values(b, j);
       FOVEA_UNROLL
       for (int z = 0; z < NZ; z++) {
         vf s = logit<true, true, Logit::Any>(b, j, z);
@@ -410,6 +493,7 @@ class Engine {
     for (int j = 0; j < b.count; j++) weigh_key(b, j, weight);
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, load(sum + z * kLanes));
+    if constexpr (kTiled) return clear_weights(b), add_tiles(b);
     add_values(
         b, b.count, [](int) {}, [] { return true; });
   }

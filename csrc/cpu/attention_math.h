@@ -2,7 +2,8 @@
 //
 // Queries live in lanes. A tile product multiplies kRowsOfTile scalar-broadcast rows with kVectors vectors of queries, so K and V are read
 // in their natural row layout and nothing is packed. An operand element is a 32-bit word: one float, or (Words::Bf16Pair, only where the
-// machine has the dot instruction) two neighbouring bf16 whose products are summed in f32. Accumulators never leave registers inside a
+// machine has the dot instruction) two neighbouring bf16 whose products are summed in f32; Words::Bf16Tile are the same pairs for the tile
+// unit (attention_amx_tile.h). Accumulators never leave registers inside a
 // product; the non-obvious choice is the shape 8 x 3 (4 x 3 with 16 registers): 24 accumulators, 11 loads for 24 FMAs.
 #pragma once
 
@@ -23,7 +24,7 @@ constexpr int kRowsOfTile = kRegisters == 32 ? 8 : 4;  // broadcast rows of a re
 constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
 constexpr float kLowest = -3e38f;  // running maximum before anything is visible: finite, so that -inf minus it stays -inf
 
-enum class Words { F32, Bf16Pair };
+enum class Words { F32, Bf16Pair, Bf16Tile };
 
 // c + sum over the word's elements of a * b.
 template <Words kWords>
@@ -160,15 +161,15 @@ FOVEA_INLINE const Exp2Constants* exp2_constants() {
   return p;
 }
 
-// 2^x for softmax weights: relative error below 6e-7 for F32, 2.4e-4 for Bf16Pair. -inf gives 0, NaN stays NaN. With AVX-512 x is split
-// into k/16 + f, and only 2 FMAs and a multiplication (1 FMA for Bf16Pair) meet the FMA units, the rest runs beside them.
+// 2^x for softmax weights: relative error below 6e-7 for F32, 2.4e-4 for pairs. -inf gives 0, NaN stays NaN. With AVX-512 x is split
+// into k/16 + f, and only 2 FMAs and a multiplication (1 FMA for pairs) meet the FMA units, the rest runs beside them.
 template <Words kWords>
 FOVEA_INLINE vf exp2_weight(vf x, const Exp2Constants* k) {
 #if defined(__AVX512F__)
   vf shifter = set1(k->shifter), shifted = x + shifter;
   vf f = _mm512_reduce_ps(x, 0x40);
   vf power = _mm512_permutexvar_ps(reinterpret_cast<__m512i>(shifted), _mm512_load_ps(k->table));
-  if constexpr (kWords == Words::Bf16Pair) {
+  if constexpr (kWords != Words::F32) {
     vf slope = _mm512_permutexvar_ps(reinterpret_cast<__m512i>(shifted), _mm512_load_ps(k->slope));
     return _mm512_scalef_ps(fma(slope, f, power), shifted - shifter);
   } else {

@@ -10,7 +10,7 @@ namespace {
 // Row `from` with element stride `step` as 32-bit words; an odd bf16 row ends with a zero.
 template <Words kWords, class T>
 FOVEA_INLINE void copy_row(const T* from, int64_t step, int64_t dim, float* to) {
-  if constexpr (kWords == Words::Bf16Pair) {
+  if constexpr (kWords != Words::F32) {
     uint16_t* half = reinterpret_cast<uint16_t*>(to);
     if (step == 1) __builtin_memcpy(half, from, static_cast<size_t>(dim) * 2);
     else
@@ -50,7 +50,7 @@ const T* query_pointer(const AttentionParams& p, const QueryTile& t, int lane) {
 
 template <Words kWords, class T>
 FOVEA_INLINE vf load_words(const T* p) {
-  if constexpr (kWords == Words::Bf16Pair) return load(reinterpret_cast<const float*>(p));
+  if constexpr (kWords != Words::F32) return load(reinterpret_cast<const float*>(p));
   else return load(p);
 }
 
@@ -58,7 +58,7 @@ FOVEA_INLINE vf load_words(const T* p) {
 template <class T, Words kWords, int NZ>
 __attribute__((noinline)) void pack_queries(const Call& c, const QueryTile& t, const Workspace& w) {
   const AttentionParams& p = c.p;
-  constexpr int kPerWord = kWords == Words::Bf16Pair ? 2 : 1;
+  constexpr int kPerWord = kWords == Words::F32 ? 1 : 2;
   const int64_t dim = p.dim, step = p.q.sd;
   const int words = c.words;
   const vf scale = set1(c.query_scale);

@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "cpu/amx.h"
 #include "cpu/simd.h"
 
 namespace fovea::cpu {
@@ -25,9 +26,16 @@ constexpr int kGemmRows = kLanes == 16 ? 8 : 6, kGemmVectors = kLanes == 16 ? 3 
 #endif
 constexpr int kPanelLanes = kGemmVectors * kLanes;
 
-// bf16 goes to the dot-product instruction in pairs; everything else is an f32 step.
+// bf16 for the tile unit.
+struct TileBf16 : bf16 {};
+
+// bf16 goes to the dot-product instruction or the tile unit in pairs; everything else is an f32 step.
 template <class T>
-constexpr bool kPairs = std::is_same_v<T, bf16> && kHasBf16Dot;
+constexpr bool kTiled = std::is_same_v<T, TileBf16>;
+template <class T>
+constexpr bool kPairs = kTiled<T> || (std::is_same_v<T, bf16> && kHasBf16Dot);
+template <class T>
+constexpr int kBlockRows = kTiled<T> ? 2 * kTileRows : kGemmRows;  // of one call of the micro-kernel
 template <class T>
 constexpr int kStepElements = kPairs<T> ? 2 : 1;
 

@@ -10,7 +10,7 @@
 #include <cstdlib>
 
 #include "cpu/activation.h"
-#include "cpu/gemm.h"
+#include "cpu/gemm_amx.h"
 
 namespace fovea::cpu {
 namespace {
@@ -177,8 +177,8 @@ Plan make_plan(const MatmulParams& p, const Panels& panels, const Lanes<T>& a, c
   plan.direct = p.out_dtype == DType::F32 && p.out.column == 1;
   const int64_t wanted = threads > 1 ? kTasksPerThread * threads : 1;
   plan.row_tile = plan.pack_a ? kPackedRowTile : kRowTile;
-  plan.local = p.m <= plan.row_tile && (p.m <= kGemmRows || plan.batches * panels.count >= wanted);
-  plan.narrow = p.m <= kGemmRows && b.lane_stride == 1;
+  plan.local = p.m <= plan.row_tile && (p.m <= kBlockRows<T> || plan.batches * panels.count >= wanted);
+  plan.narrow = p.m <= kBlockRows<T> && b.lane_stride == 1;
   plan.chunk = plan.local && !plan.pack_a ? plan.steps : least(plan.steps, kChunkSteps);
   plan.piece = plan.narrow ? kNarrowPieceSteps : plan.local ? kLocalPieceSteps : kPieceSteps;
   plan.panels_at_once = panels.count;
@@ -189,8 +189,8 @@ Plan make_plan(const MatmulParams& p, const Panels& panels, const Lanes<T>& a, c
     plan.batches_at_once = least(plan.batches, most(1, kSharedBytes / (panel_bytes * panels.count)));
   }
   auto row_tasks = [&] { return ceil_div(p.m, plan.row_tile) * plan.batches_at_once; };
-  while (!plan.local && plan.row_tile > 4 * kGemmRows && row_tasks() * plan.panels_at_once < wanted) plan.row_tile /= 2;
-  plan.row_tile = ceil_div(plan.row_tile, kGemmRows) * kGemmRows;
+  while (!plan.local && plan.row_tile > 4 * kBlockRows<T> && row_tasks() * plan.panels_at_once < wanted) plan.row_tile /= 2;
+  plan.row_tile = ceil_div(plan.row_tile, kBlockRows<T>) * kBlockRows<T>;
   // Rows that lie in place cost a column task nothing; packed ones are packed again for each.
   plan.panels_per_task = most(1, plan.panels_at_once / most(1, wanted / row_tasks()));
   if (plan.narrow) plan.panels_per_task = least(plan.panels_per_task, kNarrowTaskPanels);
@@ -248,7 +248,7 @@ class Product {
   int64_t a_bytes() const { return plan_.pack_a ? plan_.row_tile * a_pitch() * 4 : 0; }
   int64_t b_bytes() const { return plan_.local ? plan_.piece * kPanelLanes * 4 : 0; }
   int64_t tile_columns() const { return (plan_.narrow ? plan_.panels_per_task : 1) * kPanelLanes; }
-  int64_t tile_bytes() const { return plan_.direct ? 0 : least(plan_.row_tile, p_.m + kGemmRows) * tile_columns() * 4; }
+  int64_t tile_bytes() const { return plan_.direct ? 0 : least(plan_.row_tile, p_.m + kBlockRows<T>) * tile_columns() * 4; }
   int64_t local_bytes() const { return a_bytes() + b_bytes() + tile_bytes(); }
   char* local_scratch(int thread) { return thread == 0 ? base_ + shared_bytes_ : static_cast<char*>(pool_.scratch(thread, local_bytes())); }
 
@@ -372,11 +372,12 @@ class Product {
     tile.a_stride = task.a_stride;
     tile.c_stride = task.acc_stride;
     const bool last = finishes_ && k + tile.steps == plan_.steps;
-    for (int64_t r = 0; r < task.rows; r += kGemmRows) {
-      const int rows = static_cast<int>(least(kGemmRows, task.rows - r));
+    for (int64_t r = 0; r < task.rows; r += kBlockRows<T>) {
+      const int rows = static_cast<int>(least(kBlockRows<T>, task.rows - r));
       tile.a = task.a + r * task.a_stride + (k - k_) * 4;
       tile.c = acc + r * task.acc_stride;
-      micro_kernel_for<kPairs<T>>(rows, vectors)(tile);
+      if constexpr (kTiled<T>) tile_kernel_for(tile, rows, vectors);
+      else micro_kernel_for<kPairs<T>>(rows, vectors)(tile);
       if (last) task.finish.run({tile.c, tile.c_stride, rows, width}, task.row + r, column);
     }
   }
@@ -421,10 +422,10 @@ void product_f64(const MatmulParams& p, ThreadPool& pool, const std::atomic<bool
       cancel);
 }
 
-template <class T>
+template <class T, class O = T>
 void product(const MatmulParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
   if (p.out_dtype == DType::F32) Product<T, float>(p, pool, cancel).run();
-  else Product<T, T>(p, pool, cancel).run();
+  else Product<T, O>(p, pool, cancel).run();
 }
 
 }  // namespace
@@ -438,6 +439,8 @@ void matmul<kIsa>(const MatmulParams& params, ThreadPool& pool, const std::atomi
   if (p.dtype == DType::F64) return product_f64(p, pool, cancel);
   fold_batch(p);
   prefer_wide_rows(p);
+  if constexpr (kIsa == Isa::Avx512)
+    if (p.dtype == DType::BF16 && current_isa() == Isa::Amx) return product<TileBf16, bf16>(p, pool, cancel);
   if (p.dtype == DType::F32) product<float>(p, pool, cancel);
   else if (p.dtype == DType::BF16) product<bf16>(p, pool, cancel);
   else product<f16>(p, pool, cancel);

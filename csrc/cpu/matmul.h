@@ -1,8 +1,9 @@
 // Batched matrix product with an epilogue: out = activation(a b + bias).
 //
 // f32, bf16 and f16 accumulate in f32, in one chain of fused multiply-adds per output element in the order of k (bf16 with AVX512-BF16: one
-// chain of pairwise dot products). The value of an element therefore depends on its row of a, its column of b and the instruction set
-// alone: not on the other rows, the batch, the tiling or the number of threads. f64 is a plain blocked loop for references.
+// chain of pairwise dot products; with AMX of sums of 32). The value of an element therefore depends on its row of a, its column of b and
+// the instruction set alone: not on the other rows, the batch, the tiling or the number of threads. f64 is a plain blocked loop for
+// references.
 #pragma once
 
 #include <atomic>

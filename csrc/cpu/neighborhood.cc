@@ -7,6 +7,7 @@
 // Boxes are independent and cut by shapes alone. Nothing is permuted in memory for dilation or boxes: row pointers follow the lattice.
 #include "cpu/neighborhood.h"
 
+#include "core/float_mode.h"
 #include "cpu/neighborhood_tile.h"
 
 namespace fovea::cpu {
@@ -119,6 +120,7 @@ void run(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>*
 
 template <>
 void neighborhood_tiles<kIsa>(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  const FlushDenormals flush;
   if (p.dtype == DType::F32) run<float>(p, pool, cancel);
   else if (p.dtype == DType::F16) run<f16>(p, pool, cancel);
   else run<bf16>(p, pool, cancel);

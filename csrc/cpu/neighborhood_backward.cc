@@ -7,6 +7,7 @@
 // longer than one) and adds dK and dV up in a buffer over the keys that the band sees; a second round sums the bands in order. So results
 // depend on shapes only. Extra keys and the bias table have a partial sum per unit too.
 #include "core/call_memory.h"
+#include "core/float_mode.h"
 #include "cpu/neighborhood.h"
 #include "cpu/neighborhood_tile.h"
 
@@ -372,6 +373,7 @@ void run(const NeighborhoodParams& p, const NeighborhoodGrads& g, ThreadPool& po
 template <>
 void neighborhood_backward<kIsa>(const NeighborhoodParams& p, const NeighborhoodGrads& g, ThreadPool& pool,
                                  const std::atomic<bool>* cancel) {
+  const FlushDenormals flush;
   if (p.dtype == DType::F32) run<float>(p, g, pool, cancel);
   else if (p.dtype == DType::F16) run<f16>(p, g, pool, cancel);
   else run<bf16>(p, g, pool, cancel);

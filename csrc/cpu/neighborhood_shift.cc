@@ -6,6 +6,7 @@
 // permutation, the same for all keys of a column of lanes. Four query rows share the loads of the key rows that they all see.
 #include "cpu/neighborhood_shift.h"
 
+#include "core/float_mode.h"
 #include "cpu/neighborhood.h"
 
 namespace fovea::cpu {
@@ -300,6 +301,7 @@ void run(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>*
 
 template <>
 void neighborhood_shift<kIsa>(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  const FlushDenormals flush;
   if (p.dtype == DType::F32) run<float>(p, pool, cancel);
   else if (p.dtype == DType::F16) run<f16>(p, pool, cancel);
   else run<bf16>(p, pool, cancel);

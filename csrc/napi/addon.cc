@@ -265,12 +265,12 @@ void best(JsCall& call) { call.give(std::string(name_of(best_isa()))); }
 
 void set_isa_by_name(JsCall& call) {
   std::string name = call.text(0);
-  for (Isa level : {Isa::Baseline, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16})
+  for (Isa level : kAllIsas)
     if (name == name_of(level)) {
       Stream::cpu().synchronize();
       return set_isa(level);
     }
-  fail("ERR_ARGUMENT", "CPU level: got '", name, "', expected baseline, avx2, avx512 or avx512bf16");
+  fail("ERR_ARGUMENT", "CPU level: got '", name, "', expected baseline, avx2, avx512, avx512bf16 or amx");
 }
 
 void set_error_class(JsCall& call) { call.environment().set_error_class(call.value(0)); }

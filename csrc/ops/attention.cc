@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "core/stream.h"
+#include "cpu/attention_amx.h"
 #include "cpu/attention_decode.h"
 #include "cuda/attention_decode.h"
 #include "cuda/attention_forward.h"
@@ -33,6 +34,12 @@ void run_decode(const AttentionCall& call, const TaskContext& ctx) {
   dispatch_isa([&](auto isa) { cpu::attention_decode<isa()>(call.params, ctx.pool, ctx.cancel); });
 }
 
+#if defined(__x86_64__)
+void run_amx(const AttentionCall& call, const TaskContext& ctx) {
+  cpu::attention_amx(call.params, call.score ? call.score->plan.get() : nullptr, ctx.pool, ctx.cancel);
+}
+#endif
+
 void run_forward(const AttentionCall& call, const TaskContext& ctx) {
   const ProgramPlan* score = call.score ? call.score->plan.get() : nullptr;
   dispatch_isa([&](auto isa) { cpu::attention_forward<isa()>(call.params, score, ctx.pool, ctx.cancel); });
@@ -41,6 +48,9 @@ void run_forward(const AttentionCall& call, const TaskContext& ctx) {
 // In order of preference; the first that takes a call runs it. The last takes every call.
 const Kernel kKernels[] = {
     {"cpu.decode", [](const AttentionParams& p) { return cpu::attention_decode_refusal(p); }, run_decode},
+#if defined(__x86_64__)
+    {"cpu.amx", cpu::attention_amx_refusal, run_amx},
+#endif
     {"cpu.tiles-split-keys",
      [](const AttentionParams& p) -> const char* {
        return cpu::attention_splits_keys(p) ? nullptr : "enough query tiles to keep threads busy, or too few keys to split";

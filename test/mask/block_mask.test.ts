@@ -9,7 +9,7 @@ import { native } from '../../lib/native.ts';
 import { blockMask } from '../../lib/ops/block_mask.ts';
 import type { BlockMask } from '../../lib/mask/block_mask.ts';
 
-const LEVELS = ['baseline', 'avx2', 'avx512', 'avx512bf16'];
+const LEVELS = ['baseline', 'avx2', 'avx512', 'avx512bf16', 'amx'];
 const best = native().bestIsa();
 const levels = LEVELS.slice(0, LEVELS.indexOf(best) + 1);
 afterAll(() => native().setIsa(best));
