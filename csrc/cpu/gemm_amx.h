@@ -3,6 +3,9 @@
 // Rows of A are read where they lie and the panel's layout is that of B tiles already. 32 rows keep six accumulators, for which a step of
 // 32 bf16 loads three tiles of B and three times both of A: the panel then streams from the L2 cache at 32 bytes a cycle. What does not
 // fill tiles (the last steps of k, rows below 16, incomplete columns) is copied to where it does, or the registers are made shorter.
+// One or two rows are not worth the tile unit's latency: vectors do what it does, bit for bit. An instruction sums the even and the odd
+// elements of 16 steps each in a chain of fused multiply-adds from zero, in the order of k, then adds their sum to the accumulator;
+// denormals are zero.
 #pragma once
 
 #include "cpu/gemm.h"
@@ -74,8 +77,42 @@ void tile_rows(const MicroTile& t, const TileRest<vectors>& rest, int first, int
   });
 }
 
+template <int vectors, int rows>
+void few_rows(const MicroTile& t) {
+  const int last = t.columns - (vectors - 1) * kLanes;
+  vf acc[rows][vectors];
+  FOVEA_UNROLL
+  for (int i = 0; i < rows; i++) FOVEA_UNROLL
+  for (int z = 0; z < vectors; z++)
+    acc[i][z] = t.accumulate ? load_first(t.c + i * t.c_stride + z * kLanes, z < vectors - 1 ? kLanes : last) : zero();
+  for (int64_t k0 = 0; k0 < t.steps; k0 += kTileWords) {
+    const int64_t end = k0 + kTileWords < t.steps ? k0 + kTileWords : t.steps;
+    vf even[rows][vectors] = {}, odd[rows][vectors] = {};
+    for (int64_t k = k0; k < end; k++) FOVEA_UNROLL
+    for (int z = 0; z < vectors; z++) {
+      const vu pair = reinterpret_cast<vu>(load(reinterpret_cast<const float*>(t.b + k * t.b_stride) + z * kLanes));
+      const vf b_even = reinterpret_cast<vf>(pair << 16), b_odd = reinterpret_cast<vf>(pair & 0xffff0000u);
+      FOVEA_UNROLL
+      for (int i = 0; i < rows; i++) {
+        uint32_t a;
+        std::memcpy(&a, t.a + i * t.a_stride + 4 * k, 4);
+        even[i][z] = fma(set1(__builtin_bit_cast(float, a << 16)), b_even, even[i][z]);
+        odd[i][z] = fma(set1(__builtin_bit_cast(float, a & 0xffff0000u)), b_odd, odd[i][z]);
+      }
+    }
+    FOVEA_UNROLL
+    for (int i = 0; i < rows; i++) FOVEA_UNROLL
+    for (int z = 0; z < vectors; z++) acc[i][z] += even[i][z] + odd[i][z];
+  }
+  FOVEA_UNROLL
+  for (int i = 0; i < rows; i++) FOVEA_UNROLL
+  for (int z = 0; z < vectors; z++) store_first(t.c + i * t.c_stride + z * kLanes, acc[i][z], z < vectors - 1 ? kLanes : last);
+}
+
 template <int vectors>
 void tile_kernel(const MicroTile& t, int rows) {
+  if (rows == 1) return few_rows<vectors, 1>(t);
+  if (rows == 2) return few_rows<vectors, 2>(t);
   const TileRest<vectors> rest(t, rows);
   alignas(64) float copy[2 * kTileRows * vectors * kLanes];
   const bool direct = t.columns == vectors * kLanes;

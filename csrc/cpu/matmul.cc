@@ -9,6 +9,7 @@
 
 #include <cstdlib>
 
+#include "core/float_mode.h"
 #include "cpu/activation.h"
 #include "cpu/gemm_amx.h"
 
@@ -440,7 +441,10 @@ void matmul<kIsa>(const MatmulParams& params, ThreadPool& pool, const std::atomi
   fold_batch(p);
   prefer_wide_rows(p);
   if constexpr (kIsa == Isa::Avx512)
-    if (p.dtype == DType::BF16 && current_isa() == Isa::Amx) return product<TileBf16, bf16>(p, pool, cancel);
+    if (p.dtype == DType::BF16 && current_isa() == Isa::Amx) {
+      const FlushDenormals like_the_tile_unit(true);
+      return product<TileBf16, bf16>(p, pool, cancel);
+    }
   if (p.dtype == DType::F32) product<float>(p, pool, cancel);
   else if (p.dtype == DType::BF16) product<bf16>(p, pool, cancel);
   else product<f16>(p, pool, cancel);
