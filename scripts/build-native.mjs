@@ -20,9 +20,7 @@ function newest(path) {
   return Math.max(stat.mtimeMs, ...readdirSync(path).map((name) => newest(join(path, name))));
 }
 
-const sources = ['csrc', 'cuda', 'CMakeLists.txt', 'scripts/embed-ptx.mjs']
-  .map((name) => join(root, name))
-  .filter(existsSync);
+const sources = ['csrc', 'cuda', 'CMakeLists.txt'].map((name) => join(root, name)).filter(existsSync);
 const fresh = existsSync(addon) && statSync(addon).mtimeMs > Math.max(...sources.map(newest));
 if (!fresh || process.argv.includes('--force')) {
   process.stderr.write('fovea: building the native addon (first build takes a few minutes)\n');

@@ -14,15 +14,6 @@ namespace {
 
 constexpr size_t kLogBytes = 16 << 10;
 
-const std::string& file_text(const EmbeddedFile& file) {
-  static std::mutex mutex;
-  static auto* texts = new std::unordered_map<const EmbeddedFile*, std::string>;
-  std::lock_guard lock(mutex);
-  auto found = texts->find(&file);
-  if (found == texts->end()) found = texts->emplace(&file, ptx_of(file)).first;
-  return found->second;
-}
-
 // FOVEA_CUDA_DUMP names a folder that gets what the driver is asked to compile, each entry with its splice in a file of its own.
 void dump(const std::string& entry, const Splice* splice, const std::string& text) {
   static const char* const folder = std::getenv("FOVEA_CUDA_DUMP");
@@ -61,14 +52,13 @@ CUmodule ModuleCache::precompiled(const EmbeddedFile& file) {
   if (!cubin) return nullptr;
   const auto [found, is_new] = precompiled_.try_emplace(&file, nullptr);
   if (is_new) {
-    const std::string code = cubin_of(file, *cubin);
-    if (driver().cuModuleLoadDataEx(&found->second, code.data(), 0, nullptr, nullptr) != CUDA_SUCCESS) found->second = nullptr;
+    if (driver().cuModuleLoadDataEx(&found->second, cubin->code, 0, nullptr, nullptr) != CUDA_SUCCESS) found->second = nullptr;
   }
   return found->second;
 }
 
 CUmodule ModuleCache::compile(const EmbeddedFile& file, const std::string& entry, const Splice* splice) {
-  std::string text = cut_entry(file_text(file), entry);
+  std::string text = cut_entry(file.ptx, entry);
   if (splice) text = spliced(text, *splice);
   dump(entry, splice, text);
 

@@ -10,7 +10,7 @@ namespace {
 constexpr std::string_view kEntry = ".visible .entry ";
 
 // The position behind the body that starts at the first brace from `at`.
-size_t end_of_body(const std::string& text, size_t at) {
+size_t end_of_body(std::string_view text, size_t at) {
   int depth = 0;
   for (; at < text.size(); at++) {
     if (text[at] == '/' && text.compare(at, 2, "//") == 0) at = text.find('\n', at);
@@ -29,7 +29,7 @@ std::string_view trimmed(std::string_view s) {
 
 }  // namespace
 
-std::string cut_entry(const std::string& module, const std::string& entry) {
+std::string cut_entry(std::string_view module, const std::string& entry) {
   std::string out;
   bool found = false;
   size_t from = 0;

@@ -20,9 +20,8 @@ void expect(const EmbeddedFile& file, int capability, int wanted, bool this_one_
 }  // namespace
 
 int main() {
-  constexpr EmbeddedCubin cubins[] = {
-      {80, false, nullptr, 0, 0}, {89, false, nullptr, 0, 0}, {86, false, nullptr, 0, 0}, {90, true, nullptr, 0, 0}};
-  const EmbeddedFile file{"all", "", nullptr, 0, 0, cubins, 4}, none{"none", "", nullptr, 0, 0, nullptr, 0};
+  constexpr EmbeddedCubin cubins[] = {{80, false, "a"}, {89, false, "b"}, {86, false, "c"}, {90, true, "d"}, {}};
+  constexpr EmbeddedFile file{"all", "", "", cubins}, none{"none", "", "", cubins + 4};
   expect(file, 75, 0);
   expect(file, 80, 80);
   expect(file, 86, 86);
@@ -32,8 +31,8 @@ int main() {
   expect(file, 100, 0);
   expect(file, 120, 0);
   expect(none, 80, 0);
-  constexpr EmbeddedCubin hopper[] = {{90, true, nullptr, 0, 0}, {90, false, nullptr, 0, 0}};
-  expect({"hopper", "", nullptr, 0, 0, hopper, 2}, 91, 90);
+  constexpr EmbeddedCubin hopper[] = {{90, true, "a"}, {90, false, "b"}, {}};
+  expect({"hopper", "", "", hopper}, 91, 90);
   std::printf(failures ? "%d failed\n" : "cubins: ok\n", failures);
   return failures != 0;
 }
