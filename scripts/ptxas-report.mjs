@@ -1,19 +1,25 @@
 #!/usr/bin/env node
-// Assembles every kernel with ptxas and reports registers, spills, shared memory and the occupancy that registers allow.
+// Assembles every kernel with ptxas and reports registers, spills, shared memory and the occupancy that registers allow; or counts the
+// instructions of main loops.
 //   node scripts/ptxas-report.mjs [files.cu|files.ptx ...]      default: cuda/*.cu
+//   --mix               instructions of each kernel's main loop by class (ptx-loops.mjs), nothing assembled
 //   --arch=80,89,90a    architectures (a *_sm90 file is assembled for 90a alone)
 //   --no-spills=REGEX   kernels that must not spill (default: attention); any spill there makes the exit status 1
+//   --jobs=2            processes at a time
 //   --json              one JSON array on stdout instead of the table
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { mainLoops } from './ptx-loops.mjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const args = process.argv.slice(2);
 const option = (name, fallback) => args.find((a) => a.startsWith(`--${name}=`))?.slice(name.length + 3) ?? fallback;
 const archs = option('arch', '80,89,90a').split(',');
+const mix = args.includes('--mix');
 const strict = new RegExp(option('no-spills', 'attention'));
 const folder = join(root, 'cuda');
 const given = args.filter((a) => !a.startsWith('--'));
@@ -29,17 +35,17 @@ const files = given.length
 const REGISTERS = 65536;
 const threadsOf = (arch) => (arch.startsWith('80') || arch.startsWith('9') ? 2048 : 1536);
 
-function run(command, commandArgs) {
-  const { status, stdout, stderr, error } = spawnSync(command, commandArgs, { encoding: 'utf8', maxBuffer: 1 << 26 });
-  if (status !== 0) throw new Error(`${command} ${commandArgs.join(' ')}\n${error?.message ?? stdout + stderr}`);
+// Both streams of a command's output; throws with them when it fails.
+async function run(command, commandArgs) {
+  const { stdout, stderr } = await promisify(execFile)(command, commandArgs, { maxBuffer: 1 << 26 });
   return stdout + stderr;
 }
 
-function toPtx(file, scratch) {
+async function toPtx(file, scratch) {
   if (file.endsWith('.ptx')) return file;
   const out = join(scratch, basename(file).replace(/\.cu$/, '.ptx'));
   const arch = /_sm90/.test(file) ? 'compute_90a' : 'compute_80';
-  run('nvcc', ['-ptx', `-arch=${arch}`, '-O3', '-std=c++20', `-I${join(root, 'csrc')}`, file, '-o', out]);
+  await run('nvcc', ['-ptx', `-arch=${arch}`, '-O3', '-std=c++20', `-I${join(root, 'csrc')}`, file, '-o', out]);
   return out;
 }
 
@@ -82,27 +88,39 @@ function parse(report, file, arch, threads) {
   return rows;
 }
 
-const scratch = mkdtempSync(join(tmpdir(), 'fovea-ptxas-'));
-const rows = [];
-try {
-  for (const file of files) {
-    const ptx = toPtx(file, scratch);
-    const threads = blockThreads(readFileSync(ptx, 'utf8'));
-    for (const arch of /_sm90/.test(file) ? ['90a'] : archs) {
-      rows.push(
-        ...parse(run('ptxas', ['-v', `-arch=sm_${arch}`, ptx, '-o', join(scratch, 'out.cubin')]), file, arch, threads),
-      );
-    }
+// One row per kernel and architecture, or per kernel for --mix.
+async function rowsOf(file, scratch) {
+  const ptx = await toPtx(file, scratch);
+  const text = readFileSync(ptx, 'utf8');
+  if (mix) return mainLoops(text);
+  const rows = [];
+  for (const arch of /_sm90/.test(file) ? ['90a'] : archs) {
+    const cubin = join(scratch, `${basename(file)}.${arch}.cubin`);
+    rows.push(
+      ...parse(await run('ptxas', ['-v', `-arch=sm_${arch}`, ptx, '-o', cubin]), file, arch, blockThreads(text)),
+    );
   }
+  return rows;
+}
+
+const scratch = mkdtempSync(join(tmpdir(), 'fovea-ptxas-'));
+const byFile = [];
+try {
+  const waiting = files.entries();
+  const work = async () => {
+    for (const [i, file] of waiting) byFile[i] = await rowsOf(file, scratch);
+  };
+  await Promise.all(Array.from({ length: Number(option('jobs', 2)) }, work));
 } finally {
   rmSync(scratch, { recursive: true, force: true });
 }
+const rows = byFile.flat();
 
 if (args.includes('--json')) {
   process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
 } else {
   console.table(rows);
 }
-const spilled = rows.filter((r) => strict.test(r.kernel) && r.spillStoreBytes + r.spillLoadBytes > 0);
+const spilled = mix ? [] : rows.filter((r) => strict.test(r.kernel) && r.spillStoreBytes + r.spillLoadBytes > 0);
 for (const r of spilled) process.stderr.write(`${r.kernel} (${r.file}, ${r.arch}) spills ${r.spillStoreBytes} bytes\n`);
 process.exit(spilled.length ? 1 : 0);
