@@ -4,8 +4,8 @@
 #include <cstdio>
 #include <optional>
 
+#include "cuda/attention_backward_rows.h"
 #include "cuda/attention_backward_scores.h"
-#include "cuda/grid.h"
 #include "cuda/score_program.h"
 
 namespace fovea::cuda {
@@ -17,35 +17,6 @@ constexpr char kValuesOnly[] = "_v";
 bool needs_general(const AttentionParams& p) {
   return p.bias.data || p.mask.data || p.softcap > 0 || p.score || p.block_mask || p.key_ranges || p.q_rows || p.kv_rows;
 }
-
-// The gradient of listed keys: one row for each entry of the list, which rows of the tensor are made of in the end.
-class ListedGradient {
- public:
-  ListedGradient(const AttentionParams& p, AttentionTensor& wanted, int64_t dim, int64_t rows, Stream& stream)
-      : p_(p),
-        to_(wanted),
-        dim_(dim),
-        rows_(rows),
-        memory_(stream.scratch(wanted.data && p.kv_rows ? static_cast<size_t>(p.batch * p.heads_kv * p.len_kv * dim) * sizeof(float) : 0)) {
-    if (!listed()) return;
-    wanted = {memory_.data(), p.heads_kv * p.len_kv * dim, p.len_kv * dim, dim, 1};
-  }
-  void finish(Stream& stream) const {
-    if (!listed()) return;
-    const int64_t per_block = 4 * kBackwardWarpRows, blocks = (rows_ + per_block - 1) / per_block * p_.heads_kv * p_.batch;
-    stream.launch("attention_backward_rows", grid_of(blocks), {kBlockThreads}, 0,
-                  AttentionBackwardRowsParams{memory_.data<float>(), to_, p_.batch, p_.heads_kv, rows_, static_cast<int32_t>(p_.len_kv),
-                                              static_cast<int32_t>(dim_), p_.kv_rows, p_.kv_rows_sb, p_.kv_rows_sh});
-  }
-
- private:
-  bool listed() const { return to_.data && p_.kv_rows; }
-
-  const AttentionParams& p_;
-  const AttentionTensor to_;
-  const int64_t dim_, rows_;
-  const Scratch memory_;
-};
 
 }  // namespace
 
@@ -68,7 +39,7 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
   char kernel[64];
 
   AttentionBackwardParams params{};
-  const ListedGradient dk(p, g.dk, p.dim, limits.kv_rows, stream), dv(p, g.dv, p.dim_v, limits.kv_rows, stream);
+  const ListedGradients listed(p, g, limits.kv_rows, stream);
   params.grads = g;
   params.delta = delta.data<float>(), params.delta_sh = p.len_q;
   params.forward = attention_kernel_params(p, limits, tiles.owned);
@@ -103,8 +74,7 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
     std::snprintf(kernel, sizeof kernel, "attention_backward_%s_queries_d%d%s", dtype, bucket, suffix);
     launch(params.forward.q_tiles * p.batch * p.heads_q, bytes_of(tiles.keys), g.derivative);
   }
-  dk.finish(stream);
-  dv.finish(stream);
+  listed.finish();
   attention_backward_scores(limits, params, stream);
 }
 

@@ -39,16 +39,22 @@ struct AttentionBackwardPartsParams {
   int32_t parts;
 };
 
-// Rows of a gradient that a warp of attention_backward_rows owns.
-constexpr int kBackwardWarpRows = 8;
+// The positions of lists of rows, sorted by the row they name.
+struct AttentionBackwardOrderParams {
+  const int32_t* list;  // row of each position; what lies outside [0, rows) comes last
+  int64_t list_sb, list_sh;
+  int64_t heads, count, rows;  // lists of a batch entry, positions of a list
+  uint64_t* entries;           // [lists, count]: row << 32 | position, sorted in chunks
+  int chunk;
+};
 
 struct AttentionBackwardRowsParams {
-  const float* from;   // [batch, heads, count, dim]: the gradient of each entry of the list
-  AttentionTensor to;  // f32; every row is written
-  int64_t batch, heads, rows;
-  int32_t count, dim;
-  const int32_t* list;  // row of each entry; what lies outside [0, rows) is left out
-  int64_t list_sb, list_sh;
+  const float* from;        // [batch, heads, count, dim]: the gradient of each position of the list
+  AttentionTensor to;       // f32; every row is written
+  const uint64_t* entries;  // sorted; strides of a batch entry and a head, 0 where they share a list
+  int64_t entries_sb, entries_sh;
+  int64_t batch, heads, rows, count;
+  int32_t dim;
 };
 
 }  // namespace fovea::cuda

@@ -47,6 +47,11 @@ const cases: readonly Case[] = [
     plan: { kvRows: list([2, 2, 150], (i) => (i * i + 3 * i) % 23, 9) },
   },
   {
+    name: 'a long list of few rows, per head',
+    size: [1, 2, 2, 10, 37, 16],
+    plan: { kvRows: list([1, 2, 2300], (i) => (i * i + 5 * i) % 35, 7) },
+  },
+  {
     name: 'no key of the list is there',
     size: [1, 1, 1, 5, 8, 16],
     plan: { kvRows: list([1, 1, 40], () => -1) },
