@@ -243,6 +243,7 @@ export { blockMask } from './ops/block_mask.ts';
 export { BlockMask, type BlockMaskStats } from './mask/block_mask.ts';
 export { blockMaskFromAdjacency, blockMaskFromBlocks, blockMaskFromBoolean } from './mask/sources.ts';
 export type { BlockMaskSizes } from './mask/build.ts';
+export type { BlockMaskOptions } from './ops/block_mask.ts';
 export type { ShowOptions, SvgOptions } from './mask/show.ts';
 export * as masks from './mask/masks/index.ts';
 export * as scores from './mask/scores/index.ts';

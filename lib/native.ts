@@ -181,6 +181,7 @@ export interface Native {
     tiles: Int32Array,
     ids: Int32Array,
     bits: Uint8Array,
+    device: number,
   ): number;
 
   // attention: arguments as csrc/ops/attention_call.h lists them

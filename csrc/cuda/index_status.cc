@@ -1,9 +1,6 @@
 #include "cuda/index_status.h"
 
-#include <future>
-#include <memory>
-
-#include "cuda/device.h"
+#include "cuda/download.h"
 
 namespace fovea::cuda {
 
@@ -28,12 +25,6 @@ int64_t IndexStatus::index_at(const Indices& ids, int64_t position) const {
   return read(&byte, from, bytes), byte;
 }
 
-void IndexStatus::read(void* to, const void* from, size_t bytes) const {
-  auto finished = std::make_shared<std::promise<std::shared_ptr<const Error>>>();
-  Device::get(stream_.device().ordinal).download(to, from, bytes, [finished](std::shared_ptr<const Error> error) {
-    finished->set_value(std::move(error));
-  });
-  if (const auto error = finished->get_future().get()) throw Error(*error);
-}
+void IndexStatus::read(void* to, const void* from, size_t bytes) const { download(stream_, to, from, bytes); }
 
 }  // namespace fovea::cuda

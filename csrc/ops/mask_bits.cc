@@ -1,4 +1,5 @@
-// Evaluates the mixed tiles of a mask at build time: maskBits(program, uniforms, tables, tableInfo, blocks, tiles, ids, bits) -> count.
+// Evaluates the mixed tiles of a mask at build time: maskBits(program, uniforms, tables, tableInfo, blocks, tiles, ids, bits,
+// device) -> count.
 //
 //   program    flat program of lib/mask (encodeProgram)
 //   uniforms   bits of the captured numbers
@@ -8,10 +9,13 @@
 //   tiles      4 x i32 each: batch, head, query block, key block
 //   ids        out, one i32 per tile: -1 full, -2 empty, else which of the distinct bit matrices
 //   bits       out, room for as many matrices as there are tiles; the first `count` are written
+//   device     code of the device to evaluate on. One that can't give the CPU's bits leaves the work to the CPU.
 //
-// Synchronous, on the caller's thread where that is at most a few milliseconds of work, since the thread pool may be busy with a kernel.
+// Synchronous, on the caller's thread where that is at most a few milliseconds of work, since the thread pool may be busy with a kernel. On
+// a device behind everything queued there.
 #include <cstdlib>
 #include <cstring>
+#include <future>
 #include <memory>
 #include <unordered_map>
 #include <vector>
@@ -20,6 +24,8 @@
 #include "core/op.h"
 #include "core/thread_pool.h"
 #include "cpu/mask_bits.h"
+#include "cuda/device.h"
+#include "cuda/mask_bits.h"
 
 namespace fovea {
 namespace {
@@ -62,7 +68,7 @@ BoundProgram bind(const Bytes& flat, const Bytes& uniforms, const Bytes& tables,
   return bound;
 }
 
-void evaluate(const cpu::MaskBitsParams& params, int64_t count) {
+void evaluate(const MaskBitsParams& params, int64_t count) {
   dispatch_isa([&](auto isa) {
     size_t scratch = cpu::mask_bits_scratch<isa()>(params);
     if (count <= kTilesAlone) {
@@ -78,13 +84,28 @@ void evaluate(const cpu::MaskBitsParams& params, int64_t count) {
   });
 }
 
+// cuda::mask_bits on the thread of the device's stream, waited for.
+int64_t evaluate_on(Device device, const MaskBitsParams& params, int64_t count, int32_t* ids) {
+  cuda::Device& target = cuda::Device::get(device.ordinal);
+  std::promise<int64_t> distinct;
+  target.stream().post("maskBits", [&](const TaskContext&) {
+    try {
+      cuda::Stream stream = target.launcher();
+      distinct.set_value(cuda::mask_bits(params, count, ids, stream));
+    } catch (...) {
+      distinct.set_exception(std::current_exception());
+    }
+  });
+  return distinct.get_future().get();
+}
+
 // Moves the distinct matrices to the front and numbers them in order of appearance.
-int64_t deduplicate(const cpu::MaskBitsParams& params, int64_t count, int32_t* ids) {
+int64_t deduplicate(const MaskBitsParams& params, int64_t count, int32_t* ids) {
   std::unordered_multimap<uint64_t, int32_t> seen;
   int64_t distinct = 0, bytes = params.tile_bytes();
   for (int64_t i = 0; i < count; i++) {
-    if (params.classes[i] != cpu::MaskTileClass::Mixed) {
-      ids[i] = params.classes[i] == cpu::MaskTileClass::Full ? -1 : -2;
+    if (params.classes[i] != MaskTileClass::Mixed) {
+      ids[i] = params.classes[i] == MaskTileClass::Full ? -1 : -2;
       continue;
     }
     const uint8_t* tile = params.bits + i * bytes;
@@ -103,12 +124,12 @@ int64_t deduplicate(const cpu::MaskBitsParams& params, int64_t count, int32_t* i
 }
 
 int64_t mask_bits(const Bytes& program, const Bytes& uniforms, const Bytes& tables, const std::vector<int64_t>& table_info,
-                  const std::vector<int64_t>& blocks, const Bytes& tiles, const Bytes& ids, const Bytes& bits) {
+                  const std::vector<int64_t>& blocks, const Bytes& tiles, const Bytes& ids, const Bytes& bits, int64_t device_code) {
   check(blocks.size() == 4, "ERR_ARGUMENT", "maskBits: blocks wants [block_q, block_kv, q_length, kv_length]");
   BoundProgram bound = bind(program, uniforms, tables, table_info);
   ProgramPlan plan(bound.program, ProgramPlan::Kind::Mask);
-  int64_t count = static_cast<int64_t>(tiles.size / sizeof(cpu::MaskBitsTile));
-  cpu::MaskBitsParams params{};
+  int64_t count = static_cast<int64_t>(tiles.size / sizeof(MaskBitsTile));
+  MaskBitsParams params{};
   params.plan = &plan;
   params.block_q = static_cast<int32_t>(blocks[0]);
   params.block_kv = static_cast<int32_t>(blocks[1]);
@@ -118,20 +139,23 @@ int64_t mask_bits(const Bytes& program, const Bytes& uniforms, const Bytes& tabl
         "ERR_ARGUMENT", "maskBits: blocks of ", params.block_q, " x ", params.block_kv);
   check(ids.size >= static_cast<size_t>(count) * 4 && bits.size >= static_cast<size_t>(count * params.tile_bytes()), "ERR_ARGUMENT",
         "maskBits: outputs too small for ", count, " tiles");
-  params.tiles = tiles.as<cpu::MaskBitsTile>();
+  params.tiles = tiles.as<MaskBitsTile>();
   for (int64_t i = 0; i < count; i++) {
-    const cpu::MaskBitsTile& t = params.tiles[i];
+    const MaskBitsTile& t = params.tiles[i];
     check(t.q_block >= 0 && t.kv_block >= 0 && static_cast<int64_t>(t.q_block) * params.block_q < params.q_length &&
               static_cast<int64_t>(t.kv_block) * params.block_kv < params.kv_length,
           "ERR_ARGUMENT", "maskBits: tile (", t.q_block, ", ", t.kv_block, ") lies outside the lengths");
   }
   params.bits = static_cast<uint8_t*>(const_cast<void*>(bits.data));
-  std::vector<cpu::MaskTileClass> classes(static_cast<size_t>(count));
+  std::vector<MaskTileClass> classes(static_cast<size_t>(count));
   std::vector<uint64_t> hashes(static_cast<size_t>(count));
   params.classes = classes.data();
   params.hashes = hashes.data();
-  evaluate(params, count);
-  return deduplicate(params, count, static_cast<int32_t*>(const_cast<void*>(ids.data)));
+  int32_t* const id_of = static_cast<int32_t*>(const_cast<void*>(ids.data));
+  const Device device = Device::from_code(device_code);
+  if (device.is_cpu() || cuda::mask_bits_refusal(plan)) evaluate(params, count);
+  else if (const int64_t distinct = evaluate_on(device, params, count, id_of); distinct >= 0) return distinct;
+  return deduplicate(params, count, id_of);
 }
 
 const RegisterOp<&mask_bits> mask_bits_registration{"maskBits"};

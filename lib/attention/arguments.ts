@@ -8,12 +8,12 @@
 import { FoveaError } from '../errors.ts';
 import { and } from '../mask/compose.ts';
 import { BlockMask } from '../mask/block_mask.ts';
-import { DEFAULT_BLOCK } from '../mask/build.ts';
+import { buildBlockMask, DEFAULT_BLOCK } from '../mask/build.ts';
 import { intersect } from '../mask/intersect.ts';
 import { encodeProgram, uniformBits, type Program, type Table } from '../mask/program.ts';
 import type { Mask, Score } from '../mask/mask.ts';
 import { native, type Handle, type MaybeHandle } from '../native.ts';
-import { blockMask } from '../ops/block_mask.ts';
+import { evaluateTilesOn } from '../ops/block_mask.ts';
 import { cast, contiguous } from '../ops/copy.ts';
 import type { DeviceName } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
@@ -221,13 +221,17 @@ function masksOf(
     const keys = pageTable ? pageTable.shape[1] * k.shape[2] : k.shape[2];
     const [qLength, kvLength] = longest ?? [q.shape[2], keys];
     blocks.push(
-      maskFunctionBlocks(functions, {
-        b: packed ? 1 : q.shape[0],
-        h: q.shape[1],
-        q: qLength,
-        kv: kvLength,
-        block: blocks[0]?.block ?? defaultBlock(qLength, kvLength),
-      }),
+      maskFunctionBlocks(
+        functions,
+        {
+          b: packed ? 1 : q.shape[0],
+          h: q.shape[1],
+          q: qLength,
+          kv: kvLength,
+          block: blocks[0]?.block ?? defaultBlock(qLength, kvLength),
+        },
+        q.device,
+      ),
     );
   }
   const tensor = tensors.reduce<Tensor | null>((a, b) => (a ? bothVisible(a, b) : b), null);
@@ -262,10 +266,12 @@ interface MaskNode {
 }
 
 const BUILT_PER_MASK = 32;
+/** Pairs of undecided blocks from which it pays to wait for the operands' device to evaluate them. */
+const DEVICE_PAIRS = 2 ** 22;
 const newNode = (): MaskNode => ({ next: new WeakMap(), built: new Map() });
 const masksRoot = newNode();
 
-function maskFunctionBlocks(masks: readonly Mask[], sizes: Sizes): BlockMask {
+function maskFunctionBlocks(masks: readonly Mask[], sizes: Sizes, device: DeviceName): BlockMask {
   let node = masksRoot;
   for (const m of masks) {
     let next = node.next.get(m);
@@ -275,7 +281,8 @@ function maskFunctionBlocks(masks: readonly Mask[], sizes: Sizes): BlockMask {
   const key = `${sizes.b},${sizes.h},${sizes.q},${sizes.kv},${sizes.block.join('x')}`;
   let built = node.built.get(key);
   if (!built) {
-    built = blockMask(masks.length === 1 ? masks[0] : and(...masks), sizes);
+    const all = masks.length === 1 ? masks[0] : and(...masks);
+    built = buildBlockMask(all, sizes, evaluateTilesOn(device, DEVICE_PAIRS));
     if (node.built.size >= BUILT_PER_MASK) node.built.delete(node.built.keys().next().value as string);
     node.built.set(key, built);
   }

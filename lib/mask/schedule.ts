@@ -81,7 +81,9 @@ function order(graph: Builder, roots: readonly number[], numbering: Numbering): 
   for (let value = 0; value < live.length; ++value) {
     if (!live[value]) continue;
     depends[value] = dependence(graph, value, depends);
-    groups[groupOf(depends[value])].push(value);
+    // Bool constants are comparisons of zero, which may have been made after them.
+    if (value === zero) groups[0].unshift(value);
+    else groups[groupOf(depends[value])].push(value);
   }
   const sequence = groups.flat();
   if (sequence.length > MAX_PROGRAM_SIZE) {

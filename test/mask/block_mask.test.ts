@@ -6,7 +6,8 @@ import { mask, type Mask } from '../../lib/mask/mask.ts';
 import * as masks from '../../lib/mask/masks/index.ts';
 import { blockMaskFromAdjacency, blockMaskFromBlocks, blockMaskFromBoolean } from '../../lib/mask/sources.ts';
 import { native } from '../../lib/native.ts';
-import { blockMask } from '../../lib/ops/block_mask.ts';
+import { EMPTY, FULL, TileStore } from '../../lib/mask/tile_store.ts';
+import { blockMask, evaluateTilesOn } from '../../lib/ops/block_mask.ts';
 import type { BlockMask } from '../../lib/mask/block_mask.ts';
 
 const LEVELS = ['baseline', 'avx2', 'avx512', 'avx512bf16', 'amx'];
@@ -140,6 +141,13 @@ describe('blockMask', () => {
     });
     expect(evaluated).toBeLessThan(64 * 3);
     expect(bm.stats.partial).toBe(0);
+  });
+
+  test('programs of constants alone can be evaluated', () => {
+    const request = { blockQ: 16, blockKv: 16, qLength: 20, kvLength: 20, tiles: Int32Array.of(0, 0, 1, 1) };
+    const idOf = (m: Mask): number =>
+      evaluateTilesOn('cpu')({ ...request, program: m.program }, new TileStore(16, 16))[0];
+    expect([idOf(mask(() => true)), idOf(mask(() => false))]).toEqual([FULL, EMPTY]);
   });
 
   test('empty and tiny lengths', () => {
