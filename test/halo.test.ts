@@ -1,73 +1,11 @@
 /** haloAttention() against golden vectors of the published layer, values and gradients, and its limits. */
-import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import {
-  grad,
-  haloAttention,
-  linear,
-  mean,
-  neighborhoodAttention,
-  permute,
-  reshape,
-  slice,
-  tensor,
-  zeros,
-  type Tensor,
-} from '../lib/index.ts';
-import { loadSafetensors } from '../lib/io/safetensors.ts';
+import { haloAttention, mean, neighborhoodAttention, tensor, zeros, type Tensor } from '../lib/index.ts';
+import { checkGolden, GOLDENS } from './halo_cases.ts';
 import { numbers, uniform } from './inputs.ts';
 import { expectClose } from './tolerance.ts';
 
-interface Config {
-  dim: number;
-  dim_out?: number;
-  num_heads: number;
-  block_size: number;
-  halo_size: number;
-  stride?: number;
-}
-
-test.each(['basic', 'rect_bias', 'stride2', 'stride2_avg'])('golden halo_attn_%s', (name) => {
-  using golden = loadSafetensors(fileURLToPath(new URL(`./goldens/halo_attn_${name}.safetensors`, import.meta.url)));
-  const config = JSON.parse(golden.metadata.config) as Config;
-  const { num_heads: heads, block_size: blockSize, halo_size: haloSize, stride = 1 } = config;
-  const leaf = (key: string): Tensor => {
-    const t = golden.get(key);
-    t.requiresGrad = true;
-    return t;
-  };
-  const x = leaf('input.x');
-  const [height, width] = ['height_rel', 'width_rel'].map((key) => leaf(`weights.pos_embed.${key}`));
-  const [batch, channels, rows, columns] = x.shape;
-  const project = (key: string, input: Tensor): Tensor => {
-    const weight = golden.get(`weights.${key}.weight`);
-    const bias = golden.has(`weights.${key}.bias`) ? golden.get(`weights.${key}.bias`) : undefined;
-    return linear(input, reshape(weight, [weight.shape[0], channels]), bias);
-  };
-  const last = permute(x, [0, 2, 3, 1]);
-  const strided = stride > 1 && blockSize % 2 === 0;
-  const at = strided ? slice(slice(last, 1, 0, rows, stride), 2, 0, columns, stride) : last;
-  const q = project('q', at);
-  const dim = q.shape[3] / heads;
-  const kv = project('kv', last);
-  const apart = reshape(kv, [batch, rows, columns, heads, kv.shape[3] / heads]);
-  let out = haloAttention(
-    reshape(q, [batch, at.shape[1], at.shape[2], heads, dim]),
-    slice(apart, 4, 0, dim),
-    slice(apart, 4, dim),
-    { blockSize, haloSize, relative: { height, width } },
-  );
-  if (stride > 1 && !strided) {
-    const pooled = reshape(out, [batch, rows / 2, 2, columns / 2, 2, heads, out.shape[4]]);
-    out = mean(pooled, [2, 4]);
-  }
-  const y = permute(reshape(out, [...out.shape.slice(0, 3), heads * out.shape[4]]), [0, 3, 1, 2]);
-  expectClose(numbers(y), numbers(golden.get('output.y')));
-  const grads = grad(y, [x, height, width], { gradients: [golden.get('cotangent.output.y')] });
-  ['input.x', 'weights.pos_embed.height_rel', 'weights.pos_embed.width_rel'].forEach((key, i) =>
-    expectClose(numbers(grads[i] as Tensor), numbers(golden.get(`grad.${key}`)), 'f32', 2),
-  );
-});
+test.each(GOLDENS)('golden halo_attn_%s', (name) => checkGolden(name));
 
 const image = (seed: number, shape: readonly number[]): Tensor =>
   tensor(uniform(shape.reduce((n, e) => n * e, 1), seed), shape, { dtype: 'f32' }); // prettier-ignore

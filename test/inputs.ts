@@ -1,5 +1,5 @@
 /** Inputs for op tests: repeatable values, and the views in which an op must accept them. */
-import { expand, flatten, permute, slice, tensor, type DType, type Tensor } from '../lib/index.ts';
+import { expand, flatten, permute, slice, tensor, type DeviceName, type DType, type Tensor } from '../lib/index.ts';
 import { sizeOf } from './reference.ts';
 
 /** Repeatable numbers uniform in [low, high], at least 0.02 away from every one of `avoid`. */
@@ -17,14 +17,20 @@ export type Layout = 'contiguous' | 'transposed' | 'sliced' | 'expanded';
 export const LAYOUTS: readonly Layout[] = ['contiguous', 'transposed', 'sliced', 'expanded'];
 
 /** A tensor of this shape whose memory lies as `layout` says (as far as the shape has the axes for it). */
-export function laidOut(layout: Layout, shape: readonly number[], values: Float64Array, dtype: DType): Tensor {
+export function laidOut(
+  layout: Layout,
+  shape: readonly number[],
+  values: Float64Array,
+  dtype: DType,
+  device: DeviceName = 'cpu',
+): Tensor {
   const rank = shape.length;
   if (layout === 'transposed' && rank >= 2) {
     const axes = shape.map((_, i) => rank - 1 - i);
     const t = tensor(
       values,
       axes.map((i) => shape[i]),
-      { dtype },
+      { dtype, device },
     );
     return permute(t, axes);
   }
@@ -34,13 +40,13 @@ export function laidOut(layout: Layout, shape: readonly number[], values: Float6
       { length: sizeOf(padded) },
       (_, i) => values[i % Math.max(values.length, 1)] ?? 0,
     );
-    return slice(tensor(repeated, padded, { dtype }), -1, 1, 1 + 2 * shape[rank - 1], 2);
+    return slice(tensor(repeated, padded, { dtype, device }), -1, 1, 1 + 2 * shape[rank - 1], 2);
   }
   if (layout === 'expanded' && rank >= 1) {
     const thin = shape.with(0, Math.min(shape[0], 1));
-    return expand(tensor(values.slice(0, sizeOf(thin)), thin, { dtype }), shape);
+    return expand(tensor(values.slice(0, sizeOf(thin)), thin, { dtype, device }), shape);
   }
-  return tensor(values, shape, { dtype });
+  return tensor(values, shape, { dtype, device });
 }
 
 /** The elements of `t` as numbers. */

@@ -106,6 +106,7 @@ const char* neighborhood_refusal(const NeighborhoodParams& p) {
     if (a.length >= kLargest) return "axes of 2^30 tokens and more are not addressed";
     if ((table *= 2 * a.kernel - 1) >= kLargest) return "windows of 2^27 keys and more are not addressed";
   }
+  if (p.batch * p.tokens * p.heads_q >= int64_t{2} * kLargest) return "2^31 rows of queries and more are too many for one grid";
   if (p.extra >= kLargest) return "2^30 extra keys and more are not addressed";
   return nullptr;
 }

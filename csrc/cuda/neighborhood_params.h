@@ -24,11 +24,11 @@ struct NeighborhoodKernelParams {
 };
 
 struct NeighborhoodBackwardParams {
-  NeighborhoodKernelParams forward;
+  NeighborhoodKernelParams forward;  // with the boxes of the kernel's own
   NeighborhoodGrads grads;
   float* delta;  // [batch, tokens, heads_q]: dout . out - dlse
-  // Of the kernel that adds up the bias: `parts` blocks share the boxes of a head and lattice-batch, each with a table of its own.
-  float* tables;  // [heads_q, parts, table_size]
+  // The gradient of the bias: `parts` blocks a head share its boxes, and add up a table each, [heads_q, parts, table_size].
+  float* tables;
   int32_t parts, table_size;
 };
 

@@ -8,7 +8,8 @@
 
 #include "core/error.h"
 #include "core/stream.h"
-#include "cuda/neighborhood.h"
+#include "cuda/neighborhood_backward.h"
+#include "ops/copy.h"
 #include "ops/device.h"
 #include "ops/neighborhood_call.h"
 
@@ -54,10 +55,9 @@ Device device_of(const char* op, const std::vector<Tensor>& t) {
   return common_device(op, {&t[kNaQuery], &t[kNaKey], &t[kNaValue], &t[kNaExtraKey], &t[kNaExtraValue], &t[kNaBias]});
 }
 
-// The one kernel of CUDA devices refuses some calls; there is no other.
-void check_cuda(const char* op, Device device, const NeighborhoodParams& p) {
-  const char* reason = cuda::neighborhood_refusal(p);
-  check(!reason, "ERR_UNSUPPORTED", op, " on ", name_of(device), ": ", reason ? reason : "");
+// CUDA devices have one kernel, so what it refuses is refused.
+void check_cuda(const char* op, Device device, const char* refusal) {
+  check(!refusal, "ERR_UNSUPPORTED", op, " on ", name_of(device), ": ", refusal ? refusal : "");
 }
 
 std::vector<Storage*> storages_of(const std::vector<Tensor>& tensors) {
@@ -70,7 +70,7 @@ std::vector<Storage*> storages_of(const std::vector<Tensor>& tensors) {
 std::vector<Tensor> forward(const std::vector<Tensor>& operands, const std::vector<int64_t>& axes, double scale) {
   NeighborhoodParams p = bind_neighborhood(kOp, operands, axes, scale);
   const Device device = device_of(kOp, operands);
-  if (!device.is_cpu()) check_cuda(kOp, device, p);
+  if (!device.is_cpu()) check_cuda(kOp, device, cuda::neighborhood_refusal(p));
   Dims shape = neighborhood_rows(operands[kNaQuery]);
   Tensor lse = Tensor::empty(shape, DType::F32, device);
   shape.push(p.dim_v);
@@ -93,11 +93,16 @@ void check_saved(const char* op, const char* what, const Tensor& t, const Dims& 
         name_of(t.dtype), ", expected ", text_of(shape), " of ", name_of(dtype));
 }
 
-std::vector<Tensor> backward(const std::vector<Tensor>& operands, const std::vector<int64_t>& axes, double scale,
-                             const std::vector<Tensor>& saved) {
+std::vector<Tensor> backward(std::vector<Tensor> operands, const std::vector<int64_t>& axes, double scale, std::vector<Tensor> saved) {
   constexpr const char* op = "neighborhoodAttentionBackward";
-  NeighborhoodParams p = bind_neighborhood(op, operands, axes, scale);
   check(saved.size() == 4, "ERR_ARGUMENT", op, ": got ", saved.size(), " saved tensors, expected out, lse and their gradients");
+  bind_neighborhood(op, operands, axes, scale);
+  const Device device = device_of(op, operands);
+  common_device(op, {&operands[kNaQuery], &saved[0], &saved[1], &saved[2], &saved[3]});
+  if (!device.is_cpu() && operands[kNaExtraKey].storage)  // their gradients take tokens as one axis
+    for (Tensor* t : {&operands[kNaQuery], &saved[0], &saved[2]})
+      if (t->storage) *t = contiguous(*t);
+  NeighborhoodParams p = bind_neighborhood(op, operands, axes, scale);
   const Tensor &out = saved[0], &lse = saved[1], &dout = saved[2], &dlse = saved[3];
   Dims rows = neighborhood_rows(operands[kNaQuery]), shape = rows;
   shape.push(p.dim_v);
@@ -112,20 +117,24 @@ std::vector<Tensor> backward(const std::vector<Tensor>& operands, const std::vec
     check_saved(op, "dlse", dlse, rows, DType::F32);
     g.dlse = dlse.data<float>();
   }
+  if (!device.is_cpu()) check_cuda(op, device, cuda::neighborhood_backward_refusal(p, g));
   std::vector<Tensor> results(kNaOperands);
   NeighborhoodTensor* const targets[] = {&g.dq, &g.dk, &g.dv, &g.dextra_k, &g.dextra_v};
   for (int i = 0; i < kNaOperands; i++) {
     if (!operands[i].storage) continue;
-    results[i] = Tensor::empty(operands[i].shape, operands[i].dtype);
+    results[i] = Tensor::empty(operands[i].shape, operands[i].dtype, device);
     if (i < kNaBias) *targets[i] = neighborhood_tensor(results[i]);
     else g.drpb = results[i].data<float>();
   }
   std::vector<Storage*> reads = storages_of(operands), writes = storages_of(results);
   for (Storage* s : storages_of(saved)) reads.push_back(s);
-  Stream::cpu().launch_spans(op, reads.data(), reads.size(), writes.data(), writes.size(), false, [p, g](const TaskContext& ctx) {
-    if (p.batch == 0) return;
-    dispatch_isa([&](auto isa) { cpu::neighborhood_backward<isa()>(p, g, ctx.pool, ctx.cancel); });
-  });
+  launch_spans(
+      op, device, reads.data(), reads.size(), writes.data(), writes.size(), false,
+      [p, g](const TaskContext& ctx) {
+        if (p.batch == 0) return;
+        dispatch_isa([&](auto isa) { cpu::neighborhood_backward<isa()>(p, g, ctx.pool, ctx.cancel); });
+      },
+      [p, g](cuda::Stream& stream) { cuda::neighborhood_backward(p, g, stream); });
   return results;
 }
 
@@ -133,7 +142,7 @@ std::string explain(const std::vector<Tensor>& operands, const std::vector<int64
   const NeighborhoodParams p = bind_neighborhood(kOp, operands, axes, scale);
   auto quoted = [](const char* text) { return '"' + std::string(text) + '"'; };
   const Device device = device_of(kOp, operands);
-  if (!device.is_cpu()) check_cuda(kOp, device, p);
+  if (!device.is_cpu()) check_cuda(kOp, device, cuda::neighborhood_refusal(p));
   std::string refused, chosen = device.is_cpu() ? "" : "cuda.boxes";
   for (const Kernel& kernel : kKernels) {
     if (!chosen.empty()) break;

@@ -15,6 +15,7 @@ import { mul } from '../ops/binary.ts';
 import { pad } from '../ops/pad.ts';
 import { expand, permute, reshape } from '../ops/view.ts';
 import { tensor } from '../tensor/create.ts';
+import type { DeviceName } from '../tensor/device.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -66,7 +67,7 @@ export function haloAttention(q: Tensor, k: Tensor, v: Tensor, options: HaloOpti
       mul(relativeLogits(split, relative[name], name, side, window), 1 / scale),
     );
     queries = concat([queries, ...logits.map((t) => reshape(t, [blocks, heads, side * side, window]))], 3);
-    const places = expand(cast(oneHotPlaces(window), k.dtype), [blocks, heads, window * window, 2 * window]);
+    const places = expand(cast(oneHotPlaces(window, k.device), k.dtype), [blocks, heads, window * window, 2 * window]);
     keys = concat([keys, places], 3);
   }
   const out = attention(queries, keys, windows(v, blockSize, haloSize), { scale });
@@ -109,7 +110,8 @@ function queriesOfBlock(q: Tensor, k: Tensor, v: Tensor, block: number, halo: nu
   return block / stride;
 }
 
-const ids = (list: readonly number[]): Tensor => tensor(Int32Array.from(list), [list.length], { dtype: 'i32' });
+const ids = (list: readonly number[], like: Tensor): Tensor =>
+  tensor(Int32Array.from(list), [list.length], { dtype: 'i32', device: like.device });
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
 /** [batch, rows, columns, heads, dim] as the overlapping windows of all blocks, [blocks, heads, window * window, dim]. */
@@ -118,7 +120,11 @@ function windows(t: Tensor, block: number, halo: number): Tensor {
   const window = block + 2 * halo;
   const [down, across] = [rows / block, columns / block];
   const around = halo === 0 ? t : pad(t, [[0, 0], [halo, halo], [halo, halo], [0, 0], [0, 0]]); // prettier-ignore
-  const places = (count: number): Tensor => ids(range(count).flatMap((b) => range(window).map((u) => b * block + u)));
+  const places = (count: number): Tensor =>
+    ids(
+      range(count).flatMap((b) => range(window).map((u) => b * block + u)),
+      t,
+    );
   const unfolded = indexSelect(indexSelect(around, 1, places(down)), 2, places(across));
   const apart = reshape(unfolded, [batch, down, window, across, window, heads, dim]);
   return reshape(permute(apart, [0, 1, 3, 5, 2, 4, 6]), [batch * down * across, heads, window * window, dim]);
@@ -133,7 +139,7 @@ function relativeLogits(split: Tensor, table: Tensor, axis: 'height' | 'width', 
       `haloAttention: relative.${axis} has shape ${shapeText(table.shape)}, expected [${2 * window - 1}, ${dim}]`,
     );
   const offsets = range(side).flatMap((i) => range(window).map((u) => u - i + window - 1));
-  const chosen = permute(reshape(indexSelect(table, 0, ids(offsets)), [side, window, dim]), [0, 2, 1]);
+  const chosen = permute(reshape(indexSelect(table, 0, ids(offsets, table)), [side, window, dim]), [0, 2, 1]);
   // The queries' coordinate along the axis in front, so that each meets its own rows of the table.
   const front = axis === 'height' ? [2, 0, 1, 3, 5, 4, 6] : [4, 0, 1, 3, 5, 2, 6];
   const rows = reshape(permute(split, front), [side, batch * down * across * heads * side, dim]);
@@ -142,11 +148,11 @@ function relativeLogits(split: Tensor, table: Tensor, axis: 'height' | 'width', 
 }
 
 /** For key (u, v) of a window, u and v as one-hot rows: [window * window, 2 window]. */
-function oneHotPlaces(window: number): Tensor {
+function oneHotPlaces(window: number, device: DeviceName): Tensor {
   const places = new Float32Array(window * window * 2 * window);
   for (let key = 0; key < window * window; key++) {
     places[key * 2 * window + Math.floor(key / window)] = 1;
     places[key * 2 * window + window + (key % window)] = 1;
   }
-  return tensor(places, [1, 1, window * window, 2 * window], { dtype: 'f32' });
+  return tensor(places, [1, 1, window * window, 2 * window], { dtype: 'f32', device });
 }

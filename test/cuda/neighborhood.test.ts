@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   explainNeighborhood,
+  grad,
   neighborhoodAttention,
   tensor,
   type NeighborhoodOptions,
@@ -14,7 +15,7 @@ import { expectClose } from '../tolerance.ts';
 import { useCuda } from './device.ts';
 
 const cuda = useCuda();
-const on = { device: 'cuda', gradients: false } as const;
+const on = { device: 'cuda' } as const;
 
 const base = { batch: 1, heads: 1, kvHeads: 1, dim: 8, dimV: 8 };
 const cases: readonly (Case & { name: string })[] = [
@@ -58,17 +59,41 @@ describe.skipIf(cuda.skip)('neighborhoodAttention on CUDA', () => {
 
   const image = (seed: number): Tensor => tensor(uniform(90 * 2 * 16, seed), [1, 9, 10, 2, 16], { dtype: 'f32' });
 
-  test.each(['f32', 'bf16'] as const)('extra keys beside the lattice, more than a tile: %s', (dtype) => {
-    const make = (place: (t: Tensor) => Tensor): ArrayLike<number>[] => {
-      const [q, k, v] = [1, 2, 3].map((seed) => place(image(seed))) as [Tensor, Tensor, Tensor];
-      const [ek, ev] = [4, 5].map((seed) => place(tensor(uniform(75 * 32, seed), [1, 75, 2, 16], { dtype: 'f32' })));
-      const options: NeighborhoodOptions = { kernelSize: [3, 4], dilation: [2, 1], extraKv: { k: ek, v: ev } };
-      const { out, lse } = neighborhoodAttention(q, k, v, { ...options, returnLse: true });
-      return [numbers(out), numbers(lse)];
+  test.each(['f32', 'bf16'] as const)(
+    'extra keys beside the lattice, more than a tile, and all gradients: %s',
+    (dtype) => {
+      const make = (place: (t: Tensor) => Tensor): ArrayLike<number>[] => {
+        const leaves = [1, 2, 3]
+          .map(image)
+          .concat([4, 5].map((seed) => tensor(uniform(75 * 32, seed), [1, 75, 2, 16], { dtype: 'f32' })))
+          .map((t) => place(t).detach()) as [Tensor, Tensor, Tensor, Tensor, Tensor];
+        for (const t of leaves) t.requiresGrad = true;
+        const [q, k, v, extraK, extraV] = leaves;
+        const options: NeighborhoodOptions = {
+          kernelSize: [3, 4],
+          dilation: [2, 1],
+          extraKv: { k: extraK, v: extraV },
+        };
+        const { out, lse } = neighborhoodAttention(q, k, v, { ...options, returnLse: true });
+        const dlse = tensor(uniform(180, 7), [1, 9, 10, 2], { dtype: 'f32' }).to(q.device);
+        const grads = grad([out, lse], leaves, { gradients: [place(image(6)), dlse] }) as Tensor[];
+        return [out, lse, ...grads].map(numbers);
+      };
+      const [there, here] = [make((t) => t.to(dtype).to('cuda')), make((t) => t.to(dtype).to('f32'))];
+      there.forEach((got, i) => expectClose(got, here[i], i === 1 ? 'f32' : dtype, 2));
+    },
+  );
+
+  test('equal calls give equal bits, the gradient of the bias included', () => {
+    const run = (): ArrayLike<number>[] => {
+      const leaves = [1, 2, 3].map((seed) => image(seed).to('f16').to('cuda').detach()) as [Tensor, Tensor, Tensor];
+      const rpb = tensor(uniform(2 * 81, 4), [2, 9, 9], { dtype: 'f32', device: 'cuda' });
+      for (const t of [...leaves, rpb]) t.requiresGrad = true;
+      const out = neighborhoodAttention(...leaves, { kernelSize: 5, rpb });
+      const grads = grad(out, [...leaves, rpb], { gradients: [out.detach()] }) as Tensor[];
+      return [out, ...grads].map(numbers);
     };
-    const [there, here] = [make((t) => t.to(dtype).to('cuda')), make((t) => t.to(dtype).to('f32'))];
-    expectClose(there[0], here[0], dtype);
-    expectClose(there[1], here[1], 'f32', 2);
+    expect(run()).toEqual(run());
   });
 
   test.each(LAYOUTS)('operands that are %s', (layout) => {
@@ -77,7 +102,7 @@ describe.skipIf(cuda.skip)('neighborhoodAttention on CUDA', () => {
     const views = values.map((x) => laidOut(layout, shape, x, 'f32')) as [Tensor, Tensor, Tensor];
     const plain = numbers(neighborhoodAttention(...views, { kernelSize: 3 }));
     for (const dtype of ['f32', 'f16'] as const) {
-      const there = views.map((t) => t.to(dtype).to('cuda')) as [Tensor, Tensor, Tensor];
+      const there = values.map((x) => laidOut(layout, shape, x, dtype, 'cuda')) as [Tensor, Tensor, Tensor];
       expectClose(numbers(neighborhoodAttention(...there, { kernelSize: 3 })), plain, dtype);
     }
   });
