@@ -1,4 +1,4 @@
-/** What the tests of neighborhoodAttention() on all devices share: golden files, a case against the reference, random windows. */
+/** What the tests of neighborhoodAttention() on all devices share: golden files of the op and its layers, a case against the reference, random windows. */
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { expect } from 'vitest';
@@ -6,6 +6,9 @@ import {
   cast,
   grad,
   neighborhoodAttention,
+  NeighborhoodAttention1D,
+  NeighborhoodAttention2D,
+  NeighborhoodAttention3D,
   tensor,
   type DeviceName,
   type DType,
@@ -227,3 +230,51 @@ export const randomAxes = (tokens: number): fc.Arbitrary<Pick<Case, 'space' | 'o
         causal: axes.map((a) => a.causal),
       },
     }));
+
+const layers = [NeighborhoodAttention1D, NeighborhoodAttention2D, NeighborhoodAttention3D];
+export const LAYER_GOLDENS = [
+  'na_module_1d',
+  'na_module_2d',
+  'na_module_3d',
+  'nat_attn_rpb_k3',
+  'nat_attn_rpb_k3_d2',
+  'nat_attn_rpb_pad',
+];
+
+interface LayerConfig {
+  dim?: number;
+  embed_dim?: number;
+  num_heads: number;
+  kernel_size: number | number[];
+  stride?: number[];
+  dilation: number | number[];
+  is_causal?: boolean[];
+  rpb?: boolean;
+}
+
+/** A golden file of a layer: output, and gradients of the input and the bias table. */
+export function checkLayer(name: string, device: DeviceName = 'cpu'): void {
+  using golden = load(name);
+  const config = JSON.parse(golden.metadata.config) as LayerConfig;
+  const x = golden.get('input.x').to(device).detach();
+  x.requiresGrad = true;
+  const Layer = layers[x.rank - 3];
+  const layer = new Layer((config.dim ?? config.embed_dim) as number, {
+    heads: config.num_heads,
+    kernelSize: config.kernel_size,
+    dilation: config.dilation,
+    ...(config.stride && { stride: config.stride }),
+    ...(config.is_causal && { causal: config.is_causal }),
+    ...(config.rpb && { rpb: true }),
+  });
+  const keys = Object.keys(layer.stateDict());
+  expect(keys.includes('rpb')).toBe(golden.has('weights.rpb'));
+  layer.loadStateDict(Object.fromEntries(keys.map((key) => [key, golden.get(`weights.${key}`)])));
+  layer.to(device);
+  const y = layer.forward(x);
+  expectClose(numbers(y), numbers(golden.get('output.y')));
+  const inputs = [x, ...(layer.rpb ? [layer.rpb] : [])];
+  const grads = grad(y, inputs, { gradients: [golden.get('cotangent.output.y').to(device)] });
+  expectClose(numbers(grads[0] as Tensor), numbers(golden.get('grad.input.x')), 'f32', 2);
+  if (layer.rpb) expectClose(numbers(grads[1] as Tensor), numbers(golden.get('grad.weights.rpb')), 'f32', 2);
+}

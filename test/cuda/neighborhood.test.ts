@@ -10,7 +10,15 @@ import {
   type Tensor,
 } from '../../lib/index.ts';
 import { LAYOUTS, laidOut, numbers, uniform } from '../inputs.ts';
-import { check, checkGoldens, GOLDENS, randomAxes, type Case } from '../neighborhood_cases.ts';
+import {
+  check,
+  checkGoldens,
+  checkLayer,
+  GOLDENS,
+  LAYER_GOLDENS,
+  randomAxes,
+  type Case,
+} from '../neighborhood_cases.ts';
 import { expectClose } from '../tolerance.ts';
 import { useCuda } from './device.ts';
 
@@ -36,6 +44,8 @@ const cases: readonly (Case & { name: string })[] = [
 
 describe.skipIf(cuda.skip)('neighborhoodAttention on CUDA', () => {
   test.each(GOLDENS)('golden %s', (name) => checkGoldens(name, on));
+
+  test.each(LAYER_GOLDENS)('golden layer %s', (name) => checkLayer(name, 'cuda'));
 
   describe.each(['f32', 'bf16', 'f16'] as const)('%s', (dtype) => {
     test.each(cases)('$name', (c) => check({ ...c, dtype }, on));
