@@ -8,6 +8,8 @@
 
 #include "core/error.h"
 #include "core/stream.h"
+#include "cuda/neighborhood_pair.h"
+#include "ops/device.h"
 #include "ops/neighborhood_call.h"
 
 namespace fovea {
@@ -17,8 +19,8 @@ void check_plain(const char* op, const char* what, const Tensor& t) {
   check(t.dtype == DType::F32 && t.contiguous(), "ERR_DTYPE", op, ": ", what, " is ", name_of(t.dtype), ", expected f32, contiguous");
 }
 
-cpu::NeighborhoodPairParams bind(const char* op, const Tensor& queries, int64_t heads_kv, const std::vector<int64_t>& axes) {
-  cpu::NeighborhoodPairParams p{};
+NeighborhoodPairParams bind(const char* op, const Tensor& queries, int64_t heads_kv, const std::vector<int64_t>& axes) {
+  NeighborhoodPairParams p{};
   check_plain(op, "the first operand", queries);
   bind_neighborhood_axes(op, p.space, queries.shape, axes);
   const int rank = queries.rank();
@@ -41,18 +43,28 @@ void check_shape(const char* op, const char* what, const Tensor& t, const Dims& 
   check(t.shape == expected, "ERR_SHAPE", op, ": ", what, " has shape ", text_of(t.shape), ", expected ", text_of(expected));
 }
 
+// The device of the operands; throws ERR_UNSUPPORTED where its kernels do not take the call.
+Device device_for(const char* op, const NeighborhoodPairParams& p, const Tensor& a, const Tensor& b) {
+  const Device device = common_device(op, {&a, &b});
+  const char* refusal = device.is_cpu() ? nullptr : cuda::neighborhood_pair_refusal(p);
+  check(!refusal, "ERR_UNSUPPORTED", op, " on ", name_of(device), ": ", refusal ? refusal : "");
+  return device;
+}
+
 Tensor dot(const Tensor& x, const Tensor& keys, const std::vector<int64_t>& axes, double scale, double unseen) {
   constexpr const char* op = "neighborhoodQK";
   check(keys.rank() == x.rank(), "ERR_SHAPE", op, ": got ", text_of(x.shape), " and ", text_of(keys.shape));
   const int64_t heads_kv = keys.shape[keys.rank() - 2], dim = x.shape[x.rank() - 1];
-  cpu::NeighborhoodPairParams p = bind(op, x, heads_kv, axes);
+  NeighborhoodPairParams p = bind(op, x, heads_kv, axes);
   check_shape(op, "k", keys, with_last(x, heads_kv, dim));
-  Tensor weights = Tensor::empty(with_last(x, p.space.heads_q, p.slots), DType::F32);
+  const Device device = device_for(op, p, x, keys);
+  Tensor weights = Tensor::empty(with_last(x, p.space.heads_q, p.slots), DType::F32, device);
   p.space.dim = dim, p.x = x.data<float>(), p.keys = keys.data<float>(), p.weights = weights.data<float>();
   p.scale = static_cast<float>(scale), p.unseen = static_cast<float>(unseen);
-  Stream::cpu().launch(op, {x.storage.get(), keys.storage.get()}, {weights.storage.get()}, [p](const TaskContext& ctx) {
-    dispatch_isa([&](auto isa) { cpu::neighborhood_dot<isa()>(p, ctx.pool, ctx.cancel); });
-  });
+  launch(
+      op, device, {x.storage.get(), keys.storage.get()}, {weights.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::neighborhood_dot<isa()>(p, ctx.pool, ctx.cancel); }); },
+      [p](cuda::Stream& stream) { cuda::neighborhood_dot(p, stream); });
   return weights;
 }
 
@@ -60,31 +72,35 @@ Tensor gather(const Tensor& weights, const Tensor& keys, const std::vector<int64
   constexpr const char* op = "neighborhoodAV";
   check(keys.rank() == weights.rank(), "ERR_SHAPE", op, ": got ", text_of(weights.shape), " and ", text_of(keys.shape));
   const int64_t heads_kv = keys.shape[keys.rank() - 2], dim = keys.shape[keys.rank() - 1];
-  cpu::NeighborhoodPairParams p = bind(op, weights, heads_kv, axes);
+  NeighborhoodPairParams p = bind(op, weights, heads_kv, axes);
   check_shape(op, "weights", weights, with_last(weights, p.space.heads_q, p.slots));
   check_shape(op, "v", keys, with_last(weights, heads_kv, dim));
-  Tensor out = Tensor::empty(with_last(weights, p.space.heads_q, dim), DType::F32);
+  const Device device = device_for(op, p, weights, keys);
+  Tensor out = Tensor::empty(with_last(weights, p.space.heads_q, dim), DType::F32, device);
   p.space.dim = dim, p.keys = keys.data<float>(), p.weights = weights.data<float>(), p.out = out.data<float>();
   p.scale = static_cast<float>(scale);
-  Stream::cpu().launch(op, {weights.storage.get(), keys.storage.get()}, {out.storage.get()}, [p](const TaskContext& ctx) {
-    dispatch_isa([&](auto isa) { cpu::neighborhood_gather<isa()>(p, ctx.pool, ctx.cancel); });
-  });
+  launch(
+      op, device, {weights.storage.get(), keys.storage.get()}, {out.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::neighborhood_gather<isa()>(p, ctx.pool, ctx.cancel); }); },
+      [p](cuda::Stream& stream) { cuda::neighborhood_gather(p, stream); });
   return out;
 }
 
 Tensor scatter(const Tensor& weights, const Tensor& x, const std::vector<int64_t>& axes, double scale, int64_t heads_kv) {
   constexpr const char* op = "neighborhoodScatter";
-  cpu::NeighborhoodPairParams p = bind(op, weights, heads_kv, axes);
+  NeighborhoodPairParams p = bind(op, weights, heads_kv, axes);
   check(x.rank() == weights.rank(), "ERR_SHAPE", op, ": got ", text_of(weights.shape), " and ", text_of(x.shape));
   const int64_t dim = x.shape[x.rank() - 1];
   check_shape(op, "weights", weights, with_last(weights, p.space.heads_q, p.slots));
   check_shape(op, "rows", x, with_last(weights, p.space.heads_q, dim));
-  Tensor out = Tensor::empty(with_last(weights, heads_kv, dim), DType::F32);
+  const Device device = device_for(op, p, weights, x);
+  Tensor out = Tensor::empty(with_last(weights, heads_kv, dim), DType::F32, device);
   p.space.dim = dim, p.x = x.data<float>(), p.weights = weights.data<float>(), p.out = out.data<float>();
   p.scale = static_cast<float>(scale);
-  Stream::cpu().launch(op, {weights.storage.get(), x.storage.get()}, {out.storage.get()}, [p](const TaskContext& ctx) {
-    dispatch_isa([&](auto isa) { cpu::neighborhood_scatter<isa()>(p, ctx.pool, ctx.cancel); });
-  });
+  launch(
+      op, device, {weights.storage.get(), x.storage.get()}, {out.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::neighborhood_scatter<isa()>(p, ctx.pool, ctx.cancel); }); },
+      [p](cuda::Stream& stream) { cuda::neighborhood_scatter(p, stream); });
   return out;
 }
 
@@ -92,7 +108,7 @@ Tensor loops(const Tensor& q, const Tensor& k, const Tensor& v, const std::vecto
   constexpr const char* op = "neighborhoodLoops";
   check(k.rank() == q.rank(), "ERR_SHAPE", op, ": got ", text_of(q.shape), " and ", text_of(k.shape));
   const int64_t heads_kv = k.shape[k.rank() - 2], dim = q.shape[q.rank() - 1];
-  cpu::NeighborhoodPairParams p = bind(op, q, heads_kv, axes);
+  NeighborhoodPairParams p = bind(op, q, heads_kv, axes);
   check_shape(op, "k", k, with_last(q, heads_kv, dim));
   check_shape(op, "v", v, k.shape);
   Tensor out = Tensor::empty(q.shape, DType::F32), weights = Tensor::empty(with_last(q, p.space.heads_q, p.slots), DType::F32);

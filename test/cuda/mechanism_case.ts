@@ -7,7 +7,6 @@ import { cast, grad, setDevice, tensor, type DType, type Tensor } from '../../li
 import { uniform } from '../inputs.ts';
 import { sizeOf } from '../reference.ts';
 import { expectClose } from '../tolerance.ts';
-import { expectOnCuda } from './missing.ts';
 
 export interface MechanismCase {
   /** Of the leaves; values are uniform in [-1, 1]. */
@@ -57,19 +56,17 @@ export function checkMechanism(c: MechanismCase): void {
   const { factor = 2 } = c;
   for (const dtype of c.dtypes ?? (['f32', 'bf16'] as const)) {
     const expected = evaluate(c, dtype, 'cpu');
-    expectOnCuda(() => {
-      const actual = evaluate(c, dtype, 'cuda');
-      actual.outputs.forEach((out, i) => {
-        const { dtype: kind, values: wanted } = expected.outputs[i];
-        expect(out.dtype).toBe(kind);
-        if (FLOATS.includes(kind)) expectClose(out.values, wanted, dtype, factor);
-        else expect([...Array.from(out.values)]).toEqual([...Array.from(wanted)]);
-      });
-      actual.gradients.forEach((g, i) => {
-        const wanted = expected.gradients[i];
-        if (g === null || wanted === null) expect(g, `gradient ${i}`).toBe(wanted);
-        else expectClose(g, wanted, dtype, factor);
-      });
+    const actual = evaluate(c, dtype, 'cuda');
+    actual.outputs.forEach((out, i) => {
+      const { dtype: kind, values: wanted } = expected.outputs[i];
+      expect(out.dtype).toBe(kind);
+      if (FLOATS.includes(kind)) expectClose(out.values, wanted, dtype, factor);
+      else expect([...Array.from(out.values)]).toEqual([...Array.from(wanted)]);
+    });
+    actual.gradients.forEach((g, i) => {
+      const wanted = expected.gradients[i];
+      if (g === null || wanted === null) expect(g, `gradient ${i}`).toBe(wanted);
+      else expectClose(g, wanted, dtype, factor);
     });
   }
 }
