@@ -116,6 +116,15 @@ export interface Native {
   selectTop(t: Handle, k: number): Handle;
 
   // routing
+  clusterTop(x: Handle, centroids: Handle, window: number): Handle;
+  meanRows(src: Handle, ids: Handle, size: number, epsilon: number): [out: Handle, inverse: Handle];
+  regionTop(
+    q: Handle,
+    k: Handle,
+    integers: readonly [regionHeight: number, regionWidth: number, down: number, across: number, top: number],
+    scale: number,
+  ): [indices: Handle, affinities: Handle];
+  headRows(active: Handle): Handle;
   causalRanges(qRows: Handle, kvRows: Handle): Handle;
   spanSearch(
     q: Handle,

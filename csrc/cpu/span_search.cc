@@ -1,60 +1,94 @@
-// Queries in lanes: a tile is kLanes neighbouring queries of all heads that share keys. Their anchors of one distance are kLanes
-// neighbouring keys, so every step of the search reads one piece of memory for the whole group; kLanes dot products are summed as vectors
-// and turned in registers into one vector of scores, which is inserted into the sorted lists of the lanes. Refinements, which differ from
-// query to query, go one by one.
+// Queries in lanes: kLanes neighbouring queries have anchors of one distance at kLanes neighbouring keys, so that a step of the search
+// reads one piece of memory. Its dot products are summed as vectors, folded together into one vector of scores and inserted into the sorted
+// lists of the lanes. Refinements, which differ from query to query, go one by one.
+//
+// A tile is many such vectors of all heads that share keys, and goes through the distances a few at a time: one distance later the keys
+// that a tile looks at are mostly the same, moved by as much as the distances differ, and still in the cache.
 #include "cpu/span_search.h"
 
 #include <cstring>
 
 #include "cpu/attention_rows.h"
 #include "cpu/simd.h"
+#include "cpu/vmath.h"
 
 namespace fovea::cpu {
 namespace {
 
 constexpr float kNone = -__builtin_inff();
+constexpr int kDistances = 4;             // taken at a time
+constexpr int64_t kTileFloats = 1 << 16;  // of the queries of a tile: together with as many keys they stay in the L2 cache
+constexpr int64_t kTiles = 64;            // that there should be, of sequences that are long enough
+
+// Blocks of 2 kHalf lanes, those of x before those of y, become sums of their halves.
+template <int kHalf, int... kIndex>
+FOVEA_INLINE vf fold(vf x, vf y, std::integer_sequence<int, kIndex...>) {
+  return __builtin_shufflevector(x, y, (kIndex / kHalf * 2 * kHalf + kIndex % kHalf)...) +
+         __builtin_shufflevector(x, y, (kIndex / kHalf * 2 * kHalf + kIndex % kHalf + kHalf)...);
+}
+
+// Lane l of the result is the sum of v[l], added up as reduce_add does.
+template <int kHalf = kLanes / 2>
+FOVEA_INLINE vf sums_of(vf (&v)[kLanes]) {
+  FOVEA_UNROLL
+  for (int i = 0; i < kHalf; i++) v[i] = fold<kHalf>(v[2 * i], v[2 * i + 1], std::make_integer_sequence<int, kLanes>{});
+  if constexpr (kHalf > 1) return sums_of<kHalf / 2>(v);
+  else return v[0];
+}
 
 template <class T>
 class Search {
  public:
-  Search(const SpanSearchParams& p, int64_t batch, int64_t kv_head, int64_t q0, float* memory)
-      : p_(p), batch_(batch), kv_head_(kv_head), q0_(q0), group_(p.heads_q / p.heads_kv), pitch_(padded(p.dim)), queries_(memory) {
-    count_ = static_cast<int>(p.len_q - q0 < kLanes ? p.len_q - q0 : kLanes);
+  Search(const SpanSearchParams& p, int64_t batch, int64_t kv_head, int64_t q0, int64_t count, float* memory)
+      : p_(p), batch_(batch), kv_head_(kv_head), q0_(q0), count_(count), group_(p.heads_q / p.heads_kv), pitch_(padded(p.dim)) {
+    vectors_ = (count + kLanes - 1) / kLanes;
+    queries_ = memory;
+    scores_ = queries_ + group_ * vectors_ * kLanes * pitch_;
+    anchors_ = reinterpret_cast<int32_t*>(scores_ + group_ * vectors_ * kLanes * p.spans);
     keys_ = static_cast<const T*>(p.k.data) + batch * p.k.sb + kv_head * p.k.sh;
     mask_ = p.key_mask ? p.key_mask + batch * p.len_kv : nullptr;
     first_ = p.first ? p.first[batch] : 0;
   }
 
-  static int64_t floats(const SpanSearchParams& p) { return (p.heads_q / p.heads_kv * kLanes + 1) * padded(p.dim); }
+  static int64_t floats(const SpanSearchParams& p, int64_t count) {
+    return p.heads_q / p.heads_kv * ((count + kLanes - 1) / kLanes * kLanes) * (padded(p.dim) + 2 * p.spans);
+  }
 
   void run() {
     load_queries();
-    for (int64_t g = 0; g < group_; g++) {
-      for (int t = 0; t < kMaxSpans; t++)
-        for (int l = 0; l < kLanes; l++) score_[t][l] = kNone, anchor_[t][l] = -1;
-      search(g);
-      for (int64_t step = 0; step < p_.refinements; step++)
-        for (int l = 0; l < count_; l++) refine(g, l, p_.steps + step * 3 * p_.table);
-      write(g);
-    }
+    for (int64_t i = 0; i < group_ * vectors_ * kLanes * p_.spans; i++) scores_[i] = kNone, anchors_[i] = -1;
+    const int64_t last = position(count_ - 1);
+    for (int64_t i = 0; i < p_.distance_count && last - p_.distances[i] >= max64(first_, 0); i += kDistances)
+      for (int64_t g = 0; g < group_; g++)
+        for (int64_t v = 0; v < vectors_; v++)
+          for (int64_t j = i; j < p_.distance_count && j < i + kDistances; j++) search(g, v * kLanes, p_.distances[j]);
+    for (int64_t g = 0; g < group_; g++)
+      for (int64_t i = 0; i < count_; i++) {
+        for (int64_t step = 0; step < p_.refinements; step++) refine(g, i, p_.steps + step * 3 * p_.table);
+        write(g, i);
+      }
   }
 
  private:
-  const float* query(int64_t g, int lane) const { return queries_ + (g * kLanes + lane) * pitch_; }
+  static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+  const float* query(int64_t g, int64_t i) const { return queries_ + (g * vectors_ * kLanes + i) * pitch_; }
+  // Lists of query i of the tile, best first: elements kLanes apart.
+  int64_t list(int64_t g, int64_t i) const { return ((g * vectors_ + i / kLanes) * p_.spans) * kLanes + i % kLanes; }
 
   void load_queries() {
     for (int64_t g = 0; g < group_; g++)
-      for (int l = 0; l < kLanes; l++) {
-        float* to = queries_ + (g * kLanes + l) * pitch_;
-        if (l >= count_) memset(to, 0, static_cast<size_t>(pitch_) * 4);
-        else widen_row(p_.dtype, p_.q, batch_ * p_.q.sb + (kv_head_ * group_ + g) * p_.q.sh + (q0_ + l) * p_.q.sl, p_.dim, to);
+      for (int64_t i = 0; i < vectors_ * kLanes; i++) {
+        float* to = queries_ + (g * vectors_ * kLanes + i) * pitch_;
+        if (i >= count_) memset(to, 0, static_cast<size_t>(pitch_) * 4);
+        else widen_row(p_.dtype, p_.q, batch_ * p_.q.sb + (kv_head_ * group_ + g) * p_.q.sh + (q0_ + i) * p_.q.sl, p_.dim, to);
       }
   }
 
   bool usable(int64_t key) const { return key >= first_ && key >= 0 && key < p_.len_kv && (!mask_ || mask_[key]); }
-  int64_t position(int lane) const { return p_.q_offset + q0_ + lane; }
-  int64_t seen(int lane) const {
-    int64_t n = position(lane) + 1 - first_;
+  int64_t position(int64_t i) const { return p_.q_offset + q0_ + i; }
+  int64_t seen(int64_t i) const {
+    int64_t n = position(i) + 1 - first_;
     return n < 0 ? 0 : n < p_.table ? n : p_.table - 1;
   }
 
@@ -68,30 +102,27 @@ class Search {
     return reduce_add(sum) + rest;
   }
 
-  void insert(int lane, float score, int32_t key) {
-    int t = static_cast<int>(p_.spans);
-    if (!(score > score_[t - 1][lane])) return;
-    for (t--; t > 0 && score > score_[t - 1][lane]; t--) score_[t][lane] = score_[t - 1][lane], anchor_[t][lane] = anchor_[t - 1][lane];
-    score_[t][lane] = score, anchor_[t][lane] = key;
+  void insert(int64_t at, float score, int32_t key) {
+    float* scores = scores_ + at;
+    int32_t* anchors = anchors_ + at;
+    int64_t t = p_.spans - 1;
+    if (!(score > scores[t * kLanes])) return;
+    for (; t > 0 && score > scores[(t - 1) * kLanes]; t--)
+      scores[t * kLanes] = scores[(t - 1) * kLanes], anchors[t * kLanes] = anchors[(t - 1) * kLanes];
+    scores[t * kLanes] = score, anchors[t * kLanes] = key;
   }
 
-  void search(int64_t g) {
-    const bool whole = p_.dim % kLanes == 0 && count_ == kLanes;
-    for (int64_t i = 0; i < p_.distance_count; i++) {
-      const int64_t key0 = position(0) - p_.distances[i];
-      if (key0 + count_ - 1 < first_ || key0 + count_ - 1 < 0) break;
-      if (whole && key0 >= 0 && key0 + kLanes <= p_.len_kv) {
-        insert_all(scores_of(g, key0), static_cast<int32_t>(key0));
-        continue;
-      }
-      for (int l = 0; l < count_; l++)
-        if (usable(key0 + l)) insert(l, dot(query(g, l), key0 + l), static_cast<int32_t>(key0 + l));
-    }
+  // Keys `distance` before queries i, i + 1, .. of a vector.
+  FOVEA_INLINE void search(int64_t g, int64_t i, int64_t distance) {
+    const int64_t key0 = position(i) - distance, left = count_ - i, lanes = left < kLanes ? left : kLanes;
+    if (lanes == kLanes && p_.dim % kLanes == 0 && key0 >= 0 && key0 + kLanes <= p_.len_kv)
+      return insert_all(list(g, i), scores_of(query(g, i), key0), key0);
+    for (int64_t l = 0; l < lanes; l++)
+      if (usable(key0 + l)) insert(list(g, i + l), dot(query(g, i + l), key0 + l), static_cast<int32_t>(key0 + l));
   }
 
-  // Dot products of query l with key key0 + l.
-  __attribute__((noinline)) vf scores_of(int64_t g, int64_t key0) const {
-    const float* q = query(g, 0);
+  // Dot products of the l-th row from q with key key0 + l.
+  __attribute__((noinline)) vf scores_of(const float* q, int64_t key0) const {
     const T* k = keys_ + key0 * p_.k.sl;
     const int64_t step = p_.k.sl, pitch = pitch_, dim = p_.dim;
     vf sum[kLanes];
@@ -101,88 +132,89 @@ class Search {
       for (int64_t d = kLanes; d < dim; d += kLanes) s = fma(load(q + l * pitch + d), load(k + l * step + d), s);
       sum[l] = s;
     }
-    transpose_square(sum);
-    FOVEA_UNROLL
-    for (int width = kLanes / 2; width > 0; width /= 2) FOVEA_UNROLL
-    for (int l = 0; l < width; l++) sum[l] += sum[l + width];
-    return sum[0];
+    return sums_of(sum);
   }
 
-  void insert_all(vf score, int32_t key0) {
-    vi key = iota() + set1(key0);
+  FOVEA_INLINE void insert_all(int64_t at, vf score, int64_t key0) {
+    float* scores = scores_ + at;
+    int32_t* anchors = anchors_ + at;
     if (mask_ || key0 < first_)
       for (int l = 0; l < kLanes; l++)
         if (!usable(key0 + l)) score[l] = kNone;
-    const int spans = static_cast<int>(p_.spans);
-    vi better{};  // from the place taken on, all others move down, equals too
-    for (int t = 0; t < spans; t++) {
-      vf held = load(score_[t]);
-      vi held_key = load(anchor_[t]);
+    if (!any(score > load(scores + (p_.spans - 1) * kLanes))) return;
+    vi key = iota() + set1(static_cast<int32_t>(key0)), better{};  // from the place taken on, all others move down, equals too
+    for (int64_t t = 0; t < p_.spans; t++) {
+      vf held = load(scores + t * kLanes);
+      vi held_key = load(anchors + t * kLanes);
       better |= score > held;
-      store(score_[t], select(better, score, held));
-      store(anchor_[t], select(better, key, held_key));
+      store(scores + t * kLanes, select(better, score, held));
+      store(anchors + t * kLanes, select(better, key, held_key));
       score = select(better, held, score);
       key = select(better, held_key, key);
     }
   }
 
-  bool holds(int lane, int64_t key) const {
-    for (int t = 0; t < p_.spans; t++)
-      if (anchor_[t][lane] == key) return true;
+  bool holds(int64_t at, int64_t key) const {
+    for (int64_t t = 0; t < p_.spans; t++)
+      if (anchors_[at + t * kLanes] == key) return true;
     return false;
   }
 
   // Scores the keys around each anchor of a query; all are anchors then, old and new, and the best are kept.
-  void refine(int64_t g, int lane, const int32_t* tables) {
-    const int64_t n = seen(lane), back = tables[n], forward = tables[p_.table + n], stride = tables[2 * p_.table + n];
-    const int64_t last = position(lane) - p_.window;
+  void refine(int64_t g, int64_t i, const int32_t* tables) {
+    const int64_t n = seen(i), back = tables[n], forward = tables[p_.table + n], stride = tables[2 * p_.table + n];
+    const int64_t last = position(i) - p_.window, at = list(g, i);
     int32_t from[kMaxSpans];
-    for (int t = 0; t < p_.spans; t++) from[t] = anchor_[t][lane];
-    for (int t = 0; t < p_.spans && from[t] >= 0; t++)
+    for (int64_t t = 0; t < p_.spans; t++) from[t] = anchors_[at + t * kLanes];
+    for (int64_t t = 0; t < p_.spans && from[t] >= 0; t++)
       for (int64_t key = from[t] - back / stride * stride; key <= from[t] + forward; key += stride)
-        if (usable(key) && key <= last && !holds(lane, key)) insert(lane, dot(query(g, lane), key), static_cast<int32_t>(key));
+        if (usable(key) && key <= last && !holds(at, key)) insert(at, dot(query(g, i), key), static_cast<int32_t>(key));
   }
 
-  void write(int64_t g) const {
-    const int64_t head = kv_head_ * group_ + g;
-    for (int l = 0; l < count_; l++) {
-      const int64_t at = ((batch_ * p_.heads_q + head) * p_.len_q + q0_ + l) * p_.spans, n = seen(l);
-      for (int t = 0; t < p_.spans; t++) {
-        const int64_t anchor = anchor_[t][l];
-        int64_t begin = anchor - p_.span_back[n], end = anchor + p_.span_forward[n], last = position(l) - p_.window;
-        if (begin < first_) begin = first_;
-        if (begin < 0) begin = 0;
-        if (end > last) end = last;
-        if (end > position(l)) end = position(l);
-        if (end > p_.len_kv - 1) end = p_.len_kv - 1;
-        p_.anchors[at + t] = static_cast<int32_t>(anchor);
-        p_.scores[at + t] = score_[t][l];
-        p_.ranges[2 * (at + t)] = anchor < 0 ? 0 : static_cast<int32_t>(begin);
-        p_.ranges[2 * (at + t) + 1] = anchor < 0 ? 0 : static_cast<int32_t>(end + 1);
-      }
+  void write(int64_t g, int64_t i) const {
+    const int64_t head = kv_head_ * group_ + g, from = list(g, i), n = seen(i);
+    const int64_t to = ((batch_ * p_.heads_q + head) * p_.len_q + q0_ + i) * p_.spans;
+    for (int64_t t = 0; t < p_.spans; t++) {
+      const int64_t anchor = anchors_[from + t * kLanes];
+      int64_t begin = anchor - p_.span_back[n], end = anchor + p_.span_forward[n], last = position(i) - p_.window;
+      if (begin < first_) begin = first_;
+      if (begin < 0) begin = 0;
+      if (end > last) end = last;
+      if (end > position(i)) end = position(i);
+      if (end > p_.len_kv - 1) end = p_.len_kv - 1;
+      p_.anchors[to + t] = static_cast<int32_t>(anchor);
+      p_.scores[to + t] = scores_[from + t * kLanes];
+      p_.ranges[2 * (to + t)] = anchor < 0 ? 0 : static_cast<int32_t>(begin);
+      p_.ranges[2 * (to + t) + 1] = anchor < 0 ? 0 : static_cast<int32_t>(end + 1);
     }
   }
 
   const SpanSearchParams& p_;
-  int64_t batch_, kv_head_, q0_, group_, pitch_, first_;
-  int count_;
-  float* queries_;
+  int64_t batch_, kv_head_, q0_, count_, group_, pitch_, vectors_, first_;
+  float *queries_, *scores_;
+  int32_t* anchors_;
   const T* keys_;
   const uint8_t* mask_;
-  alignas(64) float score_[kMaxSpans][kLanes];
-  alignas(64) int32_t anchor_[kMaxSpans][kLanes];
 };
+
+// Queries of a tile: as many as the cache holds, but no more than leave every thread some tiles. A multiple of the longest vector.
+int64_t tile_queries(const SpanSearchParams& p) {
+  constexpr int64_t kLongest = 16;
+  const int64_t fits = kTileFloats / (padded(p.dim) * (p.heads_q / p.heads_kv)), share = p.batch * p.heads_kv * p.len_q / kTiles;
+  const int64_t n = (fits < share ? fits : share) / kLongest * kLongest;
+  return n < kLongest ? kLongest : n;
+}
 
 template <class T>
 void search(const SpanSearchParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
-  const int64_t tiles = (p.len_q + kLanes - 1) / kLanes;
-  const size_t bytes = static_cast<size_t>(Search<T>::floats(p)) * 4;
+  const int64_t step = tile_queries(p), tiles = (p.len_q + step - 1) / step;
+  const size_t bytes = static_cast<size_t>(Search<T>::floats(p, step)) * 4;
   pool.run(
       p.batch * p.heads_kv * tiles,
       [&](int64_t item, int thread) {
         float* memory = static_cast<float*>(pool.scratch(thread, bytes));
-        const int64_t head = item / tiles;
-        Search<T>(p, head / p.heads_kv, head % p.heads_kv, item % tiles * kLanes, memory).run();
+        const int64_t head = item / tiles, q0 = item % tiles * step, count = p.len_q - q0 < step ? p.len_q - q0 : step;
+        Search<T>(p, head / p.heads_kv, head % p.heads_kv, q0, count, memory).run();
       },
       cancel);
 }

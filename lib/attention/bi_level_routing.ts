@@ -9,6 +9,7 @@ import { noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { add, mul } from '../ops/binary.ts';
+import { cast } from '../ops/copy.ts';
 import { depthwiseConv } from '../ops/depthwise_conv.ts';
 import { matmul } from '../ops/matmul.ts';
 import { pad } from '../ops/pad.ts';
@@ -83,20 +84,22 @@ export function biLevelRoutingAttention(
 ): Tensor | { out: Tensor; routing: RegionRouting } {
   const grid = gridOf(q, k, v, options);
   const scale = options.scale ?? 1 / Math.sqrt(q.shape[3]);
-  const routing = route(q, k, grid, scale, options);
+  const { indices, values } = route(q, k, grid, scale, options);
+  const weights = options.soft || options.returnRouting ? cast(softmax(values, -1), q.dtype) : null;
   const images = filled(q, k, v, grid, options);
   const keys = keysOf(images.k, images.v, images.grid, options);
   const attend = (queries: Tensor, regions: Tensor): AttentionResult =>
     attendRegions(queries, keys.k, keys.v, images.grid, keys.grid, regions, scale, options);
-  const rows = options.soft
-    ? attendSoftly(images.q, images.grid, routing, attend)
-    : attend(images.q, routing.indices).out;
+  const rows =
+    options.soft && weights
+      ? attendSoftly(images.q, images.grid, { indices, weights }, attend)
+      : attend(images.q, indices).out;
   const [batch, height, width] = q.shape;
   const whole = imageOf(rows, images.grid);
   let out = images.grid === grid ? whole : slice(slice(whole, 1, 0, height), 2, 0, width);
   if (options.lepe) out = add(out, depthwiseConv(v, options.lepe.weight, options.lepe.bias ?? null));
   out = reshape(out, [batch, height, width, v.shape[3]]);
-  return options.returnRouting ? { out, routing } : out;
+  return options.returnRouting && weights ? { out, routing: { indices, weights } } : out;
 }
 
 /** Images [batch, height, width, channels] with zeros to the right and below, so that both sides are multiples of `regions`. */
@@ -170,13 +173,24 @@ function gridOf(q: Tensor, k: Tensor, v: Tensor, options: BiLevelRoutingOptions)
   return grid;
 }
 
-function route(q: Tensor, k: Tensor, grid: RegionGrid, scale: number, options: BiLevelRoutingOptions): RegionRouting {
-  const choose = (): RegionRouting => {
+/** The regions each region is sent to, in falling order of affinity, and the affinities: both [batch, regions, topK]. */
+function route(q: Tensor, k: Tensor, grid: RegionGrid, scale: number, options: BiLevelRoutingOptions): Affinities {
+  const { topK, diffRouting } = options;
+  const choose = (): Affinities => {
     const affinity = matmul(mul(regionMeans(q, grid), scale), transpose(regionMeans(k, grid), 1, 2));
-    const { values, indices } = largest(affinity, options.topK);
-    return { indices, weights: softmax(values, -1) };
+    return largest(affinity, topK);
   };
-  return options.diffRouting ? choose() : noGrad(choose);
+  if (diffRouting) return choose();
+  if (q.device !== 'cpu') return noGrad(choose);
+  const { regionHeight, regionWidth, down, across } = grid;
+  const integers = [regionHeight, regionWidth, down, across, topK] as const;
+  const [indices, values] = native().regionTop(q.handle, k.handle, integers, scale);
+  return { indices: new Tensor(indices), values: new Tensor(values) };
+}
+
+interface Affinities {
+  readonly indices: Tensor;
+  readonly values: Tensor;
 }
 
 interface Images {

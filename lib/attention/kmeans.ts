@@ -6,6 +6,7 @@
  */
 import { noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
+import { native } from '../native.ts';
 import { add, div, maximum, mul, sub } from '../ops/binary.ts';
 import { gt } from '../ops/compare.ts';
 import { cast } from '../ops/copy.ts';
@@ -18,7 +19,7 @@ import { square } from '../ops/unary.ts';
 import { expand, reshape, transpose, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { shapeText } from '../tensor/shape.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { expectRank } from './checks.ts';
 
 const SMALLEST_NORM = 1e-12;
@@ -43,6 +44,20 @@ export function expectCentroids(op: string, centroids: Tensor, x: Tensor): void 
 /** Similarity of unit vectors to the centroids: [batch, heads, clusters, length]. */
 export function clusterSimilarity(unit: Tensor, centroids: Tensor): Tensor {
   return matmul(unsqueeze(cast(centroids, unit.dtype), 0), transpose(unit, 2, 3));
+}
+
+/**
+ * The `count` tokens of x whose direction is nearest to each centroid, in time order: i32 [batch, heads, clusters, count]. Of tokens equally
+ * near the first are taken. Similarities are f32 whatever the dtype of x.
+ */
+export function clusterTop(x: Tensor, centroids: Tensor, count: number): Tensor {
+  expectCentroids('clusterTop', centroids, x);
+  const table = cast(centroids.detach(), 'f32');
+  if (x.device === 'cpu') return new Tensor(native().clusterTop(x.handle, table.handle, count));
+  return noGrad(() => {
+    const similarity = clusterSimilarity(unitVectors(cast(x.detach(), 'f32')), table);
+    return new Tensor(native().selectTop(similarity.handle, count));
+  });
 }
 
 /** The nearest centroid of each token of x: i32 [batch, heads, length]. */

@@ -7,6 +7,7 @@
  */
 import { noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
+import { native } from '../native.ts';
 import { add, div, maximum, mul } from '../ops/binary.ts';
 import { ge, ne } from '../ops/compare.ts';
 import { concat } from '../ops/concat.ts';
@@ -20,7 +21,7 @@ import { sort, topK } from '../ops/sort.ts';
 import { expand, permute, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { shapeText } from '../tensor/shape.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { expectCount, expectRank } from './checks.ts';
 import { addCosts, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { planAttention } from './plan.ts';
@@ -100,6 +101,7 @@ export function mixtureCost(sizes: CostSizes & { readonly heads: number; readonl
 
 /** The tokens of each head in rising order, then -1: i32 [batch, heads, tokens]. */
 function tokensOf(active: Tensor): Tensor {
+  if (active.device === 'cpu') return new Tensor(native().headRows(active.handle));
   const tokens = active.shape[1];
   const places = arange(0, tokens, 1, { dtype: 'i32', device: active.device });
   const numbered = where(permute(active, [0, 2, 1]), places, tokens);

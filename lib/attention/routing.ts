@@ -10,12 +10,12 @@ import { noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { score, type Score } from '../mask/mask.ts';
 import { native } from '../native.ts';
-import { add, div, mul } from '../ops/binary.ts';
+import { add, mul } from '../ops/binary.ts';
 import { concat } from '../ops/concat.ts';
 import { cast } from '../ops/copy.ts';
 import { arange, full } from '../ops/creation.ts';
 import { embedding } from '../ops/embedding.ts';
-import { rowSums } from '../ops/row_sums.ts';
+import { meanRows } from '../ops/mean_rows.ts';
 import { expand, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -23,7 +23,7 @@ import { Tensor } from '../tensor/tensor.ts';
 import { attention, type AttentionResult } from './attention.ts';
 import { expectCount, expectCrossAttention } from './checks.ts';
 import { addCosts, pairsCost, type Cost, type CostSizes } from './cost.ts';
-import { clusterSimilarity, commitmentLoss, countRows, expectCentroids, unitVectors } from './kmeans.ts';
+import { clusterTop, commitmentLoss, expectCentroids, unitVectors } from './kmeans.ts';
 import { mergeAttentions } from './merge.ts';
 import { planAttention } from './plan.ts';
 import { equalSequences } from './region_rows.ts';
@@ -181,14 +181,9 @@ function withLocalHeads(
 
 /** The tokens of each cluster, in time order. */
 function route(q: Tensor, k: Tensor | null, { centroids, window, keyWindow = window }: RoutingOptions): Lists {
-  const take = (x: Tensor, count: number): Tensor => {
-    const similarity = clusterSimilarity(unitVectors(x.detach()), centroids.detach());
-    return new Tensor(native().selectTop(similarity.handle, Math.min(count, x.shape[2])));
-  };
-  return noGrad(() => {
-    const queries = take(q, window);
-    return { queries, keys: k ? take(k, keyWindow) : queries };
-  });
+  const take = (x: Tensor, count: number): Tensor => clusterTop(x, centroids, Math.min(count, x.shape[2]));
+  const queries = take(q, window);
+  return { queries, keys: k ? take(k, keyWindow) : queries };
 }
 
 /** Row numbers within [batch * heads * length] of lists that count within each head. */
@@ -318,8 +313,9 @@ function attendMemory(
 /** Results of clusters averaged by token. */
 function average(rows: Tensor, queries: Tensor, shape: readonly number[]): Tensor {
   const [batch, heads, length] = shape;
-  const tokens = batch * heads * length;
-  const ids = noGrad(() => flatRows(queries, length));
-  const counts = noGrad(() => cast(add(countRows(ids, tokens), COUNT_EPSILON), rows.dtype));
-  return reshape(div(rowSums(rows, ids, tokens), reshape(counts, [tokens, 1])), [batch, heads, length, rows.shape[1]]);
+  const each = queries.shape[2] * queries.shape[3];
+  const width = rows.shape[1];
+  const ids = reshape(queries, [batch * heads, each]);
+  const out = meanRows(reshape(rows, [batch * heads, each, width]), ids, length, COUNT_EPSILON);
+  return reshape(out, [batch, heads, length, width]);
 }

@@ -1,0 +1,92 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { tensor, type DType, type Tensor } from '../lib/index.ts';
+import { clusterTop } from '../lib/attention/kmeans.ts';
+import { noise } from './gradient_check.ts';
+import { laidOut, LAYOUTS, numbers } from './inputs.ts';
+import { atLevel, expectSameBitsForAnyThreads, LEVELS } from './levels.ts';
+import { sizeOf } from './reference.ts';
+
+/** Lists must rise, and nothing left out may be clearly nearer than something taken. */
+function expectNearest(x: Tensor, centroids: Tensor, count: number, tolerance = 2e-6): void {
+  const [batch, heads, length, dim] = x.shape;
+  const clusters = centroids.shape[1];
+  const [tokens, table] = [numbers(x), numbers(centroids)];
+  const lists = clusterTop(x, centroids, count);
+  expect(lists.shape).toEqual([batch, heads, clusters, count]);
+  const found = numbers(lists);
+  for (let list = 0; list < batch * heads * clusters; list++) {
+    const [c, h, b] = [list % clusters, Math.floor(list / clusters) % heads, Math.floor(list / clusters / heads)];
+    const similarity = Array.from({ length }, (_, t) => {
+      const token = tokens.subarray(((b * heads + h) * length + t) * dim).subarray(0, dim);
+      const norm = Math.max(Math.hypot(...token), 1e-12);
+      return token.reduce((sum, value, d) => sum + (value / norm) * table[(h * clusters + c) * dim + d], 0);
+    });
+    const taken = [...found.subarray(list * count, (list + 1) * count)];
+    expect(taken).toEqual([...new Set(taken)].toSorted((i, j) => i - j));
+    const chosen = new Set(taken);
+    const others = similarity.filter((_, t) => !chosen.has(t));
+    const least = Math.min(...taken.map((t) => similarity[t]));
+    expect(Math.max(-Infinity, ...others)).toBeLessThanOrEqual(least + tolerance);
+  }
+}
+
+describe.each(LEVELS)('clusterTop on %s', (level) => {
+  it('takes the tokens of nearest direction, for any sizes', () => {
+    const sizes = fc.tuple(fc.nat(1), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 130 }), fc.integer({ min: 1, max: 19 }), fc.integer({ min: 1, max: 70 }), fc.nat()); // prettier-ignore
+    atLevel(level, () => {
+      fc.assert(
+        fc.property(sizes, ([b, heads, length, clusters, dim, seed]) => {
+          const shape = [b + 1, heads, length, dim];
+          const x = tensor(noise(sizeOf(shape), seed), shape, { dtype: 'f32' });
+          const centroids = tensor(noise(heads * clusters * dim, seed + 1), [heads, clusters, dim], { dtype: 'f32' });
+          expectNearest(x, centroids, 1 + (seed % length));
+        }),
+        { numRuns: 25 },
+      );
+    });
+  });
+
+  it('reads any layout and 16-bit tokens', () => {
+    atLevel(level, () => {
+      const shape = [2, 2, 37, 20];
+      const centroids = tensor(noise(2 * 5 * 20, 4), [2, 5, 20], { dtype: 'f32' });
+      for (const layout of LAYOUTS)
+        for (const dtype of ['f32', 'bf16', 'f16'] as DType[])
+          expectNearest(laidOut(layout, shape, noise(sizeOf(shape), 3), dtype), centroids, 9);
+    });
+  });
+
+  it('of equals takes the first; a token without direction is similar to nothing', () => {
+    atLevel(level, () => {
+      const token = [3, -1, 2, 0.5];
+      const rows = Array.from({ length: 60 }, (_, t) => (t % 3 === 0 ? [0, 0, 0, 0] : token));
+      const x = tensor(rows.flat(), [1, 1, 60, 4]);
+      const list = (centroid: number[]): number[] => [...numbers(clusterTop(x, tensor(centroid, [1, 1, 4]), 5))];
+      expect(list(token)).toEqual([1, 2, 4, 5, 7]);
+      expect(list(token.map((v) => -v))).toEqual([0, 3, 6, 9, 12]);
+    });
+  });
+
+  it('selects from long rows', () => {
+    atLevel(level, () => {
+      const x = tensor(noise(3000 * 16, 8), [1, 1, 3000, 16], { dtype: 'f32' });
+      const centroids = tensor(noise(9 * 16, 9), [1, 9, 16], { dtype: 'f32' });
+      for (const count of [1, 55, 1700, 3000]) expectNearest(x, centroids, count);
+    });
+  });
+});
+
+it('gives the same lists for any number of threads', () => {
+  const x = tensor(noise(2 * 2 * 500 * 24), [2, 2, 500, 24], { dtype: 'f32' });
+  const centroids = tensor(noise(2 * 11 * 24, 2), [2, 11, 24], { dtype: 'f32' });
+  expectSameBitsForAnyThreads(() => clusterTop(x, centroids, 40));
+});
+
+it('refuses what does not fit', () => {
+  const x = tensor(noise(40), [1, 2, 5, 4], { dtype: 'f32' });
+  const fails = (centroids: Tensor, count: number, code: string): void =>
+    expect(() => clusterTop(x, centroids, count)).toThrow(expect.objectContaining({ code }));
+  fails(tensor(noise(12), [1, 3, 4], { dtype: 'f32' }), 2, 'ERR_SHAPE');
+  fails(tensor(noise(24), [2, 3, 4], { dtype: 'f32' }), 6, 'ERR_ARGUMENT');
+});
