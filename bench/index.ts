@@ -2,7 +2,10 @@
 import { readdirSync } from 'node:fs';
 
 const families = readdirSync(new URL('.', import.meta.url))
-  .filter((name) => name.endsWith('.ts') && !['index.ts', 'report.ts', 'onnx_model.ts'].includes(name))
+  .filter(
+    (name) =>
+      name.endsWith('.ts') && !['index.ts', 'report.ts', 'fit.ts', 'efficiency.ts', 'onnx_model.ts'].includes(name),
+  )
   .map((name) => name.slice(0, -3));
 const wanted = process.argv.slice(2);
 const unknown = wanted.filter((name) => !families.includes(name));

@@ -15,6 +15,8 @@ export interface Row {
   threads: number;
   /** Best time, milliseconds. */
   ms: number;
+  /** Least processor time of a repetition, all threads of the process together, milliseconds. */
+  cpuMs?: number;
   /** Billions of floating-point operations per second, where the row has a count. */
   gflops?: number;
   /** Of the FMA peak probed around the measurement, same number of threads. */
@@ -48,33 +50,33 @@ export async function measure(
   name: string,
   fn: () => Made | Promise<Made>,
   options: MeasureOptions = {},
-): Promise<Row> {
+): Promise<Row & { cpuMs: number }> {
   const { threads = getNumThreads(), flops, repeat = 5, seconds = 0.3, extra = {} } = options;
   const before = getNumThreads();
   setNumThreads(threads);
-  const once = async (): Promise<number> => {
-    const start = performance.now();
+  let [best, bestCpu, peak] = [Infinity, Infinity, 0];
+  const once = async (): Promise<void> => {
+    const [start, cpu] = [performance.now(), processor()];
     const made = await fn();
     await synchronize();
-    const ms = performance.now() - start;
+    best = Math.min(best, performance.now() - start);
+    bestCpu = Math.min(bestCpu, processor() - cpu);
     for (const t of made ? [made].flat() : []) t[Symbol.dispose]();
-    return ms;
   };
   try {
     await once();
-    let best = Infinity;
-    let peak = 0;
+    [best, bestCpu] = [Infinity, Infinity];
     for (let attempt = 0; attempt < 4; attempt++) {
       const first = probePeak();
       const end = performance.now() + seconds * 1000;
-      for (let i = 0; i < repeat || performance.now() < end; i++) best = Math.min(best, await once());
+      for (let i = 0; i < repeat || performance.now() < end; i++) await once();
       const second = probePeak();
       peak = Math.max(peak, first, second);
       if (Math.abs(first - second) < DISTURBED * peak) break;
     }
     const rate =
       flops === undefined ? {} : { gflops: round(flops / best / 1e6), peakFraction: round(flops / best / 1e6 / peak) };
-    const row: Row = { name, threads, ms: round(best), ...rate, ...extra };
+    const row = { name, threads, ms: round(best), cpuMs: round(bestCpu), ...rate, ...extra };
     print(row);
     return row;
   } finally {
@@ -82,12 +84,49 @@ export async function measure(
   }
 }
 
+/** Milliseconds of processor time this process has used. */
+function processor(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
+/** Least processor time of a call on one thread, milliseconds: of batches long enough to measure. For what is compared on a busy machine. */
+export async function processorTime(fn: () => Made): Promise<number> {
+  const before = getNumThreads();
+  setNumThreads(1);
+  const batch = async (calls: number): Promise<number> => {
+    const start = processor();
+    for (let i = 0; i < calls; i++) {
+      const made = fn();
+      await synchronize();
+      for (const t of made ? [made].flat() : []) t[Symbol.dispose]();
+    }
+    return (processor() - start) / calls;
+  };
+  try {
+    const first = Math.min(await batch(1), await batch(1));
+    const calls = Math.max(1, Math.round(20 / first));
+    return Math.min(await batch(calls), await batch(calls), first < 1000 ? await batch(calls) : Infinity);
+  } finally {
+    setNumThreads(before);
+  }
+}
+
+/** The parts of a family that `--only=a,b` names; all without it. */
+export function parts(names: readonly string[]): readonly string[] {
+  const only = process.argv.find((argument) => argument.startsWith('--only='))?.slice(7).split(',') ?? names; // prettier-ignore
+  const unknown = only.filter((name) => !names.includes(name));
+  if (unknown.length === 0) return only;
+  process.stderr.write(`no part ${unknown.join(', ')}; there are ${names.join(', ')}\n`);
+  return process.exit(2);
+}
+
 export function round(x: number): number {
   return Number(x.toPrecision(4));
 }
 
 export function print(row: Row): void {
-  const { name, threads, ms, gflops, peakFraction, ...extra } = row;
+  const { name, threads, ms, cpuMs: _, gflops, peakFraction, ...extra } = row;
   const rest = Object.entries(extra).flatMap(([key, value]) => (value === undefined ? [] : [`${key} ${value}`]));
   const rate = gflops === undefined ? '' : ` ${gflops} GF/s (${(100 * (peakFraction ?? 0)).toFixed(0)} % of peak)`;
   process.stdout.write(

@@ -125,6 +125,7 @@ export interface Native {
     scale: number,
   ): [indices: Handle, affinities: Handle];
   headRows(active: Handle): Handle;
+  mixSpans(out: Handle, lse: Handle, pairs: Handle, gate: Handle, near: MaybeHandle, nearLse: MaybeHandle): Handle;
   causalRanges(qRows: Handle, kvRows: Handle): Handle;
   spanSearch(
     q: Handle,

@@ -109,6 +109,42 @@ test('Nystrom with landmarks for every token is exact attention', () => {
   });
 });
 
+test.each([12, 14])('Nystrom of %i tokens by 4 landmarks, and the iterated pseudo-inverse', (n) => {
+  const m = 4;
+  const short = Math.floor(n / m);
+  const shortOnes = (short + 1) * m - n;
+  const means = (x: Rows): Rows =>
+    range(0, m).map((i) => {
+      const from = i * short + Math.max(0, i - shortOnes);
+      const segment = x.slice(from, from + short + (i < shortOnes ? 0 : 1));
+      return weighted(segment.map(() => 1 / segment.length), segment); // prettier-ignore
+    });
+  const transposed = (a: Rows): Rows => a[0].map((_, j) => a.map((row) => row[j]));
+  const times = (a: Rows, b: Rows): Rows => a.map((row) => weighted(row, b));
+  /** diagonal I - a */
+  const below = (diagonal: number, a: Rows): Rows => a.map((row, i) => row.map((x, j) => (i === j ? diagonal : 0) - x));
+  const inverse = (a: Rows): Rows => {
+    const most = Math.max(...transposed(a).map((column) => column.reduce((sum, x) => sum + x, 0)));
+    let z = transposed(a).map((row) => row.map((x) => x / most));
+    for (let i = 0; i < 6; i++) {
+      const az = times(a, z);
+      z = times(z, below(13, times(az, below(15, times(az, below(7, az)))))).map((row) => row.map((x) => x / 4));
+    }
+    return z;
+  };
+  checkGradients({
+    shapes: [cube(n), cube(n), cube(n)],
+    op: (q, k, v) => nystromAttention(q, k, v, { landmarks: m }),
+    reference: (q, k, v) => {
+      const [qs, ks, vs] = [q, k, v].map((x) => rowsOf(x, D));
+      const [queries, keys] = [means(qs), means(ks)];
+      const map = (a: Rows, b: Rows): Rows => a.map((x) => softmaxOf(b.map((y) => dot(x, y) / D)));
+      return times(times(map(qs, keys), inverse(map(queries, keys))), times(map(queries, ks), vs)).flat();
+    },
+    tolerance: 2e-4,
+  });
+});
+
 describe('ABC', () => {
   const slots = 2;
   const reference = (causal: boolean) => (q: Float64Array, k: Float64Array, v: Float64Array, a: Float64Array, b: Float64Array): number[] => {
@@ -222,15 +258,9 @@ describe('causal long-short: the last tokens and the landmarks of finished chunk
 });
 
 describe('S4D', () => {
-  test.each([[5, false], [130, false], [70, true]] as const)('length %i, bidirectional %j', (n, bidirectional) => {
-    manualSeed(n);
-    const [features, states, channels] = [2, 3, 1];
-    const c = randn([channels * (bidirectional ? 2 : 1), features, states, 2]);
-    const logDt = randn([features]).mul(0.3).sub(2);
-    const [logWReal, wImag, d] = [randn([1, states]).mul(0.3), randn([1, states]).mul(2), randn([channels, features])];
-    const u = randn([1, features, n]);
-    const y = numbers(s4d(u, { c, logDt, logWReal, wImag, d }, { bidirectional }));
-    const [cs, dt, wr, wi, ds, us] = [c, logDt, logWReal, wImag, d, u].map(numbers);
+  const [features, states] = [2, 3];
+  type Arrays = readonly Float64Array[];
+  const reference = (n: number, bidirectional: boolean) => (...[us, cs, dt, wr, wi, ds]: Arrays): number[] => {
     const kernel = (channel: number, h: number, l: number): number =>
       range(0, states).reduce((sum, s) => {
         const [re, im] = [-Math.exp(wr[s]), wi[s]];
@@ -243,14 +273,43 @@ describe('S4D', () => {
         const gain = times(times([cs[at], cs[at + 1]], [first[0] - 1, first[1]]), [re / size, -im / size]);
         return sum + 2 * times(gain, power(l))[0];
       }, 0);
-    const expected = range(0, features).flatMap((h) => {
+    return range(0, features).flatMap((h) => {
       const row = us.slice(h * n, (h + 1) * n);
       const [past, ahead] = [0, 1].map((at) => range(0, n).map((l) => (at === 1 && !bidirectional ? 0 : kernel(at, h, l))));
       return range(0, n).map((i) =>
         row.reduce((sum, x, j) => sum + x * (j <= i ? past[i - j] : ahead[j - i - 1]), ds[h] * row[i]),
       );
     });
-    expectClose(y, expected, 'f32', 5);
+  }; // prettier-ignore
+  const shapesOf = (n: number, bidirectional: boolean): number[][] => [
+    [1, features, n],
+    [bidirectional ? 2 : 1, features, states, 2],
+    [features],
+    [1, states],
+    [1, states],
+    [1, features],
+  ];
+  const inputsOf = (n: number, bidirectional: boolean): Float64Array[] => {
+    manualSeed(n);
+    const [u, c, logDt, logWReal, wImag, d] = shapesOf(n, bidirectional).map((shape) => randn(shape));
+    return [u, c, logDt.mul(0.3).sub(2), logWReal.mul(0.3), wImag.mul(2), d].map(numbers);
+  };
+
+  test.each([[5, false], [130, false], [70, true]] as const)('length %i, bidirectional %j', (n, bidirectional) => {
+    const inputs = inputsOf(n, bidirectional);
+    const [u, c, logDt, logWReal, wImag, d] = shapesOf(n, bidirectional).map((shape, i) => tensor(inputs[i], shape, { dtype: 'f32' })); // prettier-ignore
+    const y = numbers(s4d(u, { c, logDt, logWReal, wImag, d }, { bidirectional }));
+    expectClose(y, reference(n, bidirectional)(...inputs), 'f32', 5);
+  }); // prettier-ignore
+
+  test.each([[9, true], [70, false], [66, true]] as const)('gradients, length %i, bidirectional %j', (n, bidirectional) => {
+    checkGradients({
+      shapes: shapesOf(n, bidirectional),
+      inputs: inputsOf(n, bidirectional),
+      op: (u, c, logDt, logWReal, wImag, d) => s4d(u, { c, logDt, logWReal, wImag, d }, { bidirectional }),
+      reference: reference(n, bidirectional),
+      tolerance: 1e-4,
+    });
   }); // prettier-ignore
 });
 

@@ -402,3 +402,24 @@ describe('properties', () => {
     await expect(out.data()).rejects.toMatchObject({ code: 'ERR_INDEX' });
   });
 });
+
+it.each(LEVELS)('a query finds the same spans whatever tile it is in, at %s', (level) => {
+  atLevel(level, () => {
+    const [length, dim] = [2500, 16];
+    const [q, k] = [4, 2].map((heads) => tensor(noise(heads * length * dim, heads), [1, heads, length, dim], { dtype: 'f32' })); // prettier-ignore
+    for (const steps of [2, 3]) {
+      const options = { steps, swIndex: 4 };
+      const whole = spanSearch(q, k, options);
+      for (const [from, count] of [
+        [0, 40],
+        [63, 2],
+        [900, 33],
+        [2499, 1],
+      ]) {
+        const part = spanSearch(slice(q, 2, from, from + count), k, { ...options, cachePosition: from });
+        for (const name of ['anchors', 'scores', 'ranges'] as const)
+          expect(numbers(part[name])).toEqual(numbers(slice(whole[name], 2, from, from + count)));
+      }
+    }
+  });
+});

@@ -15,8 +15,27 @@ namespace {
 constexpr int kSampleKeys = 128;
 constexpr int64_t kSlackKeys = 16;  // vectors are stored whole
 
-// Words of scratch that select_row needs for a row of n.
+// Words of scratch for the Kept of a row of n.
 constexpr int64_t select_words(int64_t n) { return 2 * (n + 2 * kSlackKeys); }
+
+// Keys of a row and their places, in order; the vector behind the keys is 0.
+struct Kept {
+  uint32_t* keys;
+  int32_t* places;
+  int64_t count = 0;
+
+  Kept(uint32_t* scratch, int64_t n) : keys(scratch), places(reinterpret_cast<int32_t*>(scratch + n + 2 * kSlackKeys)) {}
+
+  void append(const uint32_t* more_keys, const int32_t* more_places, int64_t n) {
+    __builtin_memcpy(keys + count, more_keys, static_cast<size_t>(n) * 4);
+    __builtin_memcpy(places + count, more_places, static_cast<size_t>(n) * 4);
+    end(count + n);
+  }
+  void end(int64_t n) {
+    count = n;
+    for (int64_t i = n; i < n + kSlackKeys; i++) keys[i] = 0;
+  }
+};
 
 // Rises with x; NaN is largest, -0 is 0.
 FOVEA_INLINE vu keys_of(vf x) {
@@ -107,9 +126,9 @@ uint32_t likely_bound(const T* x, int64_t n, int64_t k) {
   return bisect(sample, kSampleKeys, below + 1, 1);
 }
 
-// Keys of at least `bound` and their places, in order. Returns how many; the vector behind them is 0.
+// Elements whose keys are at least `bound`.
 template <class T>
-int64_t keep_from(const T* x, int64_t n, uint32_t bound, uint32_t* keys, int32_t* places) {
+void keep_from(const T* x, int64_t n, uint32_t bound, Kept& kept) {
   const vu b = bound - vu{};
   int64_t at = 0;
   for (int64_t i = 0; i < n; i += kLanes) {
@@ -117,38 +136,42 @@ int64_t keep_from(const T* x, int64_t n, uint32_t bound, uint32_t* keys, int32_t
     vi hit = reinterpret_cast<vi>(key >= b);
     if (n - i < kLanes) hit &= first_lanes(static_cast<int>(n - i));
     if (!maybe_any(hit)) continue;
-    compress(hit, iota() + set1(static_cast<int32_t>(i)), places + at);
-    at += compress(hit, reinterpret_cast<vi>(key), keys + at);
+    compress(hit, iota() + set1(static_cast<int32_t>(i)), kept.places + at);
+    at += compress(hit, reinterpret_cast<vi>(key), kept.keys + at);
   }
-  for (int64_t i = at; i < at + kSlackKeys; i++) keys[i] = 0;
-  return at;
+  kept.end(at);
+}
+
+// Places of the k largest of at least k kept, which have all keys from `low` on. Changes the places kept.
+inline void select_kept(Kept& kept, int64_t k, uint32_t low, int32_t* out) {
+  const uint32_t* keys = kept.keys;
+  const uint32_t bound = kept.count == k ? low : bisect(keys, kept.count, k, low);
+  int64_t surplus = (bound == 0 ? kept.count : count_from(keys, kept.count, bound)) - k, at = 0;
+  if (surplus == 0) {
+    const vu b = bound - vu{};
+    for (int64_t i = 0; i < kept.count; i += kLanes) {
+      vi hit = reinterpret_cast<vi>(load_keys(keys + i) >= b);
+      if (kept.count - i < kLanes) hit &= first_lanes(static_cast<int>(kept.count - i));
+      at += compress(hit, load(kept.places + i), kept.places + at);
+    }
+    __builtin_memcpy(out, kept.places, static_cast<size_t>(k) * 4);
+    return;
+  }
+  // Equals of the bound with the highest places are left out.
+  int64_t equals = -surplus;
+  for (int64_t i = 0; i < kept.count; i++) equals += keys[i] == bound;
+  for (int64_t i = 0; at < k; i++)
+    if (keys[i] > bound || (keys[i] == bound && equals-- > 0)) out[at++] = kept.places[i];
 }
 
 // Places of the k largest of x[0, n), rising: 0 < k <= n. Of equal elements those with the lowest place are taken; NaN is largest.
 template <class T>
 void select_row(const T* x, int64_t n, int64_t k, int32_t* out, uint32_t* scratch) {
-  uint32_t* keys = scratch;
-  int32_t* places = reinterpret_cast<int32_t*>(scratch + n + 2 * kSlackKeys);
+  Kept kept(scratch, n);
   uint32_t low = likely_bound(x, n, k);
-  int64_t kept = keep_from(x, n, low, keys, places);
-  if (kept < k) kept = keep_from(x, n, low = 0, keys, places);
-  const uint32_t bound = kept == k ? low : bisect(keys, kept, k, low);
-  int64_t surplus = (bound == 0 ? kept : count_from(keys, kept, bound)) - k, at = 0;
-  if (surplus == 0) {
-    const vu b = bound - vu{};
-    for (int64_t i = 0; i < kept; i += kLanes) {
-      vi hit = reinterpret_cast<vi>(load_keys(keys + i) >= b);
-      if (kept - i < kLanes) hit &= first_lanes(static_cast<int>(kept - i));
-      at += compress(hit, load(places + i), places + at);
-    }
-    __builtin_memcpy(out, places, static_cast<size_t>(k) * 4);
-    return;
-  }
-  // Equals of the bound with the highest places are left out.
-  int64_t equals = -surplus;
-  for (int64_t i = 0; i < kept; i++) equals += keys[i] == bound;
-  for (int64_t i = 0; at < k; i++)
-    if (keys[i] > bound || (keys[i] == bound && equals-- > 0)) out[at++] = places[i];
+  keep_from(x, n, low, kept);
+  if (kept.count < k) keep_from(x, n, low = 0, kept);
+  select_kept(kept, k, low, out);
 }
 
 }  // namespace

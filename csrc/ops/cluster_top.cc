@@ -22,18 +22,21 @@ Tensor cluster_top(const Tensor& x_in, const Tensor& centroids_in, int64_t windo
         " and centroids ", text_of(c), " do not fit: [batch, heads, length, dim] and [heads, clusters, dim]");
   check(window >= 0 && window <= s[2] && s[2] <= INT32_MAX, "ERR_ARGUMENT", kOp, ": window is ", window, " of ", s[2], " tokens");
   Tensor x = s[3] == 1 || x_in.strides[3] == 1 ? x_in : contiguous(x_in), centroids = contiguous(centroids_in);
-  const int64_t pitch = (s[2] + cpu::kSimilarityPitch - 1) / cpu::kSimilarityPitch * cpu::kSimilarityPitch;
   Tensor out = Tensor::empty({s[0], s[1], c[1], window}, DType::I32);
   if (out.count() == 0) return out;
-  Tensor similarity = Tensor::empty({s[0] * s[1] * c[1] * pitch}, DType::F32);
+  const int64_t lists = s[0] * s[1], blocks = (s[2] + cpu::kClusterBlock - 1) / cpu::kClusterBlock, kept = lists * blocks * c[1];
+  Tensor keys = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32), places = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32);
+  Tensor counts = Tensor::empty({kept}, DType::I32), bounds = Tensor::empty({lists, c[1]}, DType::I32);
   cpu::ClusterTopParams p{};
   p.dtype = x.dtype;
   p.batch = s[0], p.heads = s[1], p.length = s[2], p.clusters = c[1], p.dim = s[3], p.window = window;
   p.x = attention_tensor(x);
   p.centroids = centroids.data<float>();
-  p.similarity = similarity.data<float>();
+  p.keys = keys.data<uint32_t>(), p.places = places.data<int32_t>(), p.counts = counts.data<int32_t>();
+  p.bounds = bounds.data<uint32_t>();
   p.indices = out.data<int32_t>();
-  Stream::cpu().launch(kOp, {x.storage.get(), centroids.storage.get()}, {out.storage.get(), similarity.storage.get()},
+  Stream::cpu().launch(kOp, {x.storage.get(), centroids.storage.get()},
+                       {out.storage.get(), keys.storage.get(), places.storage.get(), counts.storage.get(), bounds.storage.get()},
                        [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::cluster_top<isa()>(p, ctx.pool); }); });
   return out;
 }

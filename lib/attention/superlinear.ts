@@ -6,7 +6,8 @@
  * Window and spans never overlap, so they are attended to separately and merged by log-sum-exp. With r = weight of the span beside the
  * window and g = the gate, out = sum g r span + (1 - sum g r) window: spans stay in the order in which they were computed.
  */
-import { noGrad } from '../autograd/tape.ts';
+import { gradEnabled, noGrad } from '../autograd/tape.ts';
+import { native } from '../native.ts';
 import { add, maximum, mul, sub } from '../ops/binary.ts';
 import { lt } from '../ops/compare.ts';
 import { cast } from '../ops/copy.ts';
@@ -18,12 +19,12 @@ import { sigmoid } from '../ops/unary.ts';
 import { reshape, unsqueeze } from '../ops/view.ts';
 import { stack } from '../ops/concat.ts';
 import { where } from '../ops/where.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import { attention, type AttentionResult } from './attention.ts';
 import { expectRank } from './checks.ts';
 import { addCosts, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { planAttention } from './plan.ts';
-import { attendSorted } from './span_attention.ts';
+import { attendSorted, type SortedSpans } from './span_attention.ts';
 import {
   positionOf,
   reach,
@@ -87,21 +88,32 @@ export function superlinearAttention(
   const gate = softmax(where(none, NO_SCORE, found.scores), -1);
   const spans = attendSorted(q, k, v, found.ranges, options);
   const near = attendWindow(q, k, v, options);
-  const queries = q.shape[0] * q.shape[1] * q.shape[2];
-  let weight = embedding(reshape(gate, [gate.size, 1]), spans.pairs);
-  if (near) {
-    const besides = embedding(reshape(near.lse, [queries, 1]), spans.rows);
-    const lse = reshape(spans.lse, [spans.lse.size, 1]);
-    weight = mul(weight, sigmoid(sub(maximum(lse, NO_LSE), maximum(besides, NO_LSE))));
-  }
-  const mixed = rowSums(mul(spans.out, cast(weight, q.dtype)), spans.rows, queries);
-  const shape = [...q.shape.slice(0, 3), v.shape[3]];
-  let out = reshape(mixed, shape);
-  if (near) {
-    const rest = sub(1, reshape(rowSums(weight, spans.rows, queries), [...q.shape.slice(0, 3), 1]));
-    out = add(out, mul(near.out, cast(rest, q.dtype)));
-  }
+  const out = reshape(mix(spans, gate, near), [...q.shape.slice(0, 3), v.shape[3]]);
   return options.returnSearch ? { ...found, out, gate } : out;
+}
+
+/** Spans times their weights and the window times what is left: [rows, dim of v], rows = batch heads queries. */
+function mix(spans: SortedSpans, gate: Tensor, near: AttentionResult | null): Tensor {
+  const { out, lse, pairs, rows } = spans;
+  const [count, each] = [gate.size / gate.shape[3], gate.shape[3]];
+  const besides = near && {
+    out: reshape(near.out, [count, out.shape[1]]),
+    lse: reshape(near.lse, [count]),
+  };
+  const recorded = gradEnabled() && [out, gate, near?.out].some((t) => t?.requiresGrad);
+  if (!recorded && out.device === 'cpu') {
+    const gates = reshape(gate, [count, each]);
+    const window = [besides?.out.handle ?? null, besides?.lse.handle ?? null] as const;
+    return new Tensor(native().mixSpans(out.handle, lse.handle, pairs.handle, gates.handle, ...window));
+  }
+  let weight = embedding(reshape(gate, [gate.size, 1]), pairs);
+  if (besides) {
+    const other = maximum(embedding(reshape(besides.lse, [count, 1]), rows), NO_LSE);
+    weight = mul(weight, sigmoid(sub(maximum(reshape(lse, [lse.size, 1]), NO_LSE), other)));
+  }
+  const mixed = rowSums(mul(out, cast(weight, out.dtype)), rows, count);
+  if (!besides) return mixed;
+  return add(mixed, mul(besides.out, cast(sub(1, rowSums(weight, rows, count)), out.dtype)));
 }
 
 /** Attention over the sliding window; null where it has no keys. */
