@@ -72,9 +72,9 @@ struct DecodeRow {
 
 // A dot product as a score in base-2 units, without a mask.
 __device__ __forceinline__ float decode_score(const AttentionParams& p, const DecodeRow& row, float dot, int key) {
-  float s = p.softcap > 0 ? soft_cap(dot * p.scale, p.softcap) : dot * p.scale;
-  if (row.bias && key >= row.begin && key < row.end) s += grid_element(row.bias, p.bias.dtype, key * p.bias.skv);
-  return s * kLog2E;
+  float s = p.softcap > 0 ? soft_cap(dot * p.scale, p.softcap) * kLog2E : dot * (p.scale * kLog2E);
+  if (row.bias && key >= row.begin && key < row.end) s = fmaf(grid_element(row.bias, p.bias.dtype, key * p.bias.skv), kLog2E, s);
+  return s;
 }
 
 __device__ __forceinline__ bool decode_sees(const AttentionParams& p, const DecodeRow& row, int key) {

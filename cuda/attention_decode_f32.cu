@@ -18,21 +18,32 @@ class DecodeF32 {
   struct Fill {
     template <class Rows>
     static __device__ __forceinline__ void fill(uint32_t slot, const Rows& rows, int dim, int64_t step, bool wide) {
-#pragma unroll 2
-      for (int i = decode_lane(); i < kKeys * kDim / 4; i += 32) {
-        const int r = i / (kDim / 4), d = i % (kDim / 4) * 4;
-        const float* from = rows(r);
-        const bool there = from && d < dim;
-        const uint32_t to = slot + static_cast<uint32_t>(r * kPitch + d) * 4;
-        if (wide) {
-          copy_async(to, there ? from + d : rows.fallback(), there ? 16 : 0);
-          continue;
-        }
-        uint32_t words[4] = {};
+      constexpr int kPieces = kDim / 4, kRowStep = kPieces < 32 ? 32 / kPieces : 1, kColumnStep = kPieces < 32 ? kDim : 128;
+      const int row0 = kPieces < 32 ? decode_lane() / kPieces : 0, d0 = decode_lane() % kPieces * 4;
+      const uint32_t to = slot + static_cast<uint32_t>(row0 * kPitch + d0) * 4;
+      if (wide) {
 #pragma unroll
-        for (int e = 0; e < 4; e++)
-          if (there && d + e < dim) words[e] = __float_as_uint(from[(d + e) * step]);
-        store_shared(to, make_uint4(words[0], words[1], words[2], words[3]));
+        for (int i = 0; i < kKeys; i += kRowStep) {
+          const float* from = rows(row0 + i);
+#pragma unroll
+          for (int d = 0; d < kDim; d += kColumnStep) {
+            const bool there = from && d0 + d < dim;
+            copy_async(to + static_cast<uint32_t>(i * kPitch + d) * 4, there ? from + d0 + d : rows.fallback(), there ? 16 : 0);
+          }
+        }
+        return;
+      }
+#pragma unroll 1
+      for (int i = 0; i < kKeys; i += kRowStep) {
+        const float* from = rows(row0 + i);
+#pragma unroll 1
+        for (int d = 0; d < kDim; d += kColumnStep) {
+          uint32_t words[4] = {};
+#pragma unroll
+          for (int e = 0; e < 4; e++)
+            if (from && d0 + d + e < dim) words[e] = __float_as_uint(from[(d0 + d + e) * step]);
+          store_shared(to + static_cast<uint32_t>(i * kPitch + d) * 4, make_uint4(words[0], words[1], words[2], words[3]));
+        }
       }
     }
   };

@@ -93,6 +93,13 @@ class Decode {
       multiply_add(T{}, s_[1], a, b[2], b[3]);
     }
     const bool full = j0 >= at_.full_begin && j0 + kKeys <= at_.full_end && present == (1u << kKeys) - 1 && !p_.mask.data;
+    if (full && !(p_.softcap > 0) && !p_.bias.data) {
+#pragma unroll
+      for (int n = 0; n < 2; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) s_[n][e] *= p_.scale * kLog2E;
+      return;
+    }
 #pragma unroll
     for (int n = 0; n < 2; n++)
 #pragma unroll
