@@ -10,8 +10,9 @@
 namespace fovea::cuda {
 namespace {
 
-constexpr unsigned kBlocksPerMultiprocessor = 8;
+constexpr size_t kBlocksPerMultiprocessor = 8;
 constexpr size_t kSharedBytes = 48 << 10;
+constexpr size_t kFileBytes = 256 << 20;  // of all register files that shared memory does not hold
 // With fewer bytes of matrices than this, all are fetched and compared on the host.
 constexpr int64_t kFetchBytes = 1 << 19;
 
@@ -152,9 +153,10 @@ int64_t mask_bits(const MaskBitsParams& p, int64_t count, int32_t* ids, Stream& 
   const auto tiles = static_cast<size_t>(count), tile_bytes = static_cast<size_t>(p.tile_bytes());
   const Scratch bits = stream.scratch(tiles * tile_bytes), classes = stream.scratch(tiles),
                 hashes = stream.scratch(tiles * sizeof(uint64_t));
-  const auto blocks = static_cast<unsigned>(std::min<int64_t>(count, kBlocksPerMultiprocessor * stream.device().multiprocessors));
   const size_t file_bytes = static_cast<size_t>(plan.words) * sizeof(int32_t) * kMaskWarps;
   const bool shared = file_bytes <= kSharedBytes;
+  const size_t most = kBlocksPerMultiprocessor * static_cast<size_t>(stream.device().multiprocessors);
+  const auto blocks = static_cast<unsigned>(std::min({tiles, most, shared ? most : std::max<size_t>(1, kFileBytes / file_bytes)}));
   const Scratch files = stream.scratch(shared ? 0 : file_bytes * blocks);
   MaskBitsKernel k{};
   k.params = p;
