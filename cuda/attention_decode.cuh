@@ -40,8 +40,10 @@ struct alignas(128) DecodePlace {
     diagonal.set(params.attention, seq);
     len_q = static_cast<int>(p.len_q), rows = min(tile_rows, group * len_q - first_row);
     full_begin = diagonal.begin(len_q - 1), full_end = min(diagonal.end(0), diagonal.limit);
-    begin = diagonal.begin(0) / kDecodeKeys * kDecodeKeys + split * params.keys_per_split;
-    end = min(begin + params.keys_per_split, min(diagonal.end(len_q - 1), diagonal.limit));
+    const int from = diagonal.begin(0) / kDecodeKeys * kDecodeKeys, to = min(diagonal.end(len_q - 1), diagonal.limit);
+    const int share = (max(to - from, 0) + params.splits - 1) / params.splits;
+    const int keys = max((share + kDecodeRound - 1) / kDecodeRound * kDecodeRound, kDecodeLeastKeys);
+    begin = from + split * keys, end = min(begin + keys, to);
   }
   __device__ __forceinline__ int head(int r) const { return first_head + (first_row + r) / len_q; }
   __device__ __forceinline__ int query(int r) const { return (first_row + r) % len_q; }

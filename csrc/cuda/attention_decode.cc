@@ -12,27 +12,23 @@ namespace {
 
 constexpr int64_t kMostQueries = 16;
 constexpr int64_t kLargest = 1 << 30;  // positions are 32-bit
-constexpr int64_t kLeastKeys = 256;    // a shorter split costs more in merging than it brings
 constexpr int64_t kBlocksPerMultiprocessor = 2;
-constexpr int64_t kRound = 64;  // keys that the warps of a block fetch at a time, at most
 constexpr int64_t kMergePiece = 4;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The most keys that the queries of one sequence see together.
+// The most keys that the queries of one sequence see together, and what lies before them in a fetch.
 int64_t span_of(const AttentionParams& p) {
   const int64_t right = p.causal ? 0 : p.window_right;
   if (p.window_left < 0 || right < 0) return p.len_kv;
-  return std::min(p.len_kv, p.window_left + right + p.len_q);
+  return std::min(p.len_kv, p.window_left + right + p.len_q + kDecodeKeys - 1);
 }
 
-// Splits fill the machine with one sequence: their number follows the length, not the batch, so a row has the same bits in any batch.
-void split_keys(const AttentionParams& p, int multiprocessors, AttentionDecodeParams& k) {
-  const int64_t span = span_of(p) + kDecodeKeys;  // splits begin on whole fetches
-  const int64_t wanted = ceil_div(kBlocksPerMultiprocessor * multiprocessors, p.heads_kv * k.row_tiles);
-  const int64_t keys = std::max(kLeastKeys, ceil_div(ceil_div(span, wanted), kRound) * kRound);
-  k.keys_per_split = static_cast<int32_t>(keys);
-  k.splits = static_cast<int32_t>(ceil_div(span, keys));
+// Splits fill the machine with one sequence: their number follows the keys there may be, not the batch, so a row has the same bits in any
+// batch.
+int32_t splits_of(const AttentionParams& p, int multiprocessors, int64_t row_tiles) {
+  const int64_t wanted = ceil_div(kBlocksPerMultiprocessor * multiprocessors, p.heads_kv * row_tiles);
+  return static_cast<int32_t>(std::min(wanted, std::max<int64_t>(1, ceil_div(span_of(p), kDecodeLeastKeys))));
 }
 
 }  // namespace
@@ -54,7 +50,7 @@ void attention_decode(const AttentionParams& p, const AttentionLimits& limits, S
   k.attention = attention_kernel_params(p, limits, 1);
   k.row_tiles = static_cast<int32_t>(ceil_div(rows, single ? kDecodeRowsF32 : kDecodeRows));
   k.pitch = static_cast<int32_t>(ceil_div(p.dim_v, kMergePiece) * kMergePiece);
-  split_keys(p, stream.device().multiprocessors, k);
+  k.splits = splits_of(p, stream.device().multiprocessors, k.row_tiles);
   const int64_t parts = k.splits > 1 ? all_rows * k.splits : 0;
   const Scratch scratch = stream.scratch(static_cast<size_t>(parts * (k.pitch + 1)) * sizeof(float));
   if (parts > 0) k.outs = scratch.data<float>(), k.lses = k.outs + parts * k.pitch;

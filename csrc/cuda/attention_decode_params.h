@@ -16,11 +16,14 @@ constexpr int decode_slots_f32(int dim) { return dim <= 32 ? 8 : dim <= 64 ? 6 :
 constexpr int decode_warps(int dim) { return dim <= 128 ? 4 : 3; }
 constexpr int decode_warps_f32(int dim) { return dim <= 128 ? 4 : 2; }
 
+// A shorter split costs more in merging than it brings. Splits are whole multiples of what the warps of a block fetch at a time.
+constexpr int kDecodeLeastKeys = 256, kDecodeRound = 64;
+
 struct AttentionDecodeParams {
   AttentionForwardParams attention;
-  int32_t row_tiles, splits;
-  int32_t keys_per_split;  // a multiple of what the warps of a block fetch at a time
-  int32_t pitch;           // floats of a row of `outs`, a multiple of 4
+  int32_t row_tiles;
+  int32_t splits;  // most blocks that share the keys of a sequence: each sequence is cut evenly, by its own length
+  int32_t pitch;   // floats of a row of `outs`, a multiple of 4
   // Of every split, rows in the order (batch, head, query): outs [rows, splits, pitch], lses [rows, splits]. Null with one split.
   float* outs;
   float* lses;

@@ -229,6 +229,10 @@ describe.skipIf(cuda.skip)('attention of few queries on CUDA', () => {
     const one = (t: Tensor): Tensor => slice(t, 0, 1, 2);
     expect(Array.from(whole).slice(128, 256)).toEqual(Array.from(values(attention(one(q), one(k), one(v)))));
     expect(values(attention(q, k, v))).toEqual(whole);
+    const some = values(attention(q, k, v, { kvLengths: [1500, 700, 20] }));
+    expect(Array.from(some).slice(128, 256)).toEqual(
+      Array.from(values(attention(one(q), one(k), one(v), { kvLengths: [700] }))),
+    );
   });
 
   test('pages give the bits of the same rows without pages', () => {
