@@ -2,7 +2,7 @@
  * From which length on each mechanism of less than quadratic cost is faster than the dense causal engine: measured, and by the fit of CAB
  * (Zhang et al., ICML 2023, section 5): a parabola through the dense times, a line through the others', over lengths from 256 to 8192.
  *
- * Two heads of 64 dimensions, f32, one thread; processor time. Images are squares of as many pixels.
+ * Two heads of 64 dimensions, f32, one thread; processor time of the kernel thread. Images are squares of as many pixels.
  */
 import {
   abcAttention,

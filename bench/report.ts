@@ -5,7 +5,7 @@
  * and is taken again. The best of several repetitions counts. Figures are kept with machine, command and date in bench/results/.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { native } from '../lib/native.ts';
 import { devices, getNumThreads, setNumThreads, synchronize } from '../lib/index.ts';
@@ -15,7 +15,7 @@ export interface Row {
   threads: number;
   /** Best time, milliseconds. */
   ms: number;
-  /** Least processor time of a repetition, all threads of the process together, milliseconds. */
+  /** Processor time of a repetition, kernel threads only: least mean of a run of repetitions, milliseconds. */
   cpuMs?: number;
   /** Billions of floating-point operations per second, where the row has a count. */
   gflops?: number;
@@ -27,6 +27,7 @@ export interface Row {
 
 const PROBE_SECONDS = 0.15;
 const DISTURBED = 0.04;
+const RUN_MS = 60;
 
 /** GF/s of f32 fused multiply-adds on the current number of threads. */
 export function probePeak(): number {
@@ -56,20 +57,22 @@ export async function measure(
   setNumThreads(threads);
   let [best, bestCpu, peak] = [Infinity, Infinity, 0];
   const once = async (): Promise<void> => {
-    const [start, cpu] = [performance.now(), processor()];
+    const start = performance.now();
     const made = await fn();
     await synchronize();
     best = Math.min(best, performance.now() - start);
-    bestCpu = Math.min(bestCpu, processor() - cpu);
     for (const t of made ? [made].flat() : []) t[Symbol.dispose]();
   };
   try {
     await once();
-    [best, bestCpu] = [Infinity, Infinity];
+    best = Infinity;
     for (let attempt = 0; attempt < 4; attempt++) {
       const first = probePeak();
       const end = performance.now() + seconds * 1000;
-      for (let i = 0; i < repeat || performance.now() < end; i++) await once();
+      const cpu = processor();
+      let done = 0;
+      for (; done < repeat || performance.now() < end; done++) await once();
+      bestCpu = Math.min(bestCpu, (processor() - cpu) / done);
       const second = probePeak();
       peak = Math.max(peak, first, second);
       if (Math.abs(first - second) < DISTURBED * peak) break;
@@ -84,17 +87,27 @@ export async function measure(
   }
 }
 
-/** Milliseconds of processor time this process has used. */
+/**
+ * Milliseconds of processor time used by the threads of this process beside that of JavaScript, which queues work while they run. Where the
+ * system doesn't tell, of all threads.
+ */
 function processor(): number {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1000;
+  if (!existsSync('/proc/self/task')) {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1000;
+  }
+  const others = readdirSync('/proc/self/task').filter((id) => id !== String(process.pid));
+  return others.reduce((sum, id) => sum + Number(readFileSync(`/proc/self/task/${id}/schedstat`, 'utf8').split(' ')[0]), 0) / 1e6; // prettier-ignore
 }
 
-/** Least processor time of a call on one thread, milliseconds: of batches long enough to measure. For what is compared on a busy machine. */
+/**
+ * Least mean processor time of a call on one kernel thread, milliseconds, of three runs of calls (two where they are long): runs are many times the
+ * grain of the clock. For comparisons on a busy machine.
+ */
 export async function processorTime(fn: () => Made): Promise<number> {
   const before = getNumThreads();
   setNumThreads(1);
-  const batch = async (calls: number): Promise<number> => {
+  const run = async (calls: number): Promise<number> => {
     const start = processor();
     for (let i = 0; i < calls; i++) {
       const made = fn();
@@ -104,9 +117,14 @@ export async function processorTime(fn: () => Made): Promise<number> {
     return (processor() - start) / calls;
   };
   try {
-    const first = Math.min(await batch(1), await batch(1));
-    const calls = Math.max(1, Math.round(20 / first));
-    return Math.min(await batch(calls), await batch(calls), first < 1000 ? await batch(calls) : Infinity);
+    await run(1);
+    const start = performance.now();
+    await run(1);
+    const ms = performance.now() - start;
+    const calls = Math.max(1, Math.round(RUN_MS / ms));
+    const times = [await run(calls), await run(calls)];
+    if (ms < 1000) times.push(await run(calls));
+    return Math.min(...times);
   } finally {
     setNumThreads(before);
   }

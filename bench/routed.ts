@@ -3,7 +3,8 @@
  * run, with the share of time that routing takes of the attention it feeds and how the time of superlinear attention grows. `--only=kmeans,heads`
  * runs some of the parts.
  *
- * Ratios of rows on one thread are of processor time, which other work on the machine changes little; with more threads they are of time.
+ * Ratios of rows on one thread are of the kernel thread's processor time, which other work on the machine changes little; with more threads
+ * they are of time.
  */
 import {
   arange,
@@ -152,7 +153,7 @@ async function superlinear(threads: number): Promise<void> {
     const [q, k, v] = three([1, 1, length, 64]);
     const search = randn([1, 1, length, 64]);
     const { flops } = superlinearCost({ length, dim: 64, ...SPANS });
-    const few = { repeat: 2, seconds: 0 };
+    const few = { repeat: 2 };
     const row = await time(`superlinear L${length}`, threads, () => superlinearAttention(search, q, k, v, SPANS), flops, few); // prettier-ignore
     measured.push(row);
     costs.push(flops);
