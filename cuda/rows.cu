@@ -1,10 +1,10 @@
 // Rows by index: gathering them, and adding them up by destination.
 //
-// Adding needs no atomics: positions are sorted by destination first (sort.cuh; equal destinations in rising position), each destination
+// Adding needs no atomics: positions are sorted by destination first (row_order.cuh; equal ones in rising position), each destination
 // finds its range of the sorted list by bisection, and sums it in order.
 #include "core/rows_params.h"
 #include "cuda/indexed_params.h"
-#include "sort.cuh"
+#include "row_order.cuh"
 
 namespace fovea::cuda {
 
@@ -29,7 +29,7 @@ __device__ __forceinline__ int64_t first_of(const uint64_t* entries, int64_t cou
   int64_t low = 0, high = count;
   while (low < high) {
     const int64_t middle = (low + high) / 2;
-    if (static_cast<int64_t>(entries[middle] >> 32) < r) low = middle + 1;
+    if (row_of(entries[middle]) < r) low = middle + 1;
     else high = middle;
   }
   return low;
@@ -42,24 +42,14 @@ extern "C" __global__ void gather_rows_2(const __grid_constant__ IndexedLaunch<G
 extern "C" __global__ void gather_rows_4(const __grid_constant__ IndexedLaunch<GatherRowsParams> p) { gather_rows<uint32_t>(p); }
 extern "C" __global__ void gather_rows_16(const __grid_constant__ IndexedLaunch<GatherRowsParams> p) { gather_rows<uint4>(p); }
 
-// Sorts the ids a chunk a block; entries are destination << 32 | position, bad ids last.
+// Bad ids come last.
 extern "C" __global__ void add_rows_order(const __grid_constant__ AddRowsOrder p) {
-  extern __shared__ __align__(16) char shared[];
-  uint64_t* entries = reinterpret_cast<uint64_t*>(shared);
-  const int64_t first = static_cast<int64_t>(blockIdx.x) * p.chunk;
-  for (int i = static_cast<int>(threadIdx.x); i < p.chunk; i += static_cast<int>(blockDim.x)) {
-    const int64_t position = first + i;
-    uint64_t entry = uint64_t{UINT32_MAX} << 32 | static_cast<uint64_t>(position);
-    if (position < p.count) {
-      const int64_t id = index_at(p.ids, position);
-      if (in_range(id, p.size)) entry = static_cast<uint64_t>(id) << 32 | static_cast<uint64_t>(position);
-      else note_bad(p.bad, position);
-    }
-    entries[i] = entry;
-  }
-  sort_chunk(entries, p.chunk);
-  for (int i = static_cast<int>(threadIdx.x); i < p.chunk && first + i < p.count; i += static_cast<int>(blockDim.x))
-    p.entries[first + i] = entries[i];
+  order_rows(p.count, static_cast<int64_t>(blockIdx.x) * p.chunk, p.chunk, p.entries, [&](int64_t position) {
+    const int64_t id = index_at(p.ids, position);
+    if (in_range(id, p.size)) return id;
+    note_bad(p.bad, position);
+    return kNoRow;
+  });
 }
 
 // A block a destination row, a thread a column (and those kThreads on).
@@ -70,7 +60,7 @@ extern "C" __global__ void add_rows_sum(const __grid_constant__ AddRowsSum launc
   for (int64_t column = threadIdx.x; column < p.width; column += blockDim.x) {
     float sum = 0;
     for (int64_t i = begin; i < end; i++) {
-      const int64_t position = static_cast<int64_t>(launch.entries[i] & UINT32_MAX);
+      const int64_t position = position_of(launch.entries[i]);
       sum += load_as<float>(p.dtype, p.src, (o * p.count + position) * p.width + column);
     }
     store_as<float>(p.dtype, p.out, (o * p.size + r) * p.width + column, sum);

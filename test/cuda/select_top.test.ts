@@ -4,7 +4,7 @@ import { tensor, type DType, type Tensor } from '../../lib/index.ts';
 import { native } from '../../lib/native.ts';
 import { Tensor as TensorClass } from '../../lib/tensor/tensor.ts';
 import { uniform } from '../inputs.ts';
-import { useCuda } from './device.ts';
+import { runScript, useCuda } from './device.ts';
 
 const cuda = useCuda();
 const ints = (t: Tensor): number[] => [...(t.to('cpu').dataSync() as Int32Array)];
@@ -42,4 +42,25 @@ describe.skipIf(cuda.skip)('causalRanges on CUDA', () => {
     const ranges = ([q, k]: Tensor[]): number[] => ints(new TensorClass(native().causalRanges(q.handle, k.handle)));
     expect(ranges(lists.map((t) => t.to('cuda')))).toEqual(ranges(lists));
   });
+});
+
+test.skipIf(cuda.skip)('the last warp first: selection, span search and convolution as on the CPU', () => {
+  const { value } = runScript(
+    `const x = fovea.randn([2, 2, 60, 16], { seed: 1 }), centroids = fovea.randn([2, 4, 16], { seed: 6 });
+     const image = fovea.randn([1, 6, 40, 33], { seed: 2 }), filter = fovea.randn([33, 1, 3, 3], { seed: 3 });
+     const [q, k] = [4, 5].map((seed) => fovea.randn([1, 2, 40, 32], { seed }));
+     const run = async (device) => {
+       const leaf = filter.to(device).detach();
+       leaf.requiresGrad = true;
+       const out = fovea.depthwiseConv(image.to(device), leaf);
+       const [g] = fovea.grad([fovea.sum(fovea.mul(out, out))], [leaf]);
+       const spans = fovea.superlinearAttention(q.to(device), q.to(device), k.to(device), k.to(device), { swIndex: 1 });
+       const routed = fovea.routingAttention(x.to(device), x.to(device), x.to(device), { centroids: centroids.to(device), window: 20 });
+       return [...(await out.data()), ...(await g.data()), ...(await spans.data()), ...(await routed.data())];
+     };
+     const [cpu, gpu] = [await run('cpu'), await run('cuda')];
+     give(Math.max(...cpu.map((v, i) => Math.abs(v - gpu[i]) / (1 + Math.abs(v)))));`,
+    { SCHEDULE: 'last', ASYNC: 'early' },
+  );
+  expect(value).toBeLessThan(1e-4);
 });
