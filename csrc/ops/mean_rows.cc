@@ -5,7 +5,9 @@
 #include "core/error.h"
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/mean_rows.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/dtypes.h"
 #include "ops/index_error.h"
 
@@ -23,9 +25,10 @@ std::vector<Tensor> mean_rows(const Tensor& src_in, const Tensor& ids_in, int64_
   check(epsilon > 0, "ERR_ARGUMENT", kOp, ": epsilon is ", epsilon, ", expected a positive number");
   check(size >= 0 && size <= INT32_MAX, "ERR_ARGUMENT", kOp, ": size is ", size, ", expected 0 to 2^31 - 1");
   Tensor src = contiguous(src_in), ids = contiguous(ids_in);
-  Tensor out = Tensor::empty({s[0], size, s[2]}, src.dtype), inverse = Tensor::empty({s[0], size}, DType::F32);
-  Tensor workspace = Tensor::empty({s[0], size + 1 + s[1]}, DType::I32);
-  cpu::MeanRowsParams p{};
+  const Device device = common_device(kOp, {&src, &ids});
+  Tensor out = Tensor::empty({s[0], size, s[2]}, src.dtype, device), inverse = Tensor::empty({s[0], size}, DType::F32, device);
+  Tensor workspace = Tensor::empty({device.is_cpu() ? s[0] * (size + 1 + s[1]) : 0}, DType::I32, device);
+  MeanRowsParams p{};
   p.src = src.data();
   p.out = out.data();
   p.dtype = src.dtype;
@@ -34,11 +37,18 @@ std::vector<Tensor> mean_rows(const Tensor& src_in, const Tensor& ids_in, int64_
   p.epsilon = static_cast<float>(epsilon);
   p.inverse = inverse.data<float>();
   p.workspace = workspace.data<int32_t>();
-  Stream::cpu().launch(kOp, {src.storage.get(), ids.storage.get()}, {out.storage.get(), inverse.storage.get(), workspace.storage.get()},
-                       [p, listed = indices_of(ids), shape = ids.shape](const TaskContext& ctx) {
-                         const int64_t bad = dispatch_isa([&](auto isa) { return cpu::mean_rows<isa()>(p, ctx.pool); });
-                         check_indices(kOp, bad, listed, shape, p.size);
-                       });
+  const Indices listed = indices_of(ids);
+  launch(
+      kOp, device, {src.storage.get(), ids.storage.get()}, {out.storage.get(), inverse.storage.get(), workspace.storage.get()},
+      [p, listed, shape = ids.shape](const TaskContext& ctx) {
+        const int64_t bad = dispatch_isa([&](auto isa) { return cpu::mean_rows<isa()>(p, ctx.pool); });
+        check_indices(kOp, bad, listed, shape, p.size);
+      },
+      [p, listed, shape = ids.shape](cuda::Stream& stream) {
+        cuda::IndexStatus status(stream);
+        cuda::mean_rows(p, status.bad(), stream);
+        check_indices(kOp, status, listed, shape, p.size);
+      });
   return {out, inverse};
 }
 

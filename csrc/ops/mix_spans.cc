@@ -7,7 +7,10 @@
 #include "core/error.h"
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/index_status.h"
+#include "cuda/mix_spans.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/dtypes.h"
 
 namespace fovea {
@@ -15,10 +18,22 @@ namespace {
 
 constexpr const char* kOp = "mixSpans";
 
-void check_pairs(const cpu::MixSpansParams& p) {
+void check_pair(int64_t pair, int64_t at, int64_t count) {
+  check(pair >= 0 && pair < count, "ERR_INDEX", kOp, ": pair ", pair, " at ", at, " of ", count);
+}
+
+void run_cpu(const MixSpansParams& p, ThreadPool& pool) {
   const int64_t count = p.rows * p.spans;
-  for (int64_t i = 0; i < count; i++)
-    check(p.pairs[i] >= 0 && p.pairs[i] < count, "ERR_INDEX", kOp, ": pair ", p.pairs[i], " at ", i, " of ", count);
+  for (int64_t i = 0; i < count; i++) check_pair(p.pairs[i], i, count);
+  std::memset(p.places, 0, static_cast<size_t>(count) * 4);  // of a list that is no permutation, some would stay unset
+  dispatch_isa([&](auto isa) { cpu::mix_spans<isa()>(p, pool); });
+}
+
+void run_cuda(const MixSpansParams& p, cuda::Stream& stream) {
+  cuda::IndexStatus status(stream);
+  cuda::mix_spans(p, status.bad(), stream);
+  const int64_t bad = status.position();
+  if (bad >= 0) check_pair(status.index_at({p.pairs, DType::I32}, bad), bad, p.rows * p.spans);
 }
 
 Tensor mix_spans(const Tensor& out_in, const Tensor& lse_in, const Tensor& pairs_in, const Tensor& gate_in,
@@ -27,7 +42,7 @@ Tensor mix_spans(const Tensor& out_in, const Tensor& lse_in, const Tensor& pairs
   check(gate_in.rank() == 2 && out_in.rank() == 2 && lse_in.rank() == 1 && pairs_in.rank() == 1, "ERR_SHAPE", kOp, ": out ",
         text_of(out_in.shape), ", lse ", text_of(lse_in.shape), ", pairs ", text_of(pairs_in.shape), ", gate ", text_of(gate_in.shape),
         "; expected [pairs, dim], [pairs], [pairs], [rows, spans]");
-  cpu::MixSpansParams p{};
+  MixSpansParams p{};
   p.dtype = out_in.dtype, p.rows = gate_in.shape[0], p.spans = gate_in.shape[1], p.dim = out_in.shape[1];
   const int64_t count = p.rows * p.spans;
   check(out_in.shape[0] == count && lse_in.shape[0] == count && pairs_in.shape[0] == count && count <= INT32_MAX, "ERR_SHAPE", kOp,
@@ -37,6 +52,9 @@ Tensor mix_spans(const Tensor& out_in, const Tensor& lse_in, const Tensor& pairs
         ": lse and gate are f32, pairs i32; got ", name_of(lse_in.dtype), ", ", name_of(gate_in.dtype), ", ", name_of(pairs_in.dtype));
   check(near_in.has_value() == near_lse_in.has_value(), "ERR_ARGUMENT", kOp, ": near and its lse come together");
   Tensor out = contiguous(out_in), lse = contiguous(lse_in), pairs = contiguous(pairs_in), gate = contiguous(gate_in), near, near_lse;
+  const Tensor nothing;
+  const Device device =
+      common_device(kOp, {&out, &lse, &pairs, &gate, near_in ? &*near_in : &nothing, near_lse_in ? &*near_lse_in : &nothing});
   std::vector<Storage*> reads = {out.storage.get(), lse.storage.get(), pairs.storage.get(), gate.storage.get()};
   if (near_in) {
     check(near_in->shape == Dims({p.rows, p.dim}) && near_lse_in->shape == Dims({p.rows}) && near_in->dtype == out.dtype &&
@@ -47,16 +65,14 @@ Tensor mix_spans(const Tensor& out_in, const Tensor& lse_in, const Tensor& pairs
     p.near = near.data(), p.near_lse = near_lse.data<float>();
     reads.push_back(near.storage.get()), reads.push_back(near_lse.storage.get());
   }
-  Tensor places = Tensor::empty({count}, DType::I32), result = Tensor::empty({p.rows, p.dim}, out.dtype);
+  Tensor places = Tensor::empty({count}, DType::I32, device), result = Tensor::empty({p.rows, p.dim}, out.dtype, device);
   p.out = out.data(), p.lse = lse.data<float>(), p.pairs = pairs.data<int32_t>(), p.gate = gate.data<float>();
   p.places = places.data<int32_t>(), p.result = result.data();
   Storage* writes[] = {result.storage.get(), places.storage.get()};
   if (result.count() > 0)
-    Stream::cpu().launch_spans(kOp, reads.data(), reads.size(), writes, 2, false, [p](const TaskContext& ctx) {
-      check_pairs(p);
-      std::memset(p.places, 0, static_cast<size_t>(p.rows * p.spans) * 4);  // of a list that is no permutation, some would stay unset
-      dispatch_isa([&](auto isa) { cpu::mix_spans<isa()>(p, ctx.pool); });
-    });
+    launch_spans(
+        kOp, device, reads.data(), reads.size(), writes, 2, false, [p](const TaskContext& ctx) { run_cpu(p, ctx.pool); },
+        [p](cuda::Stream& stream) { run_cuda(p, stream); });
   return result;
 }
 

@@ -9,17 +9,16 @@ import { noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { add, div, maximum, mul } from '../ops/binary.ts';
-import { ge, ne } from '../ops/compare.ts';
+import { ne } from '../ops/compare.ts';
 import { concat } from '../ops/concat.ts';
-import { cast, contiguous } from '../ops/copy.ts';
-import { arange, ones, zeros } from '../ops/creation.ts';
+import { cast } from '../ops/copy.ts';
+import { ones, zeros } from '../ops/creation.ts';
 import { gather, scatter } from '../ops/gather.ts';
 import { linear } from '../ops/linear.ts';
 import { mean, norm, std, sum } from '../ops/reduce.ts';
 import { softmax } from '../ops/softmax.ts';
 import { sort, topK } from '../ops/sort.ts';
 import { expand, permute, reshape, slice, unsqueeze } from '../ops/view.ts';
-import { where } from '../ops/where.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { expectCount, expectRank } from './checks.ts';
@@ -100,14 +99,7 @@ export function mixtureCost(sizes: CostSizes & { readonly heads: number; readonl
 }
 
 /** The tokens of each head in rising order, then -1: i32 [batch, heads, tokens]. */
-function tokensOf(active: Tensor): Tensor {
-  if (active.device === 'cpu') return new Tensor(native().headRows(active.handle));
-  const tokens = active.shape[1];
-  const places = arange(0, tokens, 1, { dtype: 'i32', device: active.device });
-  const numbered = where(permute(active, [0, 2, 1]), places, tokens);
-  const { values } = sort(numbered);
-  return contiguous(where(ge(values, tokens), -1, values));
-}
+const tokensOf = (active: Tensor): Tensor => new Tensor(native().headRows(active.handle));
 
 /** Keys up to the position of each listed token: i32 [batch, heads, tokens, 2]. */
 function prefixes(rows: Tensor): Tensor {

@@ -101,7 +101,7 @@ function mix(spans: SortedSpans, gate: Tensor, near: AttentionResult | null): Te
     lse: reshape(near.lse, [count]),
   };
   const recorded = gradEnabled() && [out, gate, near?.out].some((t) => t?.requiresGrad);
-  if (!recorded && out.device === 'cpu') {
+  if (!recorded) {
     const gates = reshape(gate, [count, each]);
     const window = [besides?.out.handle ?? null, besides?.lse.handle ?? null] as const;
     return new Tensor(native().mixSpans(out.handle, lse.handle, pairs.handle, gates.handle, ...window));

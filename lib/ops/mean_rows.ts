@@ -2,12 +2,11 @@
 import { result } from '../autograd/tape.ts';
 import { native } from '../native.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { add, div, mul } from './binary.ts';
+import { add, mul } from './binary.ts';
 import { cast } from './copy.ts';
-import { arange, full } from './creation.ts';
+import { arange } from './creation.ts';
 import { embedding } from './embedding.ts';
-import { rowSums } from './row_sums.ts';
-import { expand, reshape } from './view.ts';
+import { reshape } from './view.ts';
 
 /**
  * out[g, r] = sum of src[g, i] over the i with ids[g, i] = r, divided by their number plus `epsilon` > 0. src
@@ -20,13 +19,6 @@ export function meanRows(src: Tensor, ids: Tensor, size: number, epsilon: number
     const first = arange(0, groups * size, size || 1, { dtype: 'i32', device: src.device });
     return reshape(add(ids, reshape(first, [groups, 1])), [groups * count]);
   };
-  if (src.device !== 'cpu') {
-    const flat = flatIds();
-    const sums = rowSums(reshape(src, [groups * count, width]), flat, groups * size);
-    const ones = expand(full([1, 1], 1, { device: src.device }), [groups * count, 1]);
-    const counts = rowSums(ones, flat, groups * size);
-    return reshape(div(sums, cast(add(counts, epsilon), src.dtype)), [groups, size, width]);
-  }
   const [out, inverseHandle] = native().meanRows(src.handle, ids.handle, size, epsilon);
   const inverse = new Tensor(inverseHandle);
   return result(

@@ -105,6 +105,11 @@ const cases: Readonly<Record<string, MechanismCase>> = {
     shapes: [[1, 4, 50, 32], [1, 4, 50, 32], [1, 2, 50, 32], [1, 2, 50, 32]],
     op: (search, q, k, v) => F.superlinearAttention(search, q, k, v, { swIndex: 1, numSpans: 2 }),
   },
+  'superlinear, without gradients': {
+    shapes: [[1, 4, 50, 32], [1, 4, 50, 32], [1, 2, 50, 32], [1, 2, 50, 32]],
+    op: (search, q, k, v) => F.superlinearAttention(search, q, k, v, { swIndex: 1, numSpans: 3 }),
+    gradient: false,
+  },
   'superlinear, three steps, a chunk in the middle, padding': {
     shapes: [[2, 2, 20, 16], [2, 2, 20, 16], [2, 2, 60, 16], [2, 2, 60, 16]],
     op: (search, q, k, v) =>
