@@ -1,8 +1,10 @@
-// Neighborhood attention for bf16 and f16 by mma.sync: S = Q K^T, online softmax, O += P V over boxes of 64 keys.
+// Neighborhood attention for bf16 and f16 by mma.sync: S = Q K^T, online softmax, O += P V over boxes of 64 keys (32 where
+// 128 queries have head dim 128).
 //
-// A block owns a box of 64 queries, four warps of 16 rows. K and V have one swizzled tile each in shared memory and are fetched in turn, as
-// in attention_forward.cuh: V of this tile arrives while S is computed, K of the next while P V is. Nothing is permuted in memory for
-// dilation or boxes: rows are found by their coordinates. Q fragments stay in registers up to head dim 128.
+// A block owns a box of 64 queries, or of 128 where windows are large enough not to waste them: four warps of 16 or 32 rows. 32 halve the
+// shared-memory reads of a product. K and V have one swizzled tile each in shared memory and are fetched in turn, as in
+// attention_forward.cuh: V of this tile arrives while S is computed, K of the next while P V is. Nothing is permuted in memory for dilation
+// or boxes: rows are found by their coordinates. Q fragments stay in registers as far as these reach.
 #pragma once
 
 #include "attention_backward.cuh"
@@ -10,11 +12,11 @@
 
 namespace fovea::cuda {
 
-template <class T, int kDim>
+template <class T, int kDim, int kRowTiles>
 class NeighborhoodForward {
  public:
-  static constexpr int kWarpRows = 16, kRows = kNaWarps * kWarpRows, kKeys = 64;
-  static constexpr bool kKeepQueries = kDim <= 128;
+  static constexpr int kWarpRows = 16 * kRowTiles, kRows = kNaWarps * kWarpRows, kKeys = kRowTiles == 2 && kDim == 128 ? 32 : 64;
+  static constexpr bool kKeepQueries = kDim <= 128 / kRowTiles;
   using Place = LatticePlace<kNaWarps>;
 
   __device__ __forceinline__ NeighborhoodForward(const NeighborhoodKernelParams& params, uint32_t memory, const Place& place)
@@ -26,9 +28,12 @@ class NeighborhoodForward {
         v_tile_(k_tile_ + kKeys * Tile<kDim>::kRowBytes) {}
 
   __device__ __forceinline__ void run() {
-    clear(out_);
-    top_[0] = top_[1] = -infinity();
-    sum_[0] = sum_[1] = 0;
+#pragma unroll
+    for (int r = 0; r < kRowTiles; r++) {
+      clear(out_[r]);
+      top_[r][0] = top_[r][1] = -infinity();
+      sum_[r][0] = sum_[r][1] = 0;
+    }
     TileWalk walk(place_.sight[kNaWarps]);
     fill<kRows>(q_tile_, owned_rows<uint16_t>(params_, p_.q, place_), p_.dim, p_.q.sd, params_.wide & kNaWideQuery);
     fetch_keys(walk);
@@ -68,37 +73,46 @@ class NeighborhoodForward {
   __device__ __forceinline__ void load_queries() {
     kept_ = true;
 #pragma unroll
-    for (int kk = 0; kk < (kKeepQueries ? kDim / 16 : 0); kk++) load_matrices(q_[kk], query_address(kk));
+    for (int kk = 0; kk < (kKeepQueries ? kDim / 16 : 0); kk++) load_queries(q_[kk], kk);
   }
-  __device__ __forceinline__ uint32_t query_address(int kk) const {
-    return Tile<kDim>::step(Tile<kDim>::lane_rows(q_tile_, warp() * kWarpRows, lane()), 0, 2 * kk);
+  __device__ __forceinline__ void load_queries(uint32_t (&a)[kRowTiles][4], int kk) const {
+    const uint32_t q_lane = Tile<kDim>::lane_rows(q_tile_, warp() * kWarpRows, lane());
+#pragma unroll
+    for (int r = 0; r < kRowTiles; r++) load_matrices(a[r], Tile<kDim>::step(q_lane, r * 16, 2 * kk));
   }
 
   // Scores of the tile in base-2 units after `unit_`, -inf where not visible. False: this warp sees none of its keys.
   __device__ __forceinline__ bool score(const TileWalk& walk) {
     const auto sight = TileSight<kKeys>::template of<kWarpRows>(params_, place_, walk);
     if (sight.view == View::kNone) return false;
-    clear(s_);
+#pragma unroll
+    for (int r = 0; r < kRowTiles; r++) clear(s_[r]);
     const uint32_t k_lane = Tile<kDim>::lane_columns(k_tile_, 0, lane());
 #pragma unroll
     for (int kk = 0; kk < kDim / 16; kk++) {
-      uint32_t a[4];
-      if constexpr (!kKeepQueries) load_matrices(a, query_address(kk));
+      uint32_t read[kRowTiles][4];
+      if constexpr (!kKeepQueries) load_queries(read, kk);
+      const auto& a = kKeepQueries ? q_[kKeepQueries ? kk : 0] : read;
 #pragma unroll
       for (int n = 0; n < kKeys / 8; n += 2) {
         uint32_t b[4];
         load_matrices(b, Tile<kDim>::step(k_lane, n * 8, 2 * kk));
-        multiply_add(T{}, s_[n], kKeepQueries ? q_[kKeepQueries ? kk : 0] : a, b[0], b[1]);
-        multiply_add(T{}, s_[n + 1], kKeepQueries ? q_[kKeepQueries ? kk : 0] : a, b[2], b[3]);
+#pragma unroll
+        for (int r = 0; r < kRowTiles; r++) {
+          multiply_add(T{}, s_[r][n], a[r], b[0], b[1]);
+          multiply_add(T{}, s_[r][n + 1], a[r], b[2], b[3]);
+        }
       }
     }
     const bool scaled = p_.rpb || !(p_.scale > 0);
     unit_ = scaled ? kLog2E : p_.scale * kLog2E;
     if (scaled) {
 #pragma unroll
-      for (int n = 0; n < kKeys / 8; n++)
+      for (int r = 0; r < kRowTiles; r++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) s_[n][e] *= p_.scale;
+        for (int n = 0; n < kKeys / 8; n++)
+#pragma unroll
+          for (int e = 0; e < 4; e++) s_[r][n][e] *= p_.scale;
     }
     if (sight.view == View::kSome) mask(sight, p_.rpb && !walk.extra());
     return true;
@@ -107,15 +121,17 @@ class NeighborhoodForward {
   // Hides pairs that do not see each other, after adding the bias to those that do.
   __device__ __forceinline__ void mask(const TileSight<kKeys>& sight, bool biased) {
     const int group = lane() >> 2, column = (lane() & 3) * 2;
-    const float* row[2] = {};
+    const float* row[kRowTiles][2] = {};
     if (biased) {
       const BiasTable table(p_);
 #pragma unroll
-      for (int h = 0; h < 2; h++) {
-        int i[kAxes];
-        owned_coordinates(params_, place_, warp() * kWarpRows + group + h * 8, i);
-        row[h] = p_.rpb + static_cast<int64_t>(place_.head) * table.size - table.query(i);
-      }
+      for (int r = 0; r < kRowTiles; r++)
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+          int i[kAxes];
+          owned_coordinates(params_, place_, warp() * kWarpRows + r * 16 + h * 8 + group, i);
+          row[r][h] = p_.rpb + static_cast<int64_t>(place_.head) * table.size - table.query(i);
+        }
     }
 #pragma unroll
     for (int n = 0; n < kKeys / 8; n++)
@@ -124,67 +140,94 @@ class NeighborhoodForward {
         const uint32_t seen = sight.seen(n / 4, n % 4 * 8 + column + odd) >> group;
         const int bias = biased ? sight.bias_of(n / 4, n % 4 * 8 + column + odd) : 0;
 #pragma unroll
-        for (int h = 0; h < 2; h++) {
-          float& s = s_[n][2 * h + odd];
-          if (!(seen >> (h * 8) & 1)) s = -infinity();
-          else if (biased) s += row[h][bias];
-        }
+        for (int r = 0; r < kRowTiles; r++)
+#pragma unroll
+          for (int h = 0; h < 2; h++) {
+            float& s = s_[r][n][2 * h + odd];
+            if (!(seen >> (r * 16 + h * 8) & 1)) s = -infinity();
+            else if (biased) s += row[r][h][bias];
+          }
       }
   }
 
   // O = O 2^(old maximum - maximum) + P V.
   __device__ __forceinline__ void weigh() {
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-      float top = top_[h];
+    for (int r = 0; r < kRowTiles; r++)
 #pragma unroll
-      for (int n = 0; n < kKeys / 8; n++) top = fmaxf(top, fmaxf(s_[n][2 * h], s_[n][2 * h + 1]));
-      top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-      top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-      const float shift = top == -infinity() ? 0.f : top * unit_, change = exp2_fast(fmaf(top_[h], unit_, -shift));
-      top_[h] = top;
-      float part = 0;
+      for (int h = 0; h < 2; h++) {
+        float top = top_[r][h];
 #pragma unroll
-      for (int n = 0; n < kKeys / 8; n++)
+        for (int n = 0; n < kKeys / 8; n++) top = fmaxf(top, fmaxf(s_[r][n][2 * h], s_[r][n][2 * h + 1]));
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+        const float shift = top == -infinity() ? 0.f : top * unit_, change = exp2_fast(fmaf(top_[r][h], unit_, -shift));
+        top_[r][h] = top;
+        float part = 0;
 #pragma unroll
-        for (int odd = 0; odd < 2; odd++) {
-          float& s = s_[n][2 * h + odd];
-          s = exp2_fast(fmaf(s, unit_, -shift));
-          part += s;
+        for (int n = 0; n < kKeys / 8; n++)
+#pragma unroll
+          for (int odd = 0; odd < 2; odd++) {
+            float& s = s_[r][n][2 * h + odd];
+            s = exp2_fast(fmaf(s, unit_, -shift));
+            part += s;
+          }
+        sum_[r][h] = sum_[r][h] * change + part;
+#pragma unroll
+        for (int n = 0; n < kDim / 8; n++) out_[r][n][2 * h] *= change, out_[r][n][2 * h + 1] *= change;
+      }
+    const uint32_t v_lane = Tile<kDim>::lane_rows(v_tile_, 0, lane());
+#pragma unroll
+    for (int kk = 0; kk < kKeys / 16; kk++) {
+      uint32_t a[kRowTiles][4];
+#pragma unroll
+      for (int r = 0; r < kRowTiles; r++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+          const float* s = s_[r][2 * kk + i / 2] + i % 2 * 2;
+          a[r][i] = pack(T{}, s[0], s[1]);
         }
-      sum_[h] = sum_[h] * change + part;
 #pragma unroll
-      for (int n = 0; n < kDim / 8; n++) out_[n][2 * h] *= change, out_[n][2 * h + 1] *= change;
+      for (int n = 0; n < kDim / 8; n += 2) {
+        uint32_t b[4];
+        load_matrices_transposed(b, Tile<kDim>::step(v_lane, kk * 16, n));
+#pragma unroll
+        for (int r = 0; r < kRowTiles; r++) {
+          multiply_add(T{}, out_[r][n], a[r], b[0], b[1]);
+          multiply_add(T{}, out_[r][n + 1], a[r], b[2], b[3]);
+        }
+      }
     }
-    multiply_weights<T, kDim, kKeys>(out_, s_, Tile<kDim>::lane_rows(v_tile_, 0, lane()));
   }
 
   __device__ __forceinline__ void finish() {
     const LatticeRows<T> rows(p_, p_.out, place_.batch, place_.head, place_.group);
     const bool pairs = (params_.wide & kNaWideOut) != 0;
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-      float sum = sum_[h];
-      sum += __shfl_xor_sync(~0u, sum, 1);
-      sum += __shfl_xor_sync(~0u, sum, 2);
-      int i[kAxes];
-      if (!owned_coordinates(params_, place_, warp() * kWarpRows + h * 8 + (lane() >> 2), i)) continue;
-      const float inverse = 1.f / sum;
-      T* to = rows.at(i);
+    for (int r = 0; r < kRowTiles; r++)
 #pragma unroll
-      for (int n = 0; n < kDim / 8; n++) {
-        const int d = n * 8 + (lane() & 3) * 2;
-        const uint32_t both = pack(T{}, out_[n][2 * h] * inverse, out_[n][2 * h + 1] * inverse);
-        if (pairs) {
-          if (d < p_.dim_v) *reinterpret_cast<uint32_t*>(to + d) = both;
-        } else {
-          if (d < p_.dim_v) to[d * p_.out.sd] = T{static_cast<uint16_t>(both)};
-          if (d + 1 < p_.dim_v) to[(d + 1) * p_.out.sd] = T{static_cast<uint16_t>(both >> 16)};
+      for (int h = 0; h < 2; h++) {
+        float sum = sum_[r][h];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        int i[kAxes];
+        if (!owned_coordinates(params_, place_, warp() * kWarpRows + r * 16 + h * 8 + (lane() >> 2), i)) continue;
+        const float inverse = 1.f / sum;
+        T* to = rows.at(i);
+#pragma unroll
+        for (int n = 0; n < kDim / 8; n++) {
+          const int d = n * 8 + (lane() & 3) * 2;
+          const uint32_t both = pack(T{}, out_[r][n][2 * h] * inverse, out_[r][n][2 * h + 1] * inverse);
+          if (pairs) {
+            if (d < p_.dim_v) *reinterpret_cast<uint32_t*>(to + d) = both;
+          } else {
+            if (d < p_.dim_v) to[d * p_.out.sd] = T{static_cast<uint16_t>(both)};
+            if (d + 1 < p_.dim_v) to[(d + 1) * p_.out.sd] = T{static_cast<uint16_t>(both >> 16)};
+          }
         }
+        if (p_.lse && (lane() & 3) == 0)
+          p_.lse[row_index(p_, place_.batch, place_.head, place_.group, i)] = top_[r][h] * unit_ * kLn2 + logf(sum);
       }
-      if (p_.lse && (lane() & 3) == 0)
-        p_.lse[row_index(p_, place_.batch, place_.head, place_.group, i)] = top_[h] * unit_ * kLn2 + logf(sum);
-    }
   }
 
   static __device__ __forceinline__ int lane() { return static_cast<int>(threadIdx.x) & 31; }
@@ -196,15 +239,15 @@ class NeighborhoodForward {
   const uint32_t q_tile_, k_tile_, v_tile_;
   bool kept_ = false;
   float unit_ = 1;  // base-2 units of a score
-  uint32_t q_[kKeepQueries ? kDim / 16 : 1][4];
-  float s_[kKeys / 8][4], out_[kDim / 8][4], top_[2], sum_[2];
+  uint32_t q_[kKeepQueries ? kDim / 16 : 1][kRowTiles][4];
+  float s_[kRowTiles][kKeys / 8][4], out_[kRowTiles][kDim / 8][4], top_[kRowTiles][2], sum_[kRowTiles][2];
 };
 
-template <class T, int kDim>
+template <class T, int kDim, int kRowTiles>
 __device__ __forceinline__ void neighborhood_forward(const NeighborhoodKernelParams& params) {
   extern __shared__ __align__(128) char memory[];
   __shared__ LatticePlace<kNaWarps> place;
-  using Kernel = NeighborhoodForward<T, kDim>;
+  using Kernel = NeighborhoodForward<T, kDim, kRowTiles>;
   if (take_place<false, kNaWarps, Kernel::kWarpRows>(params, blockIdx.x, static_cast<int>(params.call.heads_q), place))
     Kernel(params, shared_address(memory), place).run();
 }

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kLargest = 1 << 30;  // coordinates are 32-bit
 constexpr unsigned kBlockThreads = 128;
-constexpr int kMostShift = 6;
+constexpr int kMostShift = 7;
 
 struct Range {
   int64_t begin, end;
@@ -75,16 +75,64 @@ void each_shape(int total, Visit&& visit) {
     }
 }
 
+// Boxes of a call, and the work they make.
+struct Choice {
+  NeighborhoodKernelParams params{};
+  double work = -1;  // visited boxes, those that run mask code counted for more
+};
+
+Choice choose_boxes(const NeighborhoodParams& p, bool own_keys, int owned, int visited) {
+  constexpr double kMasked = 1.5;  // time of a box that runs mask code, relative
+  const AxisWork work[kNeighborhoodAxes] = {
+      {p.axis[0], own_keys, owned, visited}, {p.axis[1], own_keys, owned, visited}, {p.axis[2], own_keys, owned, visited}};
+  Choice best;
+  NeighborhoodKernelParams& k = best.params;
+  k.call = p;
+  each_shape(owned, [&](const int(&o)[kNeighborhoodAxes]) {
+    each_shape(visited, [&](const int(&v)[kNeighborhoodAxes]) {
+      double boxes = 1, full = 1;
+      for (int a = 0; a < kNeighborhoodAxes; a++) boxes *= work[a].boxes[o[a]][v[a]], full *= work[a].full[o[a]][v[a]];
+      const double cost = kMasked * boxes - (kMasked - 1) * full;
+      if (best.work >= 0 && cost >= best.work) return;
+      best.work = cost;
+      k.owned = boxes_of(o), k.visited = boxes_of(v);
+    });
+  });
+  k.extra = boxes_of({0, 0, visited});
+  for (int a = 0; a < kNeighborhoodAxes; a++)
+    k.grid[a] = static_cast<int32_t>((group_length(p.axis[a]) + (int64_t{1} << k.owned.shift[a]) - 1) >> k.owned.shift[a]);
+  if (neighborhood_rows_wide(p.q, p.dim, p.dtype)) k.wide |= kNaWideQuery;
+  if (neighborhood_rows_wide(p.k, p.dim, p.dtype)) k.wide |= kNaWideKey;
+  if (neighborhood_rows_wide(p.v, p.dim_v, p.dtype)) k.wide |= kNaWideValue;
+  if (neighborhood_rows_wide(p.out, p.dim_v, p.dtype)) k.wide |= kNaWideOut;
+  if (neighborhood_rows_wide(p.extra_k, p.dim, p.dtype)) k.wide_extra |= kNaWideKey;
+  if (neighborhood_rows_wide(p.extra_v, p.dim_v, p.dtype)) k.wide_extra |= kNaWideValue;
+  return best;
+}
+
 struct Launch {
-  int owned, visited;  // log2 of the rows of a box
+  NeighborhoodKernelParams params;
+  const char* suffix;
   size_t bytes;
 };
 
 Launch launch_of(const NeighborhoodParams& p) {
   const int bucket = neighborhood_bucket(p);
-  if (p.dtype != DType::F32) return {6, 6, static_cast<size_t>((64 + 2 * 64) * bucket * 2)};
-  const int rows = bucket <= 128 ? 64 : 32, keys = 32;
-  return {bucket <= 128 ? 6 : 5, 5, static_cast<size_t>((rows + keys) * (bucket + 4) + rows * (keys + 4)) * 4};
+  if (p.dtype == DType::F32) {
+    const int owned = bucket <= 128 ? 6 : 5, rows = 1 << owned, keys = 32;
+    return {neighborhood_boxes(p, false, owned, 5), "", static_cast<size_t>((rows + keys) * (bucket + 4) + rows * (keys + 4)) * 4};
+  }
+  auto bytes = [bucket](int rows, int keys) { return static_cast<size_t>((rows + 2 * keys) * bucket * 2); };
+  const Choice narrow = choose_boxes(p, false, 6, 6);
+  if (bucket == 256) return {narrow.params, "", bytes(64, 64)};
+  // Twice the queries take kWideTime of the time of a visited key. They pay where there still are enough boxes to fill a device.
+  constexpr double kWideTime = 1.5;
+  constexpr int64_t kBlocksWanted = 256;
+  const int visited = bucket == 128 ? 5 : 6, keys = 1 << visited;
+  const Choice wide = choose_boxes(p, false, 7, visited);
+  const bool pays = wide.work * kWideTime * keys < narrow.work * 64;
+  if (!pays || neighborhood_blocks(wide.params) * p.heads_q * p.batch < kBlocksWanted) return {narrow.params, "", bytes(64, 64)};
+  return {wide.params, "_wide", bytes(128, keys)};
 }
 
 }  // namespace
@@ -112,32 +160,7 @@ const char* neighborhood_refusal(const NeighborhoodParams& p) {
 }
 
 NeighborhoodKernelParams neighborhood_boxes(const NeighborhoodParams& p, bool own_keys, int owned, int visited) {
-  constexpr double kMasked = 1.5;  // time of a box that runs mask code, relative
-  const AxisWork work[kNeighborhoodAxes] = {
-      {p.axis[0], own_keys, owned, visited}, {p.axis[1], own_keys, owned, visited}, {p.axis[2], own_keys, owned, visited}};
-  NeighborhoodKernelParams k{};
-  k.call = p;
-  double least = -1;
-  each_shape(owned, [&](const int(&o)[kNeighborhoodAxes]) {
-    each_shape(visited, [&](const int(&v)[kNeighborhoodAxes]) {
-      double boxes = 1, full = 1;
-      for (int a = 0; a < kNeighborhoodAxes; a++) boxes *= work[a].boxes[o[a]][v[a]], full *= work[a].full[o[a]][v[a]];
-      const double cost = kMasked * boxes - (kMasked - 1) * full;
-      if (least >= 0 && cost >= least) return;
-      least = cost;
-      k.owned = boxes_of(o), k.visited = boxes_of(v);
-    });
-  });
-  k.extra = boxes_of({0, 0, visited});
-  for (int a = 0; a < kNeighborhoodAxes; a++)
-    k.grid[a] = static_cast<int32_t>((group_length(p.axis[a]) + (int64_t{1} << k.owned.shift[a]) - 1) >> k.owned.shift[a]);
-  if (neighborhood_rows_wide(p.q, p.dim, p.dtype)) k.wide |= kNaWideQuery;
-  if (neighborhood_rows_wide(p.k, p.dim, p.dtype)) k.wide |= kNaWideKey;
-  if (neighborhood_rows_wide(p.v, p.dim_v, p.dtype)) k.wide |= kNaWideValue;
-  if (neighborhood_rows_wide(p.out, p.dim_v, p.dtype)) k.wide |= kNaWideOut;
-  if (neighborhood_rows_wide(p.extra_k, p.dim, p.dtype)) k.wide_extra |= kNaWideKey;
-  if (neighborhood_rows_wide(p.extra_v, p.dim_v, p.dtype)) k.wide_extra |= kNaWideValue;
-  return k;
+  return choose_boxes(p, own_keys, owned, visited).params;
 }
 
 int64_t neighborhood_blocks(const NeighborhoodKernelParams& k) {
@@ -148,17 +171,15 @@ int64_t neighborhood_blocks(const NeighborhoodKernelParams& k) {
 
 void neighborhood_tile_shape(const NeighborhoodParams& p, int64_t tile[kNeighborhoodAxes]) {
   const Launch launch = launch_of(p);
-  const NeighborhoodKernelParams k = neighborhood_boxes(p, false, launch.owned, launch.visited);
-  for (int a = 0; a < kNeighborhoodAxes; a++) tile[a] = int64_t{1} << k.owned.shift[a];
+  for (int a = 0; a < kNeighborhoodAxes; a++) tile[a] = int64_t{1} << launch.params.owned.shift[a];
 }
 
 void neighborhood(const NeighborhoodParams& p, Stream& stream) {
   if (p.batch == 0) return;
   const Launch launch = launch_of(p);
-  const NeighborhoodKernelParams params = neighborhood_boxes(p, false, launch.owned, launch.visited);
   char kernel[64];
-  std::snprintf(kernel, sizeof kernel, "neighborhood_forward_%s_d%d", name_of(p.dtype), neighborhood_bucket(p));
-  stream.launch(kernel, grid_of(neighborhood_blocks(params) * p.heads_q * p.batch), {kBlockThreads}, launch.bytes, params);
+  std::snprintf(kernel, sizeof kernel, "neighborhood_forward_%s_d%d%s", name_of(p.dtype), neighborhood_bucket(p), launch.suffix);
+  stream.launch(kernel, grid_of(neighborhood_blocks(launch.params) * p.heads_q * p.batch), {kBlockThreads}, launch.bytes, launch.params);
 }
 
 }  // namespace fovea::cuda

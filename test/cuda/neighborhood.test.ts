@@ -6,7 +6,9 @@ import {
   grad,
   neighborhoodAttention,
   tensor,
+  type DType,
   type NeighborhoodOptions,
+  type NeighborhoodWindow,
   type Tensor,
 } from '../../lib/index.ts';
 import { LAYOUTS, laidOut, numbers, uniform } from '../inputs.ts';
@@ -104,6 +106,32 @@ describe.skipIf(cuda.skip)('neighborhoodAttention on CUDA', () => {
       return [out, ...grads].map(numbers);
     };
     expect(run()).toEqual(run());
+  });
+
+  // Enough boxes that the kernels for 128 queries take them.
+  test.each<[string, DType, readonly number[], number, number, NeighborhoodWindow, boolean]>([
+    ['1-D', 'bf16', [1, 2048], 16, 24, { kernelSize: 256 }, false],
+    ['2-D, ragged', 'bf16', [5, 26, 30], 8, 40, { kernelSize: 12, causal: [false, true] }, false],
+    ['dilated, bias, extra keys', 'f16', [3, 30, 34], 8, 8, { kernelSize: [13, 15], dilation: 2 }, true],
+    ['dim over 64', 'bf16', [1, 2048], 16, 72, { kernelSize: 256, stride: 2 }, false],
+  ])('many boxes, %s', (_name, dtype, [batch, ...space], heads, dim, window, more) => {
+    const make = (seed: number, shape: readonly number[]): Tensor =>
+      tensor(uniform(shape.reduce((n, x) => n * x, 1), seed), shape, { dtype }); // prettier-ignore
+    const leaves = [1, 2, 3].map((seed) => make(seed, [batch, ...space, heads, dim]));
+    if (more)
+      leaves.push(
+        ...[4, 5].map((seed) => make(seed, [batch, 70, heads, dim])),
+        tensor(uniform(heads * 25 * 29, 6), [heads, 25, 29], { dtype: 'f32' }),
+      );
+    const run = (place: (t: Tensor) => Tensor): Float64Array[] => {
+      const [q, k, v, extraK, extraV, rpb] = leaves.map(place);
+      const options = { ...window, ...(more && { extraKv: { k: extraK, v: extraV }, rpb }), returnLse: true } as const;
+      const { out, lse } = neighborhoodAttention(q, k, v, options);
+      if (out.device !== 'cpu') expect(explainNeighborhood(q, k, v, options).tile.reduce((n, x) => n * x, 1)).toBe(128);
+      return [out, lse].map(numbers);
+    };
+    const here = run((t) => t.to('f32'));
+    run((t) => t.to('cuda')).forEach((got, i) => expectClose(got, here[i], i === 0 ? dtype : 'f32', 2));
   });
 
   test.each(LAYOUTS)('operands that are %s', (layout) => {
