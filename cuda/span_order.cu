@@ -20,7 +20,9 @@ struct Pair {
 
 __device__ __forceinline__ int64_t pairs_of_list(const SpanOrderParams& p) { return p.group * p.queries * p.spans; }
 
-__device__ __forceinline__ int2 range_of(const SpanOrderParams& p, int64_t pair) { return reinterpret_cast<const int2*>(p.ranges)[pair]; }
+__device__ __forceinline__ int2 range_of(const SpanOrderParams& p, int64_t pair) {
+  return make_int2(p.ranges[2 * pair], p.ranges[2 * pair + 1]);
+}
 
 __device__ __forceinline__ uint64_t entry_of(const SpanOrderChunks& launch, int64_t list, int64_t turn) {
   const SpanOrderParams& p = launch.params;

@@ -45,7 +45,10 @@ export interface SpanSearchOptions {
 }
 
 export interface SpanSearchResult {
-  /** Key each span was found by, -1 where there is none: i32 [batch, heads, queries, spans], best first. */
+  /**
+   * Key each span was found by, -1 where there is none: i32 [batch, heads, queries, spans], best first. Of equal scores the key that was
+   * scored first is ahead: the nearest, in later steps the one around the better anchor.
+   */
   readonly anchors: Tensor;
   /** q . k of the anchor, without scale; -inf where there is none: f32 [batch, heads, queries, spans]. Differentiable in q and k. */
   readonly scores: Tensor;

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import {
   cast,
   grad,
+  reshape,
   slice,
   spanSearch,
   tensor,
@@ -89,6 +90,12 @@ describe.skipIf(cuda.skip)('spanOrder on CUDA', () => {
     });
     const ranges = tensor(list, [b, h, queries, spans, 2]);
     expect(order(ranges.to('cuda'), hkv, keys).map(numbers)).toEqual(order(ranges, hkv, keys).map(numbers));
+  });
+
+  test('ranges that begin anywhere in memory', () => {
+    const flat = tensor(Int32Array.from([9, 0, 3, 64, 70, 2, 2]), [7]);
+    const results = (t: Tensor): number[][] => order(reshape(slice(t, 0, 1), [1, 1, 1, 3, 2]), 1, 80).map(numbers);
+    expect(results(flat.to('cuda'))).toEqual(results(flat));
   });
 
   test('a span outside the keys rejects and is named', async () => {
