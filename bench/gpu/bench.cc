@@ -159,7 +159,7 @@ class Bench {
       in >> bytes;
       copy(c, bytes / shrink_ / shrink_);
     }
-    // A block mask is made on the host, by lib/mask: bench/attention.ts times that.
+    // A block mask is made by lib/mask, in TypeScript: bench/attention.ts times that.
   }
 
  private:
