@@ -1,5 +1,5 @@
 // Gradients of neighborhood attention for bf16 and f16 by mma.sync, deterministic: every row of dq, dk and dv has one owner, nothing is
-// added atomically. The arithmetic is that of attention_backward.cuh:
+// added atomically. The arithmetic is that of attention:
 //
 //   P = 2^(t - lse)   dP = dO V^T   dS = P (dP - delta)   dV = P^T dO   dK = dS^T Q   dQ = dS K      delta = dO . O - dlse
 //

@@ -7,8 +7,9 @@
 // or boxes: rows are found by their coordinates. Q fragments stay in registers as far as these reach.
 #pragma once
 
-#include "attention_backward.cuh"
+#include "mma.cuh"
 #include "neighborhood_tile.cuh"
+#include "tile.cuh"
 
 namespace fovea::cuda {
 
@@ -28,9 +29,9 @@ class NeighborhoodForward {
         v_tile_(k_tile_ + kKeys * Tile<kDim>::kRowBytes) {}
 
   __device__ __forceinline__ void run() {
+    clear(out_);
 #pragma unroll
     for (int r = 0; r < kRowTiles; r++) {
-      clear(out_[r]);
       top_[r][0] = top_[r][1] = -infinity();
       sum_[r][0] = sum_[r][1] = 0;
     }
@@ -56,6 +57,15 @@ class NeighborhoodForward {
   }
 
  private:
+  template <int kCount>
+  static __device__ __forceinline__ void clear(float (&c)[kRowTiles][kCount][4]) {
+#pragma unroll
+    for (int r = 0; r < kRowTiles; r++)
+#pragma unroll
+      for (int n = 0; n < kCount; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) c[r][n][e] = 0;
+  }
   template <int kCount>
   static __device__ __forceinline__ void fill(uint32_t tile, const BoxRows<uint16_t>& rows, int64_t dim, int64_t step, int wide) {
     Tile<kDim>::template fill<kCount, kNaThreads>(tile, rows, static_cast<int>(dim), step, wide != 0);
@@ -85,8 +95,7 @@ class NeighborhoodForward {
   __device__ __forceinline__ bool score(const TileWalk& walk) {
     const auto sight = TileSight<kKeys>::template of<kWarpRows>(params_, place_, walk);
     if (sight.view == View::kNone) return false;
-#pragma unroll
-    for (int r = 0; r < kRowTiles; r++) clear(s_[r]);
+    clear(s_);
     const uint32_t k_lane = Tile<kDim>::lane_columns(k_tile_, 0, lane());
 #pragma unroll
     for (int kk = 0; kk < kDim / 16; kk++) {

@@ -1,6 +1,6 @@
-// The entry points of neighborhood attention for the element type ELEMENT: head dims up to 32, 64, 128 and 256,
-// the first three with boxes of 128 queries as well. Included once by each
-// neighborhood_forward_<dtype>.cu. Macros, because a driver finds kernels by C names, which a template can't give.
+// The entry points of neighborhood attention for the element type ELEMENT: head dims up to 32, 64, 128 and 256, the first three with boxes
+// of 128 queries as well. Included once by each neighborhood_forward_<dtype>.cu. Macros, because a driver finds kernels by C names, which
+// a template can't give.
 #include "neighborhood_forward.cuh"
 
 #define FOVEA_JOIN(a, b, c) a##b##c
