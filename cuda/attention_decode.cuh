@@ -59,22 +59,28 @@ __device__ __forceinline__ const DecodePlace& decode_place(const AttentionDecode
 // What one row of the tile needs for its scores. A row that is not there sees nothing.
 struct DecodeRow {
   int begin, end;
+  int head, query;
   const void* bias;     // of key 0
   const uint8_t* mask;  // of key 0
 
   __device__ __forceinline__ DecodeRow(const AttentionParams& p, const DecodePlace& at, int r)
-      : begin(0), end(0), bias(nullptr), mask(nullptr) {
+      : begin(0), end(0), head(at.head(min(r, at.rows - 1))), query(at.query(r)), bias(nullptr), mask(nullptr) {
     if (r >= at.rows) return;
-    const int head = at.head(r), query = at.query(r);
     begin = at.diagonal.begin(query), end = min(at.diagonal.end(query), at.diagonal.limit);
     if (p.bias.data) bias = grid_tile(p.bias, at.seq, head, query, 0);
     if (p.mask.data) mask = static_cast<const uint8_t*>(p.mask.data) + at.seq.batch * p.mask.sb + head * p.mask.sh + query * p.mask.sq;
   }
 };
 
-// A dot product as a score in base-2 units, without a mask.
-__device__ __forceinline__ float decode_score(const AttentionParams& p, const DecodeRow& row, float dot, int key) {
+// A dot product as a score in base-2 units, without a mask. A program is preceded by begin_scores for the row's head.
+template <bool kProgram>
+__device__ __forceinline__ float decode_score(const AttentionParams& p, const DecodePlace& at, const DecodeRow& row, float dot, int key) {
   float s = p.softcap > 0 ? soft_cap(dot * p.scale, p.softcap) * kLog2E : dot * (p.scale * kLog2E);
+  if constexpr (kProgram) {
+    s = p.softcap > 0 ? soft_cap(dot * p.scale, p.softcap) : dot * p.scale;
+    apply_score(s, at.seq.index, row.head, row.query + static_cast<int>(p.q_offset), key + static_cast<int>(p.kv_offset));
+    s *= kLog2E;
+  }
   if (row.bias && key >= row.begin && key < row.end) s = fmaf(grid_element(row.bias, p.bias.dtype, key * p.bias.skv), kLog2E, s);
   return s;
 }

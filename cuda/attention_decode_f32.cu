@@ -8,7 +8,7 @@
 
 namespace fovea::cuda {
 
-template <int kDim>
+template <int kDim, bool kProgram>
 class DecodeF32 {
  public:
   static constexpr int kWarps = decode_warps_f32(kDim), kRows = kDecodeRowsF32, kKeys = kDecodeKeysF32, kSlots = decode_slots_f32(kDim);
@@ -125,7 +125,9 @@ class DecodeF32 {
     float top[2], shift[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-      mine[r] = present >> key & 1 && decode_sees(p_, rows[r], j0 + key) ? decode_score(p_, rows[r], mine[r], j0 + key) : -infinity();
+      if constexpr (kProgram) begin_scores(at_.seq.index, rows[r].head);
+      const float s = decode_score<kProgram>(p_, at_, rows[r], mine[r], j0 + key);
+      mine[r] = present >> key & 1 && decode_sees(p_, rows[r], j0 + key) ? s : -infinity();
       top[r] = fmaxf(top_[r], mine[r]);
 #pragma unroll
       for (int step = 1; step < kKeys; step *= 2) top[r] = fmaxf(top[r], __shfl_xor_sync(~0u, top[r], step));
@@ -209,25 +211,38 @@ class DecodeF32 {
   float top_[2] = {-infinity(), -infinity()}, sum_[2] = {0, 0};
 };
 
-template <int kDim>
+template <int kDim, bool kProgram>
 __device__ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
+  using Kernel = DecodeF32<kDim, kProgram>;
   extern __shared__ __align__(128) float memory[];
-  __shared__ typename DecodeF32<kDim>::Shared shared;
-  DecodeF32<kDim>(params, memory, shared).run();
+  __shared__ typename Kernel::Shared shared;
+  Kernel(params, memory, shared).run();
 }
 
 extern "C" {
 __global__ void __launch_bounds__(128, 2) attention_decode_f32_d32(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<32>(params);
+  attention_decode<32, false>(params);
+}
+__global__ void __launch_bounds__(128, 2) attention_decode_f32_d32_score(const __grid_constant__ AttentionDecodeParams params) {
+  attention_decode<32, true>(params);
 }
 __global__ void __launch_bounds__(128, 2) attention_decode_f32_d64(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<64>(params);
+  attention_decode<64, false>(params);
+}
+__global__ void __launch_bounds__(128, 2) attention_decode_f32_d64_score(const __grid_constant__ AttentionDecodeParams params) {
+  attention_decode<64, true>(params);
 }
 __global__ void __launch_bounds__(128, 2) attention_decode_f32_d128(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<128>(params);
+  attention_decode<128, false>(params);
+}
+__global__ void __launch_bounds__(128, 2) attention_decode_f32_d128_score(const __grid_constant__ AttentionDecodeParams params) {
+  attention_decode<128, true>(params);
 }
 __global__ void __launch_bounds__(64, 2) attention_decode_f32_d256(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<256>(params);
+  attention_decode<256, false>(params);
+}
+__global__ void __launch_bounds__(64, 2) attention_decode_f32_d256_score(const __grid_constant__ AttentionDecodeParams params) {
+  attention_decode<256, true>(params);
 }
 }
 

@@ -7,7 +7,7 @@
 
 namespace fovea::cuda {
 
-template <class T, int kDim>
+template <class T, int kDim, bool kProgram>
 class Decode {
  public:
   static constexpr int kWarps = decode_warps(kDim), kRows = kDecodeRows, kKeys = kDecodeKeys, kSlots = decode_slots(kDim);
@@ -93,7 +93,7 @@ class Decode {
       multiply_add(T{}, s_[1], a, b[2], b[3]);
     }
     const bool full = j0 >= at_.full_begin && j0 + kKeys <= at_.full_end && present == (1u << kKeys) - 1 && !p_.mask.data;
-    if (full && !(p_.softcap > 0) && !p_.bias.data) {
+    if (!kProgram && full && !(p_.softcap > 0) && !p_.bias.data) {
 #pragma unroll
       for (int n = 0; n < 2; n++)
 #pragma unroll
@@ -101,14 +101,19 @@ class Decode {
       return;
     }
 #pragma unroll
-    for (int n = 0; n < 2; n++)
+    for (int h = 0; h < 2; h++) {
+      const DecodeRow& row = rows[h];
+      if constexpr (kProgram) begin_scores(at_.seq.index, row.head);
 #pragma unroll
-      for (int e = 0; e < 4; e++) {
-        const int r = n * 8 + (decode_lane() & 3) * 2 + (e & 1);
-        const DecodeRow& row = rows[e >> 1];
-        const float s = decode_score(p_, row, s_[n][e], j0 + r);
-        s_[n][e] = full || (present >> r & 1 && decode_sees(p_, row, j0 + r)) ? s : -infinity();
-      }
+      for (int n = 0; n < 2; n++)
+#pragma unroll
+        for (int odd = 0; odd < 2; odd++) {
+          const int key = n * 8 + (decode_lane() & 3) * 2 + odd;
+          float& s = s_[n][2 * h + odd];
+          s = decode_score<kProgram>(p_, at_, row, s, j0 + key);
+          if (!full && !(present >> key & 1 && decode_sees(p_, row, j0 + key))) s = -infinity();
+        }
+    }
   }
 
   // O = O 2^(old maximum - maximum) + P V.
@@ -178,12 +183,13 @@ class Decode {
   float top_[2] = {-infinity(), -infinity()}, sum_[2] = {0, 0};
 };
 
-template <class T, int kDim>
+template <class T, int kDim, bool kProgram>
 __device__ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
+  using Kernel = Decode<T, kDim, kProgram>;
   extern __shared__ __align__(128) float memory[];
   __shared__ __align__(128) uint32_t there[32];
-  static_assert(Decode<T, kDim>::kWarps * Decode<T, kDim>::kSlots <= 32);
-  Decode<T, kDim>(params, memory, there).run();
+  static_assert(Kernel::kWarps * Kernel::kSlots <= 32);
+  Kernel(params, memory, there).run();
 }
 
 }  // namespace fovea::cuda

@@ -1,11 +1,14 @@
 #include "cuda/attention_decode.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdio>
+#include <optional>
 
 #include "cuda/attention_decode_params.h"
 #include "cuda/attention_forward.h"
 #include "cuda/grid.h"
+#include "cuda/score_program.h"
 
 namespace fovea::cuda {
 namespace {
@@ -36,9 +39,9 @@ int32_t splits_of(const AttentionParams& p, int multiprocessors, int64_t row_til
 const char* attention_decode_refusal(const AttentionParams& p) {
   if (p.len_q > kMostQueries) return "more than 16 queries";
   if (p.cu_q || p.q_rows || p.key_ranges) return "packed sequences, lists of query rows and key ranges have no few-query form";
-  if (p.block_mask || p.score) return "block masks and score programs need tiles of the queries of one head";
+  if (p.block_mask) return "block masks need tiles of the queries of one head";
   if (p.len_kv >= kLargest) return "positions of 2^30 and more are not addressed";
-  return nullptr;
+  return p.score ? score_program_refusal(*p.score) : nullptr;
 }
 
 void attention_decode(const AttentionParams& p, const AttentionLimits& limits, Stream& stream) {
@@ -59,8 +62,11 @@ void attention_decode(const AttentionParams& p, const AttentionLimits& limits, S
   const int slots = single ? decode_slots_f32(bucket) : decode_slots(bucket);
   const size_t bytes = static_cast<size_t>(warps * slots * slot + (single ? kDecodeRowsF32 * 4 : kDecodeRows * 2) * bucket);
   char kernel[64];
-  std::snprintf(kernel, sizeof kernel, "attention_decode_%s_d%d", name_of(p.dtype), bucket);
-  stream.launch(kernel, grid_of(p.batch * p.heads_kv * k.splits * k.row_tiles), {32, static_cast<unsigned>(warps)}, bytes, k);
+  std::snprintf(kernel, sizeof kernel, "attention_decode_%s_d%d%s", name_of(p.dtype), bucket, p.score ? "_score" : "");
+  std::optional<ScoreSplice> splice;
+  if (p.score) splice.emplace(kernel, *p.score, offsetof(AttentionDecodeParams, attention) + offsetof(AttentionForwardParams, score));
+  stream.launch(kernel, grid_of(p.batch * p.heads_kv * k.splits * k.row_tiles), {32, static_cast<unsigned>(warps)}, bytes, k,
+                splice ? &*splice : nullptr);
   if (k.splits == 1) return;
   std::snprintf(kernel, sizeof kernel, "attention_decode_merge_%s", name_of(p.dtype));
   stream.launch(kernel, threads_for(all_rows * (k.pitch / kMergePiece)), {kThreads}, 0, k);

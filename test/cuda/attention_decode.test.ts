@@ -96,6 +96,33 @@ const cases: readonly Case[] = [
     options: (on) => ({ bias: on(cast(floats([3, 40], 7), 'bf16')) }),
   },
   {
+    name: 'score by distance and head, grouped heads',
+    size: [2, 6, 2, 3, 700, 64, 64],
+    options: () => ({
+      causal: 'bottom-right',
+      kvLengths: [700, 90],
+      score: score(({ s, h, q, kv }, { slope }) => s - slope[h] * (q - kv), {
+        slope: [0.1, 0, 0.02, -0.01, 0.3, 0.05],
+      }),
+    }),
+  },
+  {
+    name: 'score of batch, head and parity with softcap, bias and mask',
+    size: [2, 10, 2, 2, 150, 40, 40],
+    options: (on) => ({
+      softcap: 3,
+      bias: on(floats([10, 1, 150], 7)),
+      mask: on(
+        tensor(
+          Uint8Array.from({ length: 150 }, (_, i) => Number(i % 4 !== 1)),
+          [150],
+          { dtype: 'bool' },
+        ),
+      ),
+      score: score(({ s, b, h, q, kv }) => Math.tanh(s) * (1 + h * 0.1) + ((q + kv + b) % 2 === 0 ? 0.5 : -0.25)),
+    }),
+  },
+  {
     name: 'nothing visible',
     size: [1, 2, 1, 2, 60, 16, 16],
     options: (on) => ({ mask: on(tensor(new Uint8Array(60), [60], { dtype: 'bool' })) }),
@@ -255,7 +282,6 @@ describe.skipIf(cuda.skip)('attention of few queries on CUDA', () => {
     };
     expect(reasonOf({}, on(floats([1, 2, 17, 64], 1)))).toBe('more than 16 queries');
     expect(reasonOf({ mask: mask(({ q, kv }) => q >= kv) })).toContain('block masks');
-    expect(reasonOf({ score: score(({ s, q }) => s + q) })).toContain('score programs');
     expect(reasonOf({ cuSeqlens: { q: [0, 3], kv: [0, 40] } })).toContain('packed sequences');
   });
 

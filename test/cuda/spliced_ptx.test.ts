@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
-import { attention, cast, grad, type DType, type Tensor } from '../../lib/index.ts';
+import { attention, cast, grad, slice, type DType, type Tensor } from '../../lib/index.ts';
 import * as scores from '../../lib/mask/scores/index.ts';
 import { random } from '../reference_matmul.ts';
 import { useCuda } from './device.ts';
@@ -22,7 +22,7 @@ process.env.FOVEA_CUDA_DUMP = folder;
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const HEADS = 2;
-const LENGTH = 4;
+const LENGTH = 20;
 const hops = Array.from({ length: LENGTH }, (_, i) => Array.from({ length: LENGTH }, (_, j) => Math.abs(i - j)));
 const floats = (shape: readonly number[], dtype: DType = 'f32'): Tensor =>
   cast(random(shape, 'f32', 1).t, dtype)
@@ -56,7 +56,8 @@ function run({ dtype, dim, table, score }: Case): void {
   for (const t of wanted) t.requiresGrad = true;
   const out = attention(...leaves, { score: score(trained as never) });
   const gradients = grad([out], wanted, { gradients: [floats(shape, dtype)] }) as Tensor[];
-  for (const t of [out, ...gradients]) t.to('cpu').dataSync();
+  const few = attention(slice(leaves[0], 2, 0, 1), leaves[1], leaves[2], { score: score(trained as never) });
+  for (const t of [out, ...gradients, few]) t.to('cpu').dataSync();
 }
 
 describe.skipIf(cuda.skip || cuda.gpu || !assembler)('spliced kernels assemble without spills', () => {
@@ -64,8 +65,8 @@ describe.skipIf(cuda.skip || cuda.gpu || !assembler)('spliced kernels assemble w
     const before = new Set(readdirSync(folder));
     run(c);
     const files = readdirSync(folder).filter((name) => !before.has(name) && name.includes('-'));
-    // Forward, keys, queries, and the table.
-    expect(files.length).toBeGreaterThanOrEqual(c.table === null ? 3 : 4);
+    // Forward, keys, queries, few queries, and the table.
+    expect(files.length).toBeGreaterThanOrEqual(c.table === null ? 4 : 5);
     const report = fileURLToPath(new URL('../../scripts/ptxas-report.mjs', import.meta.url));
     const { status, stdout, stderr } = spawnSync(
       process.execPath,
