@@ -82,10 +82,10 @@ class BackwardF32 : TileGradientsF32<kDim, kOwnKeys> {
 
   // P and dS of the tile of queries at q0 and keys at j0, rows those the block owns.
   __device__ __forceinline__ void weigh(int q0, int j0) {
-    this->each_gradient(q0, j0, [&](int r, int c, float weight, float dt, float s, auto has_program) {
+    this->each_gradient(q0, j0, [&](int r, int c, float weight, float dt, float s, auto place) {
       const int at = (row_ + r) * kWeightPitch + column_ + c * kColumns;
       weights_[at] = weight;
-      slopes_[at] = this->template chain<has_program.value>(dt, s, this->query_at(q0, r, c), this->key_at(j0, r, c));
+      slopes_[at] = this->chain(dt, s, place);
     });
     __syncwarp();
   }

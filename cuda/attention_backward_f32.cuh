@@ -91,7 +91,7 @@ class TileGradientsF32 {
     fill(v_, KeyTileRows<float, true>{values, j0}, static_cast<int>(p_.dim_v), p_.v.sd);
   }
 
-  // Calls f(r, c, weight, dt, s, HasProgram) for this thread's elements of the tile of queries at q0 and keys at j0, rows those the block
+  // Calls f(r, c, weight, dt, s, ScorePlace) for this thread's elements of the tile of queries at q0 and keys at j0, rows those the block
   // owns: P and the gradient of the logit, 0 where masked, and the score before the program.
   template <class F>
   __device__ __forceinline__ void each_gradient(int q0, int j0, F&& f) {
@@ -112,10 +112,9 @@ class TileGradientsF32 {
   __device__ __forceinline__ int key_at(int j0, int r, int c) const { return j0 + (kOwnKeys ? row_ + r : column_ + c * kColumns); }
 
   // Gradient of the scaled product from that of the logit.
-  template <bool kProgram>
-  __device__ __forceinline__ float chain(float d, float s, int i, int j) const {
-    if constexpr (kProgram)
-      apply_derivative(d, s, seq_.index, head_, i + static_cast<int>(p_.q_offset), j + static_cast<int>(p_.kv_offset));
+  template <class Place>
+  __device__ __forceinline__ float chain(float d, float s, const Place& place) const {
+    if constexpr (Place::has_program) apply_derivative(d, s, place.batch, place.head, place.query, place.key);
     if (p_.softcap > 0) d *= soft_cap_slope(s, p_.softcap);
     return d;
   }
@@ -139,18 +138,19 @@ class TileGradientsF32 {
 #pragma unroll
       for (int c = 0; c < kVisitedEach; c++) {
         const int i = query_at(q0, r, c), j = key_at(j0, r, c);
+        const ScorePlace<kProgram> place{seq_.index, head_, i + static_cast<int>(p_.q_offset), j + static_cast<int>(p_.kv_offset)};
         float weight = 0, dt = 0, score = s[r][c] * p_.scale;
         if (p_.softcap > 0) score = p_.softcap * tanhf(score / p_.softcap);
         if (visible(i, j)) {
           const int64_t row = query_row<true>(params_.forward, seq_, head_, i);
           float t = score;
-          if constexpr (kProgram) apply_score(t, seq_.index, head_, i + static_cast<int>(p_.q_offset), j + static_cast<int>(p_.kv_offset));
+          if constexpr (kProgram) apply_score(t, place.batch, place.head, place.query, place.key);
           if (p_.bias.data) t += grid_element(grid_tile(p_.bias, seq_, head_, i, j), p_.bias.dtype, 0);
           const float lse = p_.lse[seq_.batch * p_.lse_sb + head_ * p_.lse_sh + row * p_.lse_sl];
           weight = lse == -infinity() ? 0.f : expf(t - lse);
           dt = weight * (dp[r][c] - params_.delta[(seq_.batch * p_.heads_q + head_) * params_.delta_sh + seq_.q_begin + i]);
         }
-        f(r, c, weight, dt, score, HasProgram<kProgram>());
+        f(r, c, weight, dt, score, place);
       }
   }
 

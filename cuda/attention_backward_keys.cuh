@@ -145,7 +145,7 @@ class BackwardKeys {
           if (kGeneral && bias && visible)
             t += kLog2E *
                  grid_element(bias, p_.bias.dtype, row * static_cast<int>(p_.bias.sq) + (group + h * 8) * static_cast<int>(p_.bias.skv));
-          s[n][2 * h + odd] = visible ? exp2_fast(t - lse_[row]) : 0.f;
+          s[n][2 * h + odd] = exp2_fast((visible ? t : -infinity()) - lse_[row]);
         }
     }
     if constexpr (kWantValues) multiply_weights<T, kDim, kQueries>(dv_, s, Tile<kDim>::lane_rows(do_tile_, 0, lane_));

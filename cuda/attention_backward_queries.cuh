@@ -28,9 +28,8 @@ class BackwardQueries : QueryTileGradients<T, kDim, kGeneral> {
     for (; j0 < end; j0 = cursor.seek(j0 + kKeys, end)) {
       this->load_keys(at_, j0);
       Accumulators ds;
-      const bool seen = this->each_gradient(at_, place_.diagonal, cursor, j0, end, [&](int n, int e, float dt, float s, auto has_program) {
-        ds[n][e] = chain<has_program.value>(dt, s, j0, n, e);
-      });
+      const bool seen = this->each_gradient(at_, place_.diagonal, cursor, j0, end,
+                                            [&](int n, int e, float dt, float s, auto place) { ds[n][e] = chain(dt, s, place); });
       if (seen) multiply_weights<T, kDim, kKeys>(dq_, ds, Tile<kDim>::lane_rows(k_tile_, 0, lane_));
     }
     finish();
@@ -38,9 +37,9 @@ class BackwardQueries : QueryTileGradients<T, kDim, kGeneral> {
 
  private:
   // The gradient of the scaled product from that of the logit.
-  template <bool kProgram>
-  __device__ __forceinline__ float chain(float d, float s, int j0, int n, int e) const {
-    if constexpr (kProgram) apply_derivative(d, s, at_.seq.index, at_.head, this->query_of(at_, e), this->key_of(j0, n, e));
+  template <class Place>
+  __device__ __forceinline__ float chain(float d, float s, const Place& place) const {
+    if constexpr (Place::has_program) apply_derivative(d, s, place.batch, place.head, place.query, place.key);
     if (kGeneral && p_.softcap > 0) d *= soft_cap_slope(s, p_.softcap);
     return d;
   }

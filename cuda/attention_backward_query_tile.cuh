@@ -57,7 +57,7 @@ class QueryTileGradients {
     __syncthreads();
   }
 
-  // Calls f(n, e, dt, s, HasProgram) for every element of the accumulator layout: the gradient of its logit, 0 where masked, and its score
+  // Calls f(n, e, dt, s, ScorePlace) for every element of the accumulator layout: the gradient of its logit, 0 where masked, and its score
   // before the program. False, and no call: this warp sees none of the keys from j0 on.
   template <class F>
   __device__ __forceinline__ bool each_gradient(const QueryTilePlace& at, const Diagonal& diagonal, const Cursor& cursor, int j0, int end,
@@ -76,14 +76,6 @@ class QueryTileGradients {
       each_logit<false>(at, j0, visible, s, dp, f);
     }
     return true;
-  }
-
-  // Query and key of an element as programs see them.
-  __device__ __forceinline__ int query_of(const QueryTilePlace& at, int e) const {
-    return at.first + row_ + (lane_ >> 2) + e / 2 * 8 + static_cast<int>(p_.q_offset);
-  }
-  __device__ __forceinline__ int key_of(int j0, int n, int e) const {
-    return j0 + n * 8 + (lane_ & 3) * 2 + e % 2 + static_cast<int>(p_.kv_offset);
   }
 
  protected:
@@ -124,7 +116,10 @@ class QueryTileGradients {
   __device__ __forceinline__ void each_logit(const QueryTilePlace& at, int j0, const Visible& visible, const Accumulators& s,
                                              const Accumulators& dp, F& f) const {
     const int first = at.first + row_, quad = lane_ & 3, group = lane_ >> 2;
+    const ScorePlace<kProgram> corner{at.seq.index, at.head, first + group + static_cast<int>(p_.q_offset),
+                                      j0 + quad * 2 + static_cast<int>(p_.kv_offset)};
     const void* bias = kGeneral && p_.bias.data ? grid_tile(p_.bias, at.seq, at.head, first, j0) : nullptr;
+    const float scale = p_.scale, cap = p_.softcap;
 #pragma unroll
     for (int n = 0; n < kKeys / 8; n++)
 #pragma unroll
@@ -135,18 +130,20 @@ class QueryTileGradients {
         for (int h = 0; h < 2; h++) {
           const int e = 2 * h + odd;
           const bool shown = seen >> (h * 8) & 1;
-          float score = s[n][e] * p_.scale, t = s[n][e] * (p_.scale * kLog2E);
+          ScorePlace<kProgram> place = corner;
+          place.query += h * 8, place.key += n * 8 + odd;
+          float score = s[n][e] * scale, t = s[n][e] * (scale * kLog2E);
           if constexpr (kGeneral) {
-            if (p_.softcap > 0) score = soft_cap(score, p_.softcap);
+            if (cap > 0) score = soft_cap(score, cap);
             t = score;
-            if constexpr (kProgram) apply_score(t, at.seq.index, at.head, query_of(at, e), key_of(j0, n, e));
+            if constexpr (kProgram) apply_score(t, place.batch, place.head, place.query, place.key);
             t *= kLog2E;
           }
           if (kGeneral && bias && shown)
             t += kLog2E *
                  grid_element(bias, p_.bias.dtype, (group + h * 8) * static_cast<int>(p_.bias.sq) + key * static_cast<int>(p_.bias.skv));
-          const float weight = shown ? exp2_fast(t - lse_[h]) : 0.f;
-          f(n, e, weight * (dp[n][e] - delta_[h]), score, HasProgram<kProgram>());
+          const float weight = exp2_fast((shown ? t : -infinity()) - lse_[h]);
+          f(n, e, weight * (dp[n][e] - delta_[h]), score, place);
         }
       }
   }

@@ -37,8 +37,8 @@ class BackwardBiasF32 : TileGradientsF32<kDim, false> {
 template <int kDim>
 class BackwardTablesF32 : TileGradientsF32<kDim, false> {
   using Base = TileGradientsF32<kDim, false>;
-  using Base::head_, Base::p_, Base::params_, Base::seq_;
   using Base::kTile, Base::kVisitedEach, Base::kRowsEach;
+  using Base::params_;
 
  public:
   using Base::Base;
@@ -54,12 +54,10 @@ class BackwardTablesF32 : TileGradientsF32<kDim, false> {
   __device__ __forceinline__ void add(int q0, int j0) {
     float gradients[kRowsEach * kVisitedEach];
     int elements[kRowsEach * kVisitedEach];
-    this->each_gradient(q0, j0, [&](int r, int c, float, float dt, float s, auto has_program) {
+    this->each_gradient(q0, j0, [&](int r, int c, float, float dt, float s, auto place) {
       const int i = r * kVisitedEach + c;
       gradients[i] = dt, elements[i] = -1;
-      if constexpr (has_program.value)
-        apply_scatter(gradients[i], elements[i], s, seq_.index, head_, this->query_at(q0, r, c) + static_cast<int>(p_.q_offset),
-                      this->key_at(j0, r, c) + static_cast<int>(p_.kv_offset));
+      if constexpr (place.has_program) apply_scatter(gradients[i], elements[i], s, place.batch, place.head, place.query, place.key);
     });
     scatter(params_.table, gradients, elements);
   }

@@ -30,11 +30,11 @@ class BackwardTables : QueryTileGradients<T, kDim, true> {
       this->load_keys(at_, j0);
       float gradients[kKeys / 2];
       int elements[kKeys / 2];
-      const bool seen = this->each_gradient(at_, place_.diagonal, cursor, j0, end, [&](int n, int e, float dt, float s, auto has_program) {
+      const bool seen = this->each_gradient(at_, place_.diagonal, cursor, j0, end, [&](int n, int e, float dt, float s, auto place) {
         float& gradient = gradients[n * 4 + e];
-        gradient = dt, elements[n * 4 + e] = -1;
-        if constexpr (has_program.value)
-          apply_scatter(gradient, elements[n * 4 + e], s, at_.seq.index, at_.head, this->query_of(at_, e), this->key_of(j0, n, e));
+        int& element = elements[n * 4 + e];
+        gradient = dt, element = -1;
+        if constexpr (place.has_program) apply_scatter(gradient, element, s, place.batch, place.head, place.query, place.key);
       });
       if (seen) scatter(params_.table, gradients, elements);
     }

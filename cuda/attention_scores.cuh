@@ -17,7 +17,7 @@ __device__ __forceinline__ float soft_cap(float x, float cap) {
 
 // d(soft_cap) / dx, from its value.
 __device__ __forceinline__ float soft_cap_slope(float capped, float cap) {
-  const float ratio = capped / cap;
+  const float ratio = capped * (1.f / cap);
   return 1.f - ratio * ratio;
 }
 
@@ -51,10 +51,11 @@ __device__ __forceinline__ void apply_scatter(float& d, int& element, float s, i
   asm volatile("//@scatter %0, %1, %2, %3, %4, %5, %6" : "+f"(d), "+r"(element) : "f"(s), "r"(batch), "r"(head), "r"(query), "r"(key));
 }
 
-// Tells code that is compiled for calls with a score program and for calls without one which it is in.
-template <bool kYes>
-struct HasProgram {
-  static constexpr bool value = kYes;
+// Where a score is, as programs see it, in code that is compiled for calls with a program and for calls without one.
+template <bool kProgram>
+struct ScorePlace {
+  static constexpr bool has_program = kProgram;
+  int batch, head, query, key;
 };
 
 }  // namespace fovea::cuda

@@ -5,6 +5,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { attention, cast, grad, tensor, type AttentionOptions, type DType, type Tensor } from '../../lib/index.ts';
+import { planAttention } from '../../lib/attention/plan.ts';
 import { mask, score, type Score } from '../../lib/mask/mask.ts';
 import * as scores from '../../lib/mask/scores/index.ts';
 import { build, CAPTURES, scoreText } from '../mask/grammar.ts';
@@ -129,6 +130,31 @@ describe.skipIf(cuda.skip)('gradients of what is done to scores, on CUDA', () =>
   describe.each(['f32', 'bf16', 'f16'] as const)('%s', (dtype) => {
     test.each(BIASES)('$name', (c) => expectSame(c, dtype));
     test.each(TABLES)('table of $name', (c) => expectSame(c, dtype));
+  });
+
+  test.each(['f32', 'bf16'] as const)('through lists of queries and keys, %s', (dtype) => {
+    const rows = (n: number, of: (i: number) => number): Tensor =>
+      tensor(
+        Int32Array.from({ length: n }, (_, i) => (i % 9 === 8 ? -1 : of(i))),
+        [1, 1, n],
+        { dtype: 'i32' },
+      );
+    const results = (place: (t: Tensor) => Tensor): ArrayLike<number>[] => {
+      const of = (shape: readonly number[], seed: number): Tensor =>
+        place(cast(cast(floats(shape, seed), dtype), place === on ? dtype : 'f32')).detach();
+      const leaves = [of([2, 2, 40, 24], 1), of([2, 1, 30, 24], 2), of([2, 1, 30, 24], 3)] as const;
+      const [bias, near] = [place(floats([2, 33, 70], 6)).detach(), place(floats([2, 9], 7)).detach()];
+      for (const x of [...leaves, bias, near]) x.requiresGrad = true;
+      const plan = {
+        qRows: place(rows(33, (i) => (i * 7) % 40)),
+        kvRows: place(rows(70, (i) => (i * i) % 30)),
+      };
+      const { out } = planAttention(...leaves, plan, { bias, score: scores.relativeBias(near as never, 4) });
+      const gradients = grad([out], [...leaves, bias, near], { gradients: [of([2, 2, 40, 24], 4)] }) as Tensor[];
+      return gradients.map(values);
+    };
+    const [there, here] = [results(on), results(stay)];
+    for (const [i, actual] of there.entries()) expectClose(actual, here[i], dtype, 2);
   });
 
   // The grammar's values are unbounded and its tables small; tanh keeps logits where f32 can tell weights apart.
