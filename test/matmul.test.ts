@@ -9,6 +9,7 @@ import {
   scope,
   setNumThreads,
   slice,
+  sum,
   tensor,
   transpose,
 } from '../lib/index.ts';
@@ -112,6 +113,16 @@ it('treats vectors as rows and columns', async () => {
   expect(await matmul(transpose(m), a).toArray()).toEqual([4, 5]);
   expect(await matmul(a, a).toArray()).toBe(14);
 });
+
+it('has gradients of a matrix shared by a batch when an axis is empty', async () => {
+  for (const [m, k, n] of [[2, 0, 3], [0, 2, 3], [2, 3, 0]]) {
+    const a = tensor(new Float64Array(2 * m * k), [2, m, k], { dtype: 'f32', requiresGrad: true });
+    const b = tensor(new Float64Array(k * n), [k, n], { dtype: 'f32', requiresGrad: true });
+    const [da, db] = grad([sum(matmul(a, b))], [a, b]) as [Tensor, Tensor];
+    expect([da.shape, db.shape]).toEqual([a.shape, b.shape]);
+    expect(await db.data()).toEqual(new Float32Array(k * n));
+  }
+}); // prettier-ignore
 
 it('gives zeros for an empty inner axis and nothing for empty outer ones', async () => {
   for (const dtype of DTYPES) {

@@ -15,9 +15,9 @@ export interface MatmulOptions {
 function rightGradient(a: Tensor, b: Tensor, g: Tensor): Tensor {
   const dtype = b.dtype;
   if (a.rank > 2 && b.size === b.shape[b.rank - 2] * b.shape[b.rank - 1]) {
-    const k = a.shape[a.rank - 1];
-    const n = g.shape[g.rank - 1];
-    return reshape(product(transpose(reshape(a, [-1, k])), reshape(g, [-1, n]), dtype), b.shape);
+    const rows = a.shape.slice(0, -1).reduce((count, extent) => count * extent, 1);
+    const [flatA, flatG] = [a, g].map((t) => reshape(t, [rows, t.shape[t.rank - 1]]));
+    return reshape(product(transpose(flatA), flatG, dtype), b.shape);
   }
   return sumTo(product(transpose(a), g, dtype), b.shape);
 }

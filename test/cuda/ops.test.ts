@@ -1,55 +1,16 @@
 /** Every tensor op that has CUDA kernels: the CPU's result and gradients are the reference, which test/*.test.ts hold to double precision. */
 import { describe, expect, test } from 'vitest';
 import * as F from '../../lib/index.ts';
-import type { DType, Tensor } from '../../lib/index.ts';
 import { uniform } from '../inputs.ts';
 import { BINARY_ROWS, REDUCTION_ROWS, UNARY_ROWS } from '../ops_table.ts';
+import { sizeOf } from '../reference.ts';
 import { expectClose } from '../tolerance.ts';
 import { runScript, useCuda } from './device.ts';
+import { check, doubles, ids, type OpCase } from './op_case.ts';
 
 const cuda = useCuda();
 
-interface Case {
-  shapes: readonly (readonly number[])[];
-  op: (...inputs: Tensor[]) => Tensor;
-  dtypes?: readonly DType[];
-  domain?: readonly [number, number];
-  avoid?: readonly number[];
-  gradient?: boolean;
-  /** Times the dtype's tolerance. */
-  factor?: number;
-}
-
-const size = (shape: readonly number[]): number => shape.reduce((n, extent) => n * extent, 1);
-const wide = async (t: Tensor): Promise<Float64Array> =>
-  Float64Array.from((await F.cast(t, 'f64').data()) as Float64Array);
-
-/** Result and gradients of sum(op(...) weights), as doubles. */
-async function evaluate(c: Case, dtype: DType, device: 'cpu' | 'cuda'): Promise<Float64Array[]> {
-  const leaves = c.shapes.map((shape, i) => {
-    const values = uniform(size(shape), 11 + i, ...(c.domain ?? [-1, 1]), c.avoid ?? []);
-    return F.tensor(values, shape, { dtype, device, requiresGrad: c.gradient ?? true });
-  });
-  const out = c.op(...leaves);
-  const results = [await wide(out)];
-  if (c.gradient === false) return results;
-  const weights = F.tensor(uniform(size(out.shape), 99), out.shape, { dtype: out.dtype, device });
-  for (const g of F.grad([F.sum(F.mul(out, weights))], leaves)) results.push(await wide(g as Tensor));
-  return results;
-}
-
-async function check(c: Case): Promise<void> {
-  for (const dtype of c.dtypes ?? (['f32', 'bf16'] as const)) {
-    const expected = await evaluate(c, dtype, 'cpu');
-    const got = await evaluate(c, dtype, 'cuda');
-    expected.forEach((values, i) => expectClose(got[i], values, dtype, c.factor ?? 2));
-  }
-}
-
-const ids = (values: readonly number[], shape: readonly number[] | null, like: Tensor): Tensor =>
-  F.tensor(Int32Array.from(values), shape, { device: like.device });
-
-const CASES: Readonly<Record<string, Case>> = {
+const CASES: Readonly<Record<string, OpCase>> = {
   'matmul of odd sizes': { shapes: [[2, 33, 17], [2, 17, 45]], op: F.matmul, dtypes: ['f32', 'bf16', 'f16', 'f64'] },
   'matmul of aligned sizes': { shapes: [[136, 64], [64, 144]], op: F.matmul, dtypes: ['f32', 'bf16'] },
   'matmul of transposed views': {
@@ -60,26 +21,59 @@ const CASES: Readonly<Record<string, Case>> = {
   'matmul of nothing': { shapes: [[0, 5], [5, 3]], op: F.matmul, gradient: false },
   'matmul over nothing': { shapes: [[4, 0], [0, 3]], op: F.matmul, gradient: false },
   linear: { shapes: [[3, 5, 24], [40, 24], [40]], op: (x, w, b) => F.linear(x, w, b) },
-  'linear with gelu': { shapes: [[9, 24], [40, 24], [40]], op: (x, w, b) => F.linear(x, w, b, 'gelu') },
-  'linear with silu': { shapes: [[9, 24], [40, 24], [40]], op: (x, w, b) => F.linear(x, w, b, 'silu') },
+  ...Object.fromEntries(
+    F.ACTIVATIONS.map((name): [string, OpCase] => [
+      `linear with ${name}`,
+      { shapes: [[9, 24], [40, 24], [40]], op: (x, w, b) => F.linear(x, w, b, name), avoid: [0] },
+    ]),
+  ),
+  'linear without a bias': { shapes: [[9, 24], [40, 24]], op: (x, w) => F.linear(x, w, null, 'gelu') },
+  'logSumExp of long rows': { shapes: [[2, 1500]], op: (x) => F.logSumExp(x, [1]) },
   softmax: { shapes: [[5, 37]], op: (x) => F.softmax(x, -1) },
   'softmax of long rows': { shapes: [[2, 1500]], op: (x) => F.softmax(x, -1), dtypes: ['f32'] },
   'softmax along the first axis': { shapes: [[7, 6]], op: (x) => F.softmax(x, 0) },
   logSoftmax: { shapes: [[5, 37]], op: (x) => F.logSoftmax(x, -1) },
   layerNorm: { shapes: [[6, 37], [37], [37]], op: (x, w, b) => F.layerNorm(x, w, b), factor: 4 },
   rmsNorm: { shapes: [[6, 37], [37]], op: (x, w) => F.rmsNorm(x, w), factor: 4 },
+  'layerNorm without weights': { shapes: [[6, 37]], op: (x) => F.layerNorm(x), factor: 4 },
+  'layerNorm of long rows': { shapes: [[2, 1500], [1500], [1500]], op: (x, w, b) => F.layerNorm(x, w, b), factor: 4 },
+  'rmsNorm over two axes': {
+    shapes: [[5, 3, 14], [3, 14]],
+    op: (x, w) => F.rmsNorm(x, w, { normalizedShape: [3, 14] }),
+    factor: 4,
+  },
   embedding: { shapes: [[11, 6]], op: (t) => F.embedding(t, ids([3, 1, 3, 10, 0, 3], [2, 3], t)) },
   indexSelect: { shapes: [[3, 7, 2]], op: (t) => F.indexSelect(t, 1, ids([6, 0, 6], null, t)) },
   gather: { shapes: [[3, 5]], op: (t) => F.gather(t, 1, ids([4, 0, 0, 1, 2, 2], [3, 2], t)) },
   scatter: { shapes: [[3, 5], [3, 2]], op: (t, s) => F.scatter(t, 1, ids([4, 0, 0, 0, 2, 1], [3, 2], t), s) },
   scatterAdd: { shapes: [[3, 5], [3, 2]], op: (t, s) => F.scatterAdd(t, 1, ids([4, 0, 0, 0, 2, 2], [3, 2], t), s) },
+  scatterMean: { shapes: [[7, 3]], op: (s) => F.scatterMean(s, 0, ids([4, 0, 0, 1, 0, 1, 4].flatMap((i) => [i, 1, i]), [7, 3], s), 6) },
+  oneHot: { shapes: [[4]], op: (t) => F.oneHot(ids([2, 0, 1, 2], null, t), 3), gradient: false },
   rotary: { shapes: [[2, 3, 5, 8]], op: (x) => F.rotary(x, { offset: 2 }) },
   'rotary of neighbours': { shapes: [[2, 5, 3, 10]], op: (x) => F.rotary(x, { interleaved: true, layout: 'BLHD', dims: 6 }) },
   'cumsum of rows': { shapes: [[3, 300]], op: (x) => F.cumsum(x, 1) },
   'cumsum of columns': { shapes: [[9, 40]], op: (x) => F.cumsum(x, 0) },
   sort: { shapes: [[3, 41]], op: (x) => F.sort(x, 1).values },
+  'sort of columns, descending': { shapes: [[41, 3]], op: (x) => F.sort(x, 0, { descending: true }).values },
+  argsort: { shapes: [[3, 41]], op: (x) => F.argsort(F.round(F.mul(x, 4)), 1), gradient: false },
+  'topK of the smallest': { shapes: [[41, 3]], op: (x) => F.topK(x, 7, 0, { largest: false }).values },
+  'indices of topK': { shapes: [[3, 41]], op: (x) => F.topK(F.round(F.mul(x, 4)), 9, 1).indices, gradient: false },
   topK: { shapes: [[3, 41]], op: (x) => F.topK(x, 5, 1).values },
   tril: { shapes: [[2, 5, 7]], op: (x) => F.tril(x, 1) },
+  triu: { shapes: [[2, 7, 5]], op: (x) => F.triu(x, -1) },
+  stack: { shapes: [[2, 3], [2, 3], [2, 3]], op: (...parts) => F.stack(parts, 1) },
+  split: { shapes: [[5, 9]], op: (x) => F.sum(F.stack(F.split(x, 3, 1).map((t, i) => F.mul(t, i + 1)), 0), [0]) },
+  chunk: { shapes: [[5, 8]], op: (x) => F.matmul(F.chunk(x, 2, 1)[1], F.transpose(F.chunk(x, 2, 1)[0])) },
+  roll: { shapes: [[4, 5]], op: (x) => F.roll(x, [1, -2], [0, 1]) },
+  flip: { shapes: [[4, 5]], op: (x) => F.flip(x, [1]) },
+  repeat: { shapes: [[2, 3]], op: (x) => F.repeat(x, [2, 3]) },
+  repeatInterleave: { shapes: [[2, 3]], op: (x) => F.repeatInterleave(x, 3, 1) },
+  'pad by reflection': { shapes: [[3, 4]], op: (x) => F.pad(x, [1, 2], { mode: 'reflect' }) },
+  'pad by the edge': { shapes: [[3, 4]], op: (x) => F.pad(x, [3, 2], { mode: 'replicate' }) },
+  'pad around': { shapes: [[3, 4]], op: (x) => F.pad(x, [[0, 2], [3, 1]], { mode: 'circular' }) },
+  'cast to bf16 and back': { shapes: [[3, 4]], op: (x) => F.cast(F.cast(x, 'bf16'), x.dtype), dtypes: ['f32', 'bf16'] },
+  expand: { shapes: [[3, 1, 4]], op: (x) => F.mul(F.expand(x, [2, 3, 5, 4]), 2) },
+  mse: { shapes: [[5, 7], [5, 7]], op: (a, b) => F.mse(a, b) },
   concat: { shapes: [[2, 3], [2, 4]], op: (a, b) => F.concat([a, b], 1) },
   pad: { shapes: [[2, 3]], op: (x) => F.pad(x, [[1, 0], [2, 1]]) },
   slice: { shapes: [[6, 9]], op: (x) => F.slice(x, 1, 1, 8, 3) },
@@ -111,7 +105,7 @@ describe.skipIf(cuda.skip)('tensor ops on CUDA', () => {
     for (const dtype of ['f32', 'bf16', 'f16', 'f64'] as const) {
       const draw = (device: string): Promise<unknown> => F.rand([1003], { seed: 7, dtype, device }).data();
       expect(await draw('cuda')).toEqual(await draw('cpu'));
-      const normal = (device: string): Promise<Float64Array> => wide(F.randn([1003], { seed: 7, dtype, device }));
+      const normal = (device: string): Promise<Float64Array> => doubles(F.randn([1003], { seed: 7, dtype, device }));
       expectClose(await normal('cuda'), await normal('cpu'), dtype === 'f64' ? 'f32' : dtype, 1);
     }
     const integers = (device: string): Promise<unknown> => F.randint(-5, 90, [77], { seed: 3, device }).data();
@@ -120,21 +114,32 @@ describe.skipIf(cuda.skip)('tensor ops on CUDA', () => {
     expect(await flips('cuda')).toEqual(await flips('cpu'));
   });
 
-  test('AdamW and clipping step as on the CPU', async () => {
-    const run = async (device: 'cpu' | 'cuda'): Promise<Float64Array[]> => {
-      const params = [[5, 7], [33]].map((shape, i) => F.tensor(uniform(size(shape), i), shape, { dtype: 'f32', device, requiresGrad: true }));
-      const optimizer = new F.AdamW(params, { lr: 0.1 });
-      for (let step = 0; step < 3; step++) {
-        optimizer.zeroGrad();
-        F.add(F.sum(F.exp(params[0])), F.sum(F.square(params[1]))).backward();
-        F.clipGradNorm(params, 1);
-        optimizer.step();
-      }
-      return Promise.all(params.map(wide));
+  test.each(['f32', 'bf16', 'f16'] as const)('optimizers and clipping step as on the CPU, %s', async (dtype) => {
+    const optimizers: Readonly<Record<string, (params: F.Tensor[]) => F.AdamW | F.SGD>> = {
+      AdamW: (params) => new F.AdamW(params, { lr: 0.1 }),
+      SGD: (params) => new F.SGD(params, { lr: 0.1 }),
+      momentum: (params) => new F.SGD(params, { lr: 0.1, momentum: 0.9, weightDecay: 0.01 }),
+      nesterov: (params) => new F.SGD(params, { lr: 0.1, momentum: 0.9, nesterov: true }),
     };
-    const expected = await run('cpu');
-    (await run('cuda')).forEach((values, i) => expectClose(values, expected[i], 'f32', 1));
-  }); // prettier-ignore
+    for (const make of Object.values(optimizers)) {
+      const run = async (device: 'cpu' | 'cuda'): Promise<Float64Array[]> => {
+        const params = [[5, 7], [33], [0]].map((shape, i) =>
+          F.tensor(uniform(sizeOf(shape), i), shape, { dtype, device, requiresGrad: true }),
+        );
+        const optimizer = make(params);
+        const norms: F.Tensor[] = [];
+        for (let step = 0; step < 3; step++) {
+          optimizer.zeroGrad();
+          F.add(F.add(F.sum(F.exp(params[0])), F.sum(F.square(params[1]))), F.sum(params[2])).backward();
+          norms.push(F.clipGradNorm(params, 1));
+          optimizer.step();
+        }
+        return Promise.all([...params, ...norms].map(doubles));
+      };
+      const expected = await run('cpu');
+      (await run('cuda')).forEach((values, i) => expectClose(values, expected[i], dtype, 1));
+    }
+  });
 
   test('an index out of range rejects with its position', async () => {
     const table = F.zeros([4, 3], { device: 'cuda' });
