@@ -56,6 +56,20 @@ export interface Native {
   abort(id: number): void;
   forgetAbortable(id: number): void;
 
+  // streams
+  streamOpen(device: number): number;
+  streamDefault(device: number): number;
+  streamClose(stream: number): void;
+  streamEnter(stream: number): void;
+  streamLeave(): void;
+  streamRecord(stream: number): number;
+  streamWait(stream: number, event: number): void;
+  streamDone(stream: number): Promise<void>;
+  streamDoneSync(stream: number): void;
+  eventDone(event: number): Promise<void>;
+  eventDoneSync(event: number): void;
+  eventRelease(event: number): void;
+
   // copies
   contiguous(t: Handle): Handle;
   cast(t: Handle, dtype: number): Handle;

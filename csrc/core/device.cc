@@ -1,7 +1,8 @@
 #include "core/device.h"
 
-#include <condition_variable>
+#include <future>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 namespace fovea {
@@ -39,32 +40,42 @@ void note_opened(DeviceBackend& backend) {
   Opened::instance().backends.push_back(&backend);
 }
 
+std::vector<DeviceBackend*> opened_backends() {
+  std::lock_guard lock(Opened::instance().mutex);
+  return Opened::instance().backends;
+}
+
 void visit_opened(const std::function<void(DeviceBackend&)>& visit) {
-  std::vector<DeviceBackend*> backends;
-  {
-    std::lock_guard lock(Opened::instance().mutex);
-    backends = Opened::instance().backends;
-  }
-  for (DeviceBackend* backend : backends) visit(*backend);
+  for (DeviceBackend* backend : opened_backends()) visit(*backend);
+}
+
+WhenDone after_all(size_t count, WhenDone done) {
+  struct Gathering {
+    std::mutex mutex;
+    size_t waiting;
+    std::shared_ptr<const Error> error;
+    WhenDone done;
+  };
+  auto all = std::make_shared<Gathering>();
+  all->waiting = count;
+  all->done = std::move(done);
+  return [all](std::shared_ptr<const Error> error) {
+    {
+      std::lock_guard lock(all->mutex);
+      if (error && !all->error) all->error = std::move(error);
+      if (--all->waiting > 0) return;
+    }
+    all->done(all->error);
+  };
 }
 
 void drain_devices() {
-  std::mutex mutex;
-  std::condition_variable changed;
-  int waiting = 0;
-  visit_opened([&](DeviceBackend& backend) {
-    {
-      std::lock_guard lock(mutex);
-      waiting++;
-    }
-    backend.when_done([&](const std::shared_ptr<const Error>&) {
-      std::lock_guard lock(mutex);
-      waiting--;
-      changed.notify_all();
-    });
-  });
-  std::unique_lock lock(mutex);
-  changed.wait(lock, [&] { return waiting == 0; });
+  const auto backends = opened_backends();
+  if (backends.empty()) return;
+  std::promise<void> drained;
+  const auto one = after_all(backends.size(), [&](const std::shared_ptr<const Error>&) { drained.set_value(); });
+  for (DeviceBackend* backend : backends) backend->when_done(one);
+  drained.get_future().wait();
 }
 
 }  // namespace fovea

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 
@@ -26,6 +27,13 @@ struct Device {
 // "cpu", "cuda:0"
 std::string name_of(Device device);
 
+using WhenDone = std::function<void(std::shared_ptr<const Error>)>;
+
+// A callback that calls done(first error) when it is called for the count-th time, from any threads.
+WhenDone after_all(size_t count, WhenDone done);
+
+class Lane;
+class Storage;
 class Stream;
 
 struct DeviceMemory {
@@ -37,14 +45,17 @@ struct DeviceMemory {
 class DeviceBackend {
  public:
   virtual ~DeviceBackend() = default;
-  // Memory for what is queued from now on. Throws ERR_OOM after giving cached memory back and trying again, ERR_DEVICE on a lost device.
+  // Memory for what the calling thread queues from now on. Throws ERR_OOM after giving cached memory back and trying again, ERR_DEVICE on a
+  // lost device.
   virtual void* allocate(size_t bytes) = 0;
-  // Behind everything queued so far; from any thread.
-  virtual void release(void* data, size_t bytes) = 0;
+  // Frees the storage's memory behind everything queued so far and drops a reference to it; from any thread.
+  virtual void release(Storage* storage) = 0;
   // Its tasks issue work to the device; the device runs it later, in the same order.
   virtual Stream& stream() = 0;
   // Calls done(error) on some thread once the device has finished all that is queued now; error is null, or why it could not.
-  virtual void when_done(std::function<void(std::shared_ptr<const Error>)> done) = 0;
+  virtual void when_done(WhenDone done) = 0;
+  virtual std::shared_ptr<Lane> open_lane() = 0;
+  virtual std::shared_ptr<Lane> default_lane() = 0;
 
   virtual Device device() const = 0;
   virtual DeviceMemory memory() const = 0;
@@ -62,6 +73,7 @@ DeviceBackend& backend_of(Device device);
 // Devices in use, by calling visit(backend) for each.
 void note_opened(DeviceBackend& backend);
 void visit_opened(const std::function<void(DeviceBackend&)>& visit);
+std::vector<DeviceBackend*> opened_backends();
 // Blocks until every opened device has finished all that is queued now, promises included; errors are left to those who wait for them.
 void drain_devices();
 

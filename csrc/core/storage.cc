@@ -28,6 +28,7 @@ Storage* Storage::make() {
 
 void Storage::recycle() {
   poison_ = nullptr;
+  lane_uses = nullptr;
   Storage* head = freed.load(std::memory_order_relaxed);
   do next_ = head;
   while (!freed.compare_exchange_weak(head, this, std::memory_order_release, std::memory_order_relaxed));
@@ -48,6 +49,7 @@ Storage* Storage::on_device(Device device, size_t bytes) {
   storage->data_ = data;
   storage->bytes_ = bytes;
   storage->device_ = device;
+  if (const auto& lane = Lane::current(device)) storage->lane_uses.reset(new LaneUses{lane, nullptr, {}});
   return storage;
 }
 
@@ -63,8 +65,8 @@ Storage* Storage::foreign(void* data, size_t bytes, void (*release)(void*), void
 
 void Storage::drop_owner() {
   if (owners_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  if (!device_.is_cpu()) backend_of(device_).release(data_, bytes_);
-  else if (!release_) Allocator::instance().release(data_, bytes_);
+  if (!device_.is_cpu()) return backend_of(device_).release(this);
+  if (!release_) Allocator::instance().release(data_, bytes_);
   else Stream::cpu().post("release", [release = release_, ctx = release_ctx_](const TaskContext&) { release(ctx); });
   drop_reference();
 }

@@ -14,6 +14,7 @@
 
 #include "core/device.h"
 #include "core/error.h"
+#include "core/lane.h"
 
 namespace fovea {
 
@@ -42,6 +43,9 @@ class Storage {
   const Error* poison() const { return poisoned_.load(std::memory_order_acquire) ? poison_.get() : nullptr; }
   const std::shared_ptr<const Error>& shared_poison() const { return poison_; }
   void set_poison(std::shared_ptr<const Error> error);
+
+  // Null while no lane but the default has had to do with the storage.
+  std::unique_ptr<LaneUses> lane_uses;
 
  private:
   Storage() = default;

@@ -1,9 +1,11 @@
 #include "core/stream.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace fovea {
 namespace {
@@ -24,6 +26,25 @@ void relax() {
 #endif
 }
 
+// A task between what its device does before and after it.
+class Ordered {
+ public:
+  Ordered(TaskOrder* order, const std::shared_ptr<Lane>& lane, Storage* const* storages, size_t reads, size_t writes)
+      : order_(order), storages_(storages), reads_(reads), writes_(writes) {
+    if (order_) order_->before(lane, storages_, reads_, storages_ + reads_, writes_);
+  }
+  ~Ordered() {
+    if (order_) order_->after(storages_, reads_, storages_ + reads_, writes_);
+  }
+  Ordered(const Ordered&) = delete;
+  Ordered& operator=(const Ordered&) = delete;
+
+ private:
+  TaskOrder* order_;
+  Storage* const* storages_;
+  size_t reads_, writes_;
+};
+
 }  // namespace
 
 struct Stream::Impl {
@@ -33,8 +54,12 @@ struct Stream::Impl {
   std::condition_variable work, progress;
   std::atomic<bool> parked{false};
   std::atomic<int> waiters{0};
+  struct Skipped {
+    std::shared_ptr<Lane> lane;
+    std::shared_ptr<const Error> error;
+  };
   std::mutex error_mutex;
-  std::shared_ptr<const Error> error;
+  std::vector<Skipped> skipped;  // one a lane
 };
 
 Task::~Task() {
@@ -47,7 +72,7 @@ Stream& Stream::cpu() {
   return *stream;
 }
 
-Stream::Stream(Device device) : device_(device), impl_(new Impl) {
+Stream::Stream(Device device, TaskOrder* order) : device_(device), order_(order), impl_(new Impl) {
   std::thread([this] { loop(); }).detach();
 }
 
@@ -124,13 +149,15 @@ void Stream::loop() {
 void Stream::execute(Task& task) {
   std::shared_ptr<const Error> error;
   bool own = false;  // the task itself failed, rather than an input
-  for (int i = 0; i < task.reads_ && !error; i++)
+  const auto reads = static_cast<size_t>(task.reads_), writes = static_cast<size_t>(task.writes_);
+  for (size_t i = 0; i < reads && !task.always_ && !error; i++)
     if (task.storages_[i]->poison()) error = task.storages_[i]->shared_poison();
   if (!error && task.cancel_ && task.cancel_->load(std::memory_order_relaxed)) {
     error = std::make_shared<const Error>("ERR_ABORTED", std::string(task.name_) + ": aborted before it ran");
     own = true;
   }
   if (!error) try {
+      const Ordered ordered(order_, task.lane_, task.storages_, reads, writes);
       task.run({ThreadPool::instance(), task.cancel_.get()});
       return;
     } catch (const Error& e) {
@@ -142,10 +169,11 @@ void Stream::execute(Task& task) {
     }
   if (task.in_place_) {
     std::lock_guard lock(impl_->error_mutex);
-    if (!impl_->error) impl_->error = error;
+    const auto same = [&](const Impl::Skipped& other) { return other.lane == task.lane_; };
+    if (std::none_of(impl_->skipped.begin(), impl_->skipped.end(), same)) impl_->skipped.push_back({task.lane_, error});
   }
   if (!task.in_place_ || own)
-    for (int i = task.reads_; i < task.reads_ + task.writes_; i++) task.storages_[i]->set_poison(error);
+    for (size_t i = reads; i < reads + writes; i++) task.storages_[i]->set_poison(error);
 }
 
 void Stream::wait(uint64_t position) {
@@ -159,9 +187,23 @@ void Stream::wait(uint64_t position) {
   impl_->waiters.fetch_sub(1, std::memory_order_relaxed);
 }
 
-std::shared_ptr<const Error> Stream::take_error() {
+std::shared_ptr<const Error> Stream::take_error(const Lane* lane) {
   std::lock_guard lock(impl_->error_mutex);
-  return std::exchange(impl_->error, nullptr);
+  auto& skipped = impl_->skipped;
+  const auto found = std::find_if(skipped.begin(), skipped.end(),
+                                  [&](const Impl::Skipped& one) { return lane && !lane->is_default ? one.lane.get() == lane : !one.lane; });
+  if (found == skipped.end()) return nullptr;
+  auto error = std::move(found->error);
+  skipped.erase(found);
+  return error;
+}
+
+std::shared_ptr<const Error> Stream::take_errors() {
+  std::lock_guard lock(impl_->error_mutex);
+  if (impl_->skipped.empty()) return nullptr;
+  auto error = std::move(impl_->skipped.front().error);
+  impl_->skipped.clear();
+  return error;
 }
 
 }  // namespace fovea

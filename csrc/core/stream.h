@@ -3,7 +3,7 @@
 //
 // Enqueuing never runs a kernel on the caller. The queue is bounded: a full queue makes the enqueuing thread wait. The stream belongs to
 // the process, so tensors handed between worker threads need no further ordering. A task that throws poisons the storages it writes
-// (storage.h).
+// (storage.h). Tasks belong to the lane (lane.h) that is current where they are queued.
 #pragma once
 
 #include <atomic>
@@ -16,6 +16,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/lane.h"
 #include "core/storage.h"
 #include "core/thread_pool.h"
 
@@ -24,6 +25,15 @@ namespace fovea {
 struct TaskContext {
   ThreadPool& pool;
   const std::atomic<bool>* cancel;  // checked between tiles; may be null
+};
+
+// What a device does around each task, on the thread of its queue.
+class TaskOrder {
+ public:
+  virtual ~TaskOrder() = default;
+  virtual void before(const std::shared_ptr<Lane>& lane, Storage* const* reads, size_t n_reads, Storage* const* writes,
+                      size_t n_writes) noexcept = 0;
+  virtual void after(Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes) noexcept = 0;
 };
 
 // Shared by the tasks of one abortable call, or of one JavaScript environment.
@@ -38,11 +48,13 @@ class Task {
   friend class Stream;
   const char* name_ = "";
   CancelToken cancel_;
+  std::shared_ptr<Lane> lane_;
   // Reads first, then writes. `in_place_` writers keep their storage's contents when skipped, so they are not poisoned by their inputs.
   Storage** storages_ = nullptr;
   Storage* inline_storages_[6];
   int reads_ = 0, writes_ = 0;
   bool in_place_ = false;
+  bool always_ = false;  // aborted and poisoned or not
 };
 
 class Stream {
@@ -50,7 +62,7 @@ class Stream {
   static Stream& cpu();
   static Stream& of(Device device) { return device.is_cpu() ? cpu() : backend_of(device).stream(); }
   // For backends, which keep theirs for ever.
-  explicit Stream(Device device);
+  explicit Stream(Device device, TaskOrder* order = nullptr);
 
   // Queues body(const TaskContext&). `reads` and `writes` are what it touches; they stay valid until it ran. Returns its position in the
   // stream.
@@ -67,8 +79,16 @@ class Stream {
   // Housekeeping in stream order (reading back, letting memory go): runs whatever is aborted or poisoned.
   template <class Body>
   uint64_t post(const char* name, Body&& body) {
+    return post(name, Lane::current(device_), {}, {}, std::forward<Body>(body));
+  }
+  // The same, touching storages, in a lane.
+  template <class Body>
+  uint64_t post(const char* name, std::shared_ptr<Lane> lane, std::initializer_list<Storage*> reads, std::initializer_list<Storage*> writes,
+                Body&& body) {
     Slot& slot = place(std::forward<Body>(body));
-    return end_submit(slot, name, nullptr, nullptr, 0, nullptr, 0, false);
+    slot.task->always_ = true;
+    slot.task->lane_ = std::move(lane);
+    return end_submit(slot, name, nullptr, reads.begin(), reads.size(), writes.begin(), writes.size(), false);
   }
   template <class Body>
   uint64_t launch_spans(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
@@ -81,8 +101,11 @@ class Stream {
   void wait(uint64_t position);
   void synchronize() { wait(enqueued()); }
 
-  // The error of a skipped in-place task since the last call, or null; what synchronize() reports.
-  std::shared_ptr<const Error> take_error();
+  // The first error of an in-place task that was skipped in a lane (null: the default) and that nobody has taken, or null; what
+  // synchronize() reports.
+  std::shared_ptr<const Error> take_error(const Lane* lane);
+  // Takes those of all lanes and gives one.
+  std::shared_ptr<const Error> take_errors();
 
   // The token given to tasks that this thread enqueues from now on.
   static void set_cancel_token(CancelToken token);
@@ -119,6 +142,7 @@ class Stream {
     for (size_t i = 0; i < n_writes; i++)
       if (writes[i]->device() != device_) refuse(name, writes, n_writes);
     Slot& slot = place(std::forward<Body>(body));
+    slot.task->lane_ = Lane::current(device_);
     return end_submit(slot, name, cancel_token(), reads, n_reads, writes, n_writes, in_place);
   }
 
@@ -134,6 +158,7 @@ class Stream {
 
   struct Impl;
   Device device_;
+  TaskOrder* order_;
   Impl* impl_;
   std::atomic<uint64_t> enqueued_{0};
   std::atomic<uint64_t> completed_{0};

@@ -89,7 +89,8 @@ DeviceStatus Device::status(int ordinal) {
                     " MiB; driver for CUDA " + std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10)};
 }
 
-Device::Device(int ordinal) : modules_(*this), events_(*this), queue_(*new fovea::Stream(fovea::Device{static_cast<int8_t>(ordinal)})) {
+Device::Device(int ordinal)
+    : modules_(*this), lanes_(*this), queue_(*new fovea::Stream(fovea::Device{static_cast<int8_t>(ordinal)}, &lanes_)) {
   const Driver& d = driver();
   const std::string name = "opening cuda:" + std::to_string(ordinal);
   expect(d.cuDeviceGet(&device_, ordinal), name);
@@ -98,12 +99,11 @@ Device::Device(int ordinal) : modules_(*this), events_(*this), queue_(*new fovea
   check(problem.empty(), "ERR_DEVICE", "cuda:", ordinal, " cannot be used: ", problem);
   expect(d.cuDevicePrimaryCtxRetain(&context_, device_), name);
   enter();
-  expect(d.cuStreamCreate(&stream_, CU_STREAM_NON_BLOCKING), name);
+  lanes_.start();
   expect(d.cuDeviceGetDefaultMemPool(&pool_, device_), name);
   // Freed memory stays in the pool until trim() or somebody is out of memory.
   uint64_t threshold = UINT64_MAX;
   expect(d.cuMemPoolSetAttribute(pool_, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold), name);
-  events_.start();
 }
 
 void Device::enter() const {
@@ -141,30 +141,32 @@ std::shared_ptr<const Error> Device::lose(CUresult result, const std::string& wh
 
 void Device::note_launch(const char* kernel) {
   std::lock_guard lock(launches_mutex_);
-  recent_[launches_.load(std::memory_order_relaxed) % kRemembered] = kernel;
+  recent_[launches_.load(std::memory_order_relaxed) % kRemembered] = {kernel, lanes_.current()};
   launches_.fetch_add(1, std::memory_order_release);
-}
-
-void Device::note_finished(uint64_t launches) {
-  if (launches > finished_.load(std::memory_order_relaxed)) finished_.store(launches, std::memory_order_relaxed);
 }
 
 std::string Device::unfinished_kernels() {
   std::lock_guard lock(launches_mutex_);
-  const uint64_t end = launches_.load(), begin = std::max(finished_.load(), end > kRemembered ? end - kRemembered : 0);
-  if (begin >= end) return "";
-  std::string text = end - begin == 1 ? "; the kernel was " : "; kernels under way, oldest first: ";
-  for (uint64_t i = begin; i < end; i++) text += (i > begin ? ", " : "") + std::string(recent_[i % kRemembered]);
-  if (end - begin > 1) text += " (FOVEA_CUDA_SYNC=1 tells which)";
-  return text;
+  const uint64_t end = launches_.load();
+  int count = 0;
+  std::string names;
+  for (uint64_t i = end > kRemembered ? end - kRemembered : 0; i < end; i++) {
+    const Launch& launch = recent_[i % kRemembered];
+    const auto lane = launch.lane.lock();
+    if (!lane || lane->has_finished(i)) continue;
+    names += (count++ ? ", " : "") + std::string(launch.kernel);
+  }
+  if (count == 0) return "";
+  if (count == 1) return "; the kernel was " + names;
+  return "; kernels under way, oldest first: " + names + " (FOVEA_CUDA_SYNC=1 tells which)";
 }
 
 // --- memory ---
 
-void* Device::try_allocate(size_t bytes) {
+void* Device::try_allocate(size_t bytes, CUstream stream) {
   CUdeviceptr address = 0;
   const int64_t size = rounded(std::max<size_t>(bytes, 1));
-  const CUresult result = driver().cuMemAllocAsync(&address, static_cast<size_t>(size), stream_);
+  const CUresult result = driver().cuMemAllocAsync(&address, static_cast<size_t>(size), stream);
   if (result == CUDA_ERROR_OUT_OF_MEMORY) return nullptr;
   expect(result, "an allocation of " + std::to_string(bytes) + " bytes");
   const int64_t live = live_bytes_.fetch_add(size) + size;
@@ -180,41 +182,39 @@ void Device::out_of_memory(size_t bytes) {
        m.live_blocks, " tensors are live, of ", m.total_bytes, "; dispose tensors you no longer need (`using`, scope())");
 }
 
-void* Device::allocate(size_t bytes) {
+void* Device::allocate_in(size_t bytes, CUstream stream, bool wait_for_queue) {
   check_alive();
   enter();
-  if (void* data = try_allocate(bytes)) return data;
-  queue_.synchronize();  // frees may be queued
-  expect(driver().cuStreamSynchronize(stream_), "waiting for memory");
+  if (void* data = try_allocate(bytes, stream)) return data;
+  if (wait_for_queue) queue_.synchronize();  // frees may be queued
+  expect(driver().cuCtxSynchronize(), "waiting for memory");
   expect(driver().cuMemPoolTrimTo(pool_, 0), "trimming the pool");
-  if (void* data = try_allocate(bytes)) return data;
+  if (void* data = try_allocate(bytes, stream)) return data;
   out_of_memory(bytes);
 }
 
-void* Device::allocate_now(size_t bytes) {
-  check_alive();
-  enter();
-  if (void* data = try_allocate(bytes)) return data;
-  expect(driver().cuStreamSynchronize(stream_), "waiting for memory");
-  expect(driver().cuMemPoolTrimTo(pool_, 0), "trimming the pool");
-  if (void* data = try_allocate(bytes)) return data;
-  out_of_memory(bytes);
-}
+void* Device::allocate(size_t bytes) { return allocate_in(bytes, lanes_.of_caller().stream(), true); }
+void* Device::allocate_now(size_t bytes) { return allocate_in(bytes, cu_stream(), false); }
 
-void Device::release(void* data, size_t bytes) {
+void Device::note_release(size_t bytes) {
   live_bytes_.fetch_sub(rounded(std::max<size_t>(bytes, 1)));
   live_blocks_.fetch_sub(1);
-  queue_.post("free", [this, data](const TaskContext&) {
-    if (is_lost_.load(std::memory_order_acquire)) return;
-    enter();
-    driver().cuMemFreeAsync(reinterpret_cast<CUdeviceptr>(data), stream_);
+}
+
+void Device::release(Storage* storage) {
+  note_release(storage->bytes());
+  queue_.post("free", nullptr, {}, {}, [this, storage](const TaskContext&) {
+    if (!is_lost_.load(std::memory_order_acquire)) {
+      enter();
+      driver().cuMemFreeAsync(reinterpret_cast<CUdeviceptr>(storage->data()), lanes_.last_of(*storage));
+    }
+    storage->drop_reference();
   });
 }
 
 void Device::release_now(void* data, size_t bytes) {
-  live_bytes_.fetch_sub(rounded(std::max<size_t>(bytes, 1)));
-  live_blocks_.fetch_sub(1);
-  if (!is_lost_.load(std::memory_order_acquire)) driver().cuMemFreeAsync(reinterpret_cast<CUdeviceptr>(data), stream_);
+  note_release(bytes);
+  if (!is_lost_.load(std::memory_order_acquire)) driver().cuMemFreeAsync(reinterpret_cast<CUdeviceptr>(data), cu_stream());
 }
 
 DeviceMemory Device::memory() const {
@@ -231,9 +231,8 @@ DeviceMemory Device::memory() const {
 }
 
 void Device::trim() {
-  queue_.post("trim", [this](const TaskContext&) {
-    if (is_lost_.load(std::memory_order_acquire)) return;
-    events_.after_issued([this](const std::shared_ptr<const Error>& error) {
+  queue_.post("trim", nullptr, {}, {}, [this](const TaskContext&) {
+    after_issued([this](const std::shared_ptr<const Error>& error) {
       if (!error) driver().cuMemPoolTrimTo(pool_, 0);
     });
   });
@@ -248,28 +247,28 @@ void Device::upload(void* to, const void* from, size_t bytes) {
     const Staging::Chunk chunk = staging_.take(bytes - at);
     const size_t n = std::min(bytes - at, chunk.bytes);
     std::memcpy(chunk.data, static_cast<const char*>(from) + at, n);
-    const CUresult result = driver().cuMemcpyHtoDAsync_v2(reinterpret_cast<CUdeviceptr>(to) + at, chunk.data, n, stream_);
-    events_.after_issued([this, chunk](const std::shared_ptr<const Error>&) { staging_.give_back(chunk); });
+    const CUresult result = driver().cuMemcpyHtoDAsync_v2(reinterpret_cast<CUdeviceptr>(to) + at, chunk.data, n, cu_stream());
+    events().after_issued([this, chunk](const std::shared_ptr<const Error>&) { staging_.give_back(chunk); });
     expect(result, "a copy of " + std::to_string(bytes) + " bytes to the device");
     at += n;
   }
 }
 
-void Device::download(void* to, const void* from, size_t bytes, std::function<void(std::shared_ptr<const Error>)> done) {
+void Device::download(void* to, const void* from, size_t bytes, WhenDone done) {
   // The last callback reports the first error; callbacks come in order, on one thread.
   auto first = std::make_shared<std::shared_ptr<const Error>>(lost());
   enter();
   for (size_t at = 0; at < bytes && !lost();) {
     const Staging::Chunk chunk = staging_.take(bytes - at);
     const size_t n = std::min(bytes - at, chunk.bytes);
-    const CUresult result = driver().cuMemcpyDtoHAsync_v2(chunk.data, reinterpret_cast<CUdeviceptr>(from) + at, n, stream_);
+    const CUresult result = driver().cuMemcpyDtoHAsync_v2(chunk.data, reinterpret_cast<CUdeviceptr>(from) + at, n, cu_stream());
     std::shared_ptr<const Error> error;
     try {
       expect(result, "a copy of " + std::to_string(bytes) + " bytes from the device");
     } catch (const Error& e) {
       error = std::make_shared<const Error>(e);
     }
-    events_.after_issued(
+    events().after_issued(
         [this, chunk, n, first, target = static_cast<char*>(to) + at](const std::shared_ptr<const Error>& failed) {
           if (!failed) std::memcpy(target, chunk.data, n);
           else if (!*first) *first = failed;
@@ -278,13 +277,19 @@ void Device::download(void* to, const void* from, size_t bytes, std::function<vo
         error);
     at += n;
   }
-  events_.after_issued([first, done = std::move(done)](const std::shared_ptr<const Error>& failed) { done(*first ? *first : failed); });
+  events().after_issued([first, done = std::move(done)](const std::shared_ptr<const Error>& failed) { done(*first ? *first : failed); });
 }
 
-void Device::when_done(std::function<void(std::shared_ptr<const Error>)> done) {
-  queue_.post("synchronize", [this, done = std::move(done)](const TaskContext&) {
-    auto skipped = queue_.take_error();
-    events_.after_issued([done, skipped](const std::shared_ptr<const Error>& failed) { done(skipped ? skipped : failed); });
+void Device::after_issued(const WhenDone& done) {
+  const auto lanes = lanes_.all();
+  const auto one = after_all(lanes.size(), done);
+  for (const auto& lane : lanes) lane->events().after_issued(one);
+}
+
+void Device::when_done(WhenDone done) {
+  queue_.post("synchronize", nullptr, {}, {}, [this, done = std::move(done)](const TaskContext&) {
+    auto skipped = queue_.take_errors();
+    after_issued([done, skipped](const std::shared_ptr<const Error>& failed) { done(skipped ? skipped : failed); });
   });
 }
 

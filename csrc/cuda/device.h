@@ -1,8 +1,8 @@
-// One CUDA device: its context, stream, memory pool, kernels and transfers.
+// One CUDA device: its context, queue, memory pool, kernels and transfers.
 //
-// The device's fovea::Stream ("queue") is a thread that issues work in order to one CUDA stream. Memory is allocated on the calling thread,
-// since operations need addresses at once, and freed by a queued task; both are ordered by the CUDA stream, whose work begins after the
-// allocation and ends before the free. A sticky error marks the device lost: every later call says so.
+// The device's fovea::Stream ("queue") is a thread that issues work in order to the CUDA streams of its lanes (lanes.h). Memory is
+// allocated on the calling thread, since operations need addresses at once, and freed by a queued task; both are ordered by the lane's CUDA
+// stream, whose work begins after the allocation and ends before the free. A sticky error marks the device lost: every later call says so.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,7 @@
 #include "core/device.h"
 #include "core/stream.h"
 #include "cuda/driver.h"
-#include "cuda/events.h"
+#include "cuda/lanes.h"
 #include "cuda/launch.h"
 #include "cuda/module_cache.h"
 #include "cuda/staging.h"
@@ -37,9 +37,11 @@ class Device final : public DeviceBackend {
   static DeviceStatus status(int ordinal);
 
   void* allocate(size_t bytes) override;
-  void release(void* data, size_t bytes) override;
+  void release(Storage* storage) override;
   fovea::Stream& stream() override { return queue_; }
-  void when_done(std::function<void(std::shared_ptr<const Error>)> done) override;
+  void when_done(WhenDone done) override;
+  std::shared_ptr<fovea::Lane> open_lane() override { return lanes_.open(); }
+  std::shared_ptr<fovea::Lane> default_lane() override { return lanes_.main(); }
   fovea::Device device() const override { return {static_cast<int8_t>(info_.ordinal)}; }
   DeviceMemory memory() const override;
   void trim() override;
@@ -51,7 +53,7 @@ class Device final : public DeviceBackend {
   // Whole copies in stream order, by way of pinned memory. `from` is read before upload() returns.
   void upload(void* to, const void* from, size_t bytes);
   // done(error) is called once `to` is written or can't be.
-  void download(void* to, const void* from, size_t bytes, std::function<void(std::shared_ptr<const Error>)> done);
+  void download(void* to, const void* from, size_t bytes, WhenDone done);
 
   // Makes the device's context the calling thread's.
   void enter() const;
@@ -64,28 +66,32 @@ class Device final : public DeviceBackend {
   std::shared_ptr<const Error> lose(CUresult result, const std::string& what);
 
   const DeviceInfo& info() const { return info_; }
-  CUstream cu_stream() const { return stream_; }
+  // Of the lane of the task that runs.
+  CUstream cu_stream() const { return lanes_.current()->stream(); }
+  Events& events() { return lanes_.current()->events(); }
+  Lanes& lanes() { return lanes_; }
   CUcontext context() const { return context_; }
   ModuleCache& modules() { return modules_; }
-  Events& events() { return events_; }
   Stream launcher() { return Stream(*this); }
 
   // Kernels issued and not known to have finished, for error messages.
   void note_launch(const char* kernel);
   uint64_t launches() const { return launches_.load(std::memory_order_acquire); }
-  void note_finished(uint64_t launches);
 
  private:
   explicit Device(int ordinal);
   std::string unfinished_kernels();
   // Null when the pool is exhausted.
-  void* try_allocate(size_t bytes);
+  void* try_allocate(size_t bytes, CUstream stream);
+  void* allocate_in(size_t bytes, CUstream stream, bool wait_for_queue);
+  void note_release(size_t bytes);
+  // In a task: done(error) once all lanes have finished what was issued so far.
+  void after_issued(const WhenDone& done);
   [[noreturn]] void out_of_memory(size_t bytes);
 
   DeviceInfo info_;
   CUdevice device_ = 0;
   CUcontext context_ = nullptr;
-  CUstream stream_ = nullptr;
   CUmemoryPool pool_ = nullptr;
 
   std::atomic<int64_t> live_bytes_{0}, live_blocks_{0}, peak_bytes_{0};
@@ -96,13 +102,16 @@ class Device final : public DeviceBackend {
 
   static constexpr int kRemembered = 8;
   std::mutex launches_mutex_;
-  const char* recent_[kRemembered] = {};
+  struct Launch {
+    const char* kernel;
+    std::weak_ptr<const Lane> lane;
+  };
+  Launch recent_[kRemembered] = {};
   std::atomic<uint64_t> launches_{0};
-  std::atomic<uint64_t> finished_{0};
 
   ModuleCache modules_;
   Staging staging_;
-  Events events_;
+  Lanes lanes_;
   fovea::Stream& queue_;
 };
 

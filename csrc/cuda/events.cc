@@ -3,11 +3,23 @@
 #include <thread>
 
 #include "cuda/device.h"
+#include "cuda/lanes.h"
 
 namespace fovea::cuda {
 
-void Events::start() {
-  std::thread([this] { loop(); }).detach();
+Events::~Events() {
+  device_.enter();
+  for (CUevent event : free_) driver().cuEventDestroy_v2(event);
+}
+
+void Events::start(std::shared_ptr<Lane> lane) {
+  std::thread([this, lane = std::move(lane)] { loop(); }).detach();
+}
+
+void Events::stop() {
+  std::lock_guard lock(mutex_);
+  stopped_ = true;
+  changed_.notify_one();
 }
 
 CUevent Events::take() {
@@ -32,7 +44,7 @@ void Events::give_back(CUevent event) {
 CUevent Events::record() {
   device_.enter();
   CUevent event = take();
-  const CUresult result = driver().cuEventRecord(event, device_.cu_stream());
+  const CUresult result = driver().cuEventRecord(event, lane_.stream());
   if (result != CUDA_SUCCESS) {
     give_back(event);
     device_.expect(result, "recording an event");
@@ -55,14 +67,15 @@ void Events::after_issued(Action action, std::shared_ptr<const Error> error) {
 void Events::loop() {
   for (;;) {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return !items_.empty(); });
+    changed_.wait(lock, [&] { return stopped_ || !items_.empty(); });
+    if (items_.empty()) return;
     Item item = std::move(items_.front());
     items_.pop_front();
     lock.unlock();
     if (item.event) {
       device_.enter();
       const CUresult result = driver().cuEventSynchronize(item.event);
-      if (result == CUDA_SUCCESS) device_.note_finished(item.launches);
+      if (result == CUDA_SUCCESS) lane_.note_finished(item.launches);
       else if (auto lost = device_.lose(result, "waiting for the device"); !item.error) item.error = std::move(lost);
       give_back(item.event);
     }

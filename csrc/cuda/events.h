@@ -1,4 +1,4 @@
-// What happens on the host when a device gets to a point of its stream: a thread waits for recorded events in order and calls back.
+// What happens on the host when a device gets to a point of a lane: a thread waits for recorded events in order and calls back.
 #pragma once
 
 #include <condition_variable>
@@ -14,13 +14,19 @@
 namespace fovea::cuda {
 
 class Device;
+class Lane;
 
 class Events {
  public:
   using Action = std::function<void(std::shared_ptr<const Error>)>;
 
-  explicit Events(Device& device) : device_(device) {}
-  void start();
+  Events(Device& device, Lane& lane) : device_(device), lane_(lane) {}
+  ~Events();
+  Events(const Events&) = delete;
+  Events& operator=(const Events&) = delete;
+  // The thread keeps its lane alive until stop() and the last action.
+  void start(std::shared_ptr<Lane> lane);
+  void stop();
 
   // On the queue's thread: calls action(error) when all work issued so far has run. An `error` given here is passed on in order.
   void after_issued(Action action, std::shared_ptr<const Error> error = nullptr);
@@ -40,6 +46,8 @@ class Events {
   void loop();
 
   Device& device_;
+  Lane& lane_;
+  bool stopped_ = false;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Item> items_;

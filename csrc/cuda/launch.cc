@@ -48,9 +48,9 @@ void Stream::launch_bytes(const char* name, Dim3 grid, Dim3 block, size_t shared
                                             static_cast<unsigned>(shared_bytes), device_.cu_stream(), arguments, nullptr);
   if (result == CUDA_SUCCESS && synchronous()) {
     const uint64_t launches = device_.launches();
-    device_.note_finished(launches - 1);
+    device_.lanes().current()->note_finished(launches - 1);
     result = driver().cuStreamSynchronize(device_.cu_stream());
-    if (result == CUDA_SUCCESS) device_.note_finished(launches);
+    if (result == CUDA_SUCCESS) device_.lanes().current()->note_finished(launches);
   }
   if (result != CUDA_SUCCESS)
     device_.expect(result, "launching " + kernel.name + ", grid " + text_of(grid) + ", block " + text_of(block) + ", " +

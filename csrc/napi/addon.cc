@@ -149,30 +149,11 @@ void read_sync(JsCall& call) {
 }
 
 // Calls done(error) once every device has run all that is queued now; error is the first that nobody else was told.
-void when_all_done(std::function<void(std::shared_ptr<const Error>)> done) {
-  struct Gathering {
-    std::mutex mutex;
-    int waiting = 1;
-    std::shared_ptr<const Error> error;
-    std::function<void(std::shared_ptr<const Error>)> done;
-  };
-  auto all = std::make_shared<Gathering>();
-  all->done = std::move(done);
-  const auto one = [all](std::shared_ptr<const Error> error) {
-    std::unique_lock lock(all->mutex);
-    if (error && !all->error) all->error = std::move(error);
-    if (--all->waiting > 0) return;
-    lock.unlock();
-    all->done(all->error);
-  };
-  visit_opened([&](DeviceBackend& backend) {
-    {
-      std::lock_guard lock(all->mutex);
-      all->waiting++;
-    }
-    backend.when_done(one);
-  });
-  Stream::cpu().post("synchronize", [one](const TaskContext&) { one(Stream::cpu().take_error()); });
+void when_all_done(WhenDone done) {
+  const auto backends = opened_backends();
+  const auto one = after_all(backends.size() + 1, std::move(done));
+  for (DeviceBackend* backend : backends) backend->when_done(one);
+  Stream::cpu().post("synchronize", [one](const TaskContext&) { one(Stream::cpu().take_errors()); });
 }
 
 // synchronize(): a promise that settles when everything queued so far has run.
@@ -320,6 +301,18 @@ constexpr Export kExports[] = {
     {"forgetAbortable", forget_abortable},
     {"exportTensor", export_tensor},
     {"importTensor", import_tensor},
+    {"streamOpen", stream_open},
+    {"streamDefault", stream_default},
+    {"streamClose", stream_close},
+    {"streamEnter", stream_enter},
+    {"streamLeave", stream_leave},
+    {"streamRecord", stream_record},
+    {"streamWait", stream_wait},
+    {"streamDone", stream_done},
+    {"streamDoneSync", stream_done_sync},
+    {"eventDone", event_done},
+    {"eventDoneSync", event_done_sync},
+    {"eventRelease", event_release},
 };
 
 napi_value call_export(napi_env env, napi_callback_info info) {

@@ -14,6 +14,7 @@
 
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "napi/streams.h"
 
 namespace fovea::napi {
 
@@ -60,6 +61,8 @@ class Environment {
   Pending* make_promise(napi_value keep, napi_value* promise);
   const std::shared_ptr<Completions>& completions() const { return completions_; }
 
+  Streams& streams() { return streams_; }
+
   napi_value make_error(const char* code, const char* message);
   void set_error_class(napi_value constructor);
 
@@ -96,6 +99,7 @@ class Environment {
   std::vector<std::pair<double, CancelToken>> abortables_;
   double next_abort_id_ = 1;
   bool exported_ = false;
+  Streams streams_;
 };
 
 }  // namespace fovea::napi

@@ -17,10 +17,10 @@ namespace {
 // One stream waits here for another.
 class Arrival {
  public:
-  void arrive(std::shared_ptr<const Error> error, CUevent event = nullptr) {
+  void arrive(std::shared_ptr<const Error> error, std::shared_ptr<LanePoint> point = nullptr) {
     std::lock_guard lock(mutex_);
     error_ = std::move(error);
-    event_ = event;
+    point_ = std::move(point);
     arrived_ = true;
     changed_.notify_all();
   }
@@ -30,13 +30,13 @@ class Arrival {
     changed_.wait(lock, [&] { return arrived_; });
     return error_;
   }
-  CUevent event() const { return event_; }
+  CUevent event() const { return point_->event; }
 
  private:
   std::mutex mutex_;
   std::condition_variable changed_;
   std::shared_ptr<const Error> error_;
-  CUevent event_ = nullptr;
+  std::shared_ptr<LanePoint> point_;
   bool arrived_ = false;
 };
 
@@ -48,6 +48,20 @@ std::shared_ptr<const Error> error_of(Body&& body) {
   } catch (const Error& e) {
     return std::make_shared<const Error>(e);
   }
+}
+
+// In a task: the arrival is where the task's lane is now.
+void here(cuda::Device& device, Arrival& arrival) {
+  auto point = device.lanes().record(device.lanes().current());
+  auto error = point ? nullptr : device.lost();
+  arrival.arrive(std::move(error), std::move(point));
+}
+
+// In a task: its lane goes on behind the arrival, which is of another device.
+void wait_for(Arrival& arrival, cuda::Device& device) {
+  device.check_alive();
+  device.enter();
+  device.expect(cuda::driver().cuStreamWaitEvent(device.cu_stream(), arrival.event(), 0), "waiting for another device");
 }
 
 size_t bytes_of(const Tensor& t) { return static_cast<size_t>(t.count()) * size_of(t.dtype); }
@@ -74,46 +88,27 @@ Tensor between_devices(const Tensor& t, Device device) {
   cuda::Device& to = cuda::Device::get(device.ordinal);
   Tensor out = Tensor::empty(t.shape, t.dtype, device);
   auto ready = std::make_shared<Arrival>(), copied = std::make_shared<Arrival>();
-  to.stream().post("to: memory", [ready, &to](const TaskContext&) {
-    CUevent event = nullptr;
-    auto error = error_of([&] { event = to.events().record(); });
-    ready->arrive(std::move(error), event);
-  });
-  Storage* storage = source.storage.get();
-  storage->add_reference();
+  to.stream().post("to: memory", [ready, &to](const TaskContext&) { here(to, *ready); });
+  Storage *storage = source.storage.get(), *result = out.storage.get();
   const auto address = [](const Tensor& x) { return reinterpret_cast<CUdeviceptr>(x.data()); };
-  from.stream().post("to: copy", [ready, copied, storage, target = address(out), origin = address(source), bytes = bytes_of(source), &from,
-                                  &to](const TaskContext&) {
-    std::shared_ptr<const Error> error = storage->poison() ? storage->shared_poison() : nullptr;
-    CUevent event = nullptr;
-    if (auto failed = ready->wait(); failed && !error) error = failed;
-    if (!error)
-      error = error_of([&] {
-        from.check_alive();
-        from.enter();
-        from.expect(cuda::driver().cuStreamWaitEvent(from.cu_stream(), ready->event(), 0), "waiting for another device");
-        from.expect(cuda::driver().cuMemcpyPeerAsync(target, to.context(), origin, from.context(), bytes, from.cu_stream()),
-                    "a copy to another device");
-        event = from.events().record();
+  from.stream().post(
+      "to: copy", Lane::current(from.device()), {storage}, {},
+      [ready, copied, storage, target = address(out), origin = address(source), bytes = bytes_of(source), &from, &to](const TaskContext&) {
+        std::shared_ptr<const Error> error = storage->poison() ? storage->shared_poison() : nullptr;
+        if (auto failed = ready->wait(); failed && !error) error = failed;
+        if (!error)
+          error = error_of([&] {
+            wait_for(*ready, from);
+            from.expect(cuda::driver().cuMemcpyPeerAsync(target, to.context(), origin, from.context(), bytes, from.cu_stream()),
+                        "a copy to another device");
+          });
+        if (error) copied->arrive(std::move(error));
+        else here(from, *copied);
       });
-    if (ready->event()) to.events().give_back(ready->event());
-    storage->drop_reference();
-    copied->arrive(std::move(error), event);
-  });
-  Storage* result = out.storage.get();
-  result->add_reference();
-  to.stream().post("to: arrival", [copied, result, &from, &to](const TaskContext&) {
+  to.stream().post("to: arrival", Lane::current(to.device()), {}, {result}, [copied, result, &to](const TaskContext&) {
     auto error = copied->wait();
-    if (!error) {
-      error = error_of([&] {
-        to.check_alive();
-        to.enter();
-        to.expect(cuda::driver().cuStreamWaitEvent(to.cu_stream(), copied->event(), 0), "waiting for another device");
-      });
-      from.events().give_back(copied->event());
-    }
+    if (!error) error = error_of([&] { wait_for(*copied, to); });
     if (error) result->set_poison(error);
-    result->drop_reference();
   });
   return out;
 }
@@ -124,16 +119,17 @@ const RegisterOp<&move_to> registration{"toDevice"};
 
 }  // namespace
 
-void read_device(const Tensor& t, void* target, std::function<void(std::shared_ptr<const Error>)> done) {
+void read_device(const Tensor& t, void* target, WhenDone done) {
   const Tensor source = contiguous(t);
   cuda::Device& device = cuda::Device::get(t.device().ordinal);
   Storage* storage = source.storage.get();
   storage->add_reference();
   device.stream().post(
       "read", [&device, storage, target, origin = source.data(), bytes = bytes_of(source), done = std::move(done)](const TaskContext&) {
-        if (storage->poison())
-          device.events().after_issued([done](const std::shared_ptr<const Error>& error) { done(error); }, storage->shared_poison());
-        else device.download(target, origin, bytes, done);
+        device.lanes().read(storage, [&] {
+          if (storage->poison()) device.events().after_issued(done, storage->shared_poison());
+          else device.download(target, origin, bytes, done);
+        });
         storage->drop_reference();
       });
 }

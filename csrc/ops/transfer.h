@@ -1,16 +1,13 @@
 // Moving tensors between devices and to the host.
 #pragma once
 
-#include <functional>
-#include <memory>
-
 #include "core/tensor.h"
 
 namespace fovea {
 
 // Queues a read of a tensor on a CUDA device: done(error) is called on some thread once `target` holds its elements in row-major order, or
 // with the error of what failed to compute them. `target` stays valid until then.
-void read_device(const Tensor& t, void* target, std::function<void(std::shared_ptr<const Error>)> done);
+void read_device(const Tensor& t, void* target, WhenDone done);
 
 // `t` itself when it is there, else a queued copy.
 Tensor to_device(const Tensor& t, Device device);

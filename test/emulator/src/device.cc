@@ -125,23 +125,30 @@ void Device::fail(CUresult code, const std::string& message) {
 }
 
 void Device::synchronize() {
-  std::vector<CUstream_st*> all;
+  std::vector<std::shared_ptr<CUstream_st>> all;
   {
     const std::lock_guard lock(mutex);
-    all.assign(streams.begin(), streams.end());
+    for (const auto& [address, s] : streams) all.push_back(s);
   }
-  for (CUstream_st* s : all) s->hurry();
-  for (CUstream_st* s : all) s->finish();
+  for (const auto& s : all) s->hurry();
+  for (const auto& s : all) s->finish();
 }
 
 CUstream_st* Device::stream(CUstream s) {
   if (s) return s;
   const std::lock_guard lock(mutex);
   if (!default_stream) {
-    default_stream = std::make_unique<CUstream_st>(this);
-    streams.insert(default_stream.get());
+    auto made = std::make_shared<CUstream_st>(this);
+    default_stream = made.get();
+    streams.emplace(default_stream, std::move(made));
   }
-  return default_stream.get();
+  return default_stream;
+}
+
+std::shared_ptr<CUstream_st> Device::kept(CUstream_st* s) {
+  const std::lock_guard lock(mutex);
+  const auto found = streams.find(s);
+  return found == streams.end() ? nullptr : found->second;
 }
 
 }  // namespace fovea::emulator

@@ -58,7 +58,7 @@ struct CUevent_st {
   std::condition_variable done;
   uint64_t recorded = 0, completed = 0;
   double milliseconds = 0;
-  CUstream_st* stream = nullptr;  // of the last record
+  std::shared_ptr<CUstream_st> stream;  // of the last record
 };
 
 namespace fovea::emulator {
@@ -68,17 +68,18 @@ struct Device {
   DeviceMemory memory;
   CUctx_st context{this};
   CUmemPoolHandle_st pool{this};
-  std::mutex mutex;  // pool counters, streams, pooled
-  std::set<CUstream_st*> streams;
-  std::map<uint64_t, uint64_t> pooled;  // address -> bytes of allocations from the pool
+  std::mutex mutex;                                              // pool counters, streams, pooled
+  std::map<CUstream_st*, std::shared_ptr<CUstream_st>> streams;  // those who wait for one keep it while another thread destroys it
+  std::map<uint64_t, uint64_t> pooled;                           // address -> bytes of allocations from the pool
   std::set<uint64_t> of_modules;
-  std::unique_ptr<CUstream_st> default_stream;
+  CUstream_st* default_stream = nullptr;
   std::atomic<CUresult> sticky{CUDA_SUCCESS};
 
   Device(int n, uint64_t bytes) : ordinal(n), memory(bytes) {}
   void fail(CUresult code, const std::string& message);
   void synchronize();
   CUstream_st* stream(CUstream s);
+  std::shared_ptr<CUstream_st> kept(CUstream_st* s);
 };
 
 // The environment, read at every call so that a test may change it.

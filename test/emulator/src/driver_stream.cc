@@ -67,20 +67,20 @@ void CUstream_st::loop() {
 CUresult cuStreamCreate(CUstream* stream, unsigned) {
   FOVEA_CURRENT_DEVICE(d);
   if (!stream) return CUDA_ERROR_INVALID_VALUE;
-  auto s = std::make_unique<CUstream_st>(d);
+  auto s = std::make_shared<CUstream_st>(d);
+  *stream = s.get();
   const std::lock_guard lock(d->mutex);
-  d->streams.insert(s.get());
-  *stream = s.release();
+  d->streams.emplace(*stream, std::move(s));
   return CUDA_SUCCESS;
 }
 
 CUresult cuStreamDestroy_v2(CUstream stream) {
   if (!stream) return CUDA_ERROR_INVALID_HANDLE;
-  {
-    const std::lock_guard lock(stream->device->mutex);
-    if (!stream->device->streams.erase(stream)) return CUDA_ERROR_INVALID_HANDLE;
-  }
-  delete stream;
+  // The last who holds it waits for its commands, outside the lock.
+  const auto last = stream->device->kept(stream);
+  if (!last) return CUDA_ERROR_INVALID_HANDLE;
+  const std::lock_guard lock(last->device->mutex);
+  last->device->streams.erase(stream);
   return CUDA_SUCCESS;
 }
 
@@ -119,11 +119,12 @@ CUresult cuEventRecord(CUevent event, CUstream stream) {
   FOVEA_CURRENT_DEVICE(d);
   if (!event) return CUDA_ERROR_INVALID_HANDLE;
   CUstream_st* s = d->stream(stream);
+  auto stream_of_event = d->kept(s);
   uint64_t ticket;
   {
     const std::lock_guard lock(event->mutex);
     ticket = ++event->recorded;
-    event->stream = s;
+    event->stream.swap(stream_of_event);
   }
   s->submit([event, ticket] {
     const std::lock_guard lock(event->mutex);
@@ -139,13 +140,13 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
   if (!event) return CUDA_ERROR_INVALID_HANDLE;
   CUstream_st* s = d->stream(stream);
   uint64_t ticket;
-  CUstream_st* other;
+  std::shared_ptr<CUstream_st> other;
   {
     const std::lock_guard lock(event->mutex);
     ticket = event->recorded;
     other = event->stream;
   }
-  if (other == s) return CUDA_SUCCESS;
+  if (other.get() == s) return CUDA_SUCCESS;
   if (other) other->hurry();
   s->submit([event, ticket] {
     std::unique_lock lock(event->mutex);
