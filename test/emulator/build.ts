@@ -1,6 +1,16 @@
 // Builds the emulator of the CUDA driver on demand, for the tests that need it. One process builds at a time; the others wait for it.
 import { spawnSync } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -77,4 +87,11 @@ export function compileKernel(source: string, nvcc: string): string {
     run(nvcc, ['-ptx', '-arch=compute_80', '-O3', '-std=c++17', source, '-o', ptx]);
   });
   return out;
+}
+
+/** Builds the emulator's own tests and compiles the kernels they run. Returns the folder of PTX files. */
+export function buildEmulatorTests(nvcc: string): string {
+  buildEmulator('emulator_tests');
+  for (const name of readdirSync(join(folder, 'kernels'))) compileKernel(join(folder, 'kernels', name), nvcc);
+  return join(emulatorBuild, 'ptx');
 }

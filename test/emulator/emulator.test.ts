@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { buildEmulator, compileKernel, emulatorBuild, findNvcc } from './build.ts';
+import { buildEmulatorTests, emulatorBuild, findNvcc } from './build.ts';
 
 const folder = dirname(fileURLToPath(import.meta.url));
 const nvcc = findNvcc();
@@ -25,14 +25,11 @@ function runTests(name: string, env: Record<string, string> = {}): void {
 }
 
 describe.skipIf(!nvcc)('CUDA emulator', () => {
-  beforeAll(() => {
-    buildEmulator('emulator_tests');
-    for (const name of readdirSync(join(folder, 'kernels'))) compileKernel(join(folder, 'kernels', name), nvcc!);
-  }, 1_200_000);
+  beforeAll(() => void buildEmulatorTests(nvcc!), 1_200_000);
 
   it.each(names)('%s', (name) => runTests(name), 120_000);
 
-  it.each(['instructions_test', 'matrix_test'])(
+  it.each(['integers_test', 'floats_test', 'memory_test', 'matrix_test'])(
     '%s with the handlers of the oldest processors',
     (name) => runTests(name, { FOVEA_EMULATOR_ISA: 'baseline' }),
     120_000,

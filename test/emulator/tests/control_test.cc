@@ -1,4 +1,6 @@
 // Control flow, barriers and collectives against the same functions on the host.
+#include <algorithm>
+
 #include "harness.h"
 
 using namespace harness;
@@ -278,6 +280,62 @@ TEST("loads and stores of all widths, local memory, constants") {
   const uint32_t want[] = {0xffffff80, 0x81, 0xfffff002, 0xf002, 0xfffffffe, 0xffffffff, 77, 0x81, 13, 0x11, 11, 6, 99};
   for (size_t k = 0; k < std::size(want); ++k)
     check(got[k] == want[k], "value " + std::to_string(k) + ": " + std::to_string(got[k]) + ", expected " + std::to_string(want[k]));
+}
+
+TEST("votes of all, reductions to the least") {
+  const Module m(ptx_header() + R"(.visible .entry k(.param .u64 in, .param .u64 out) {
+    .reg .b32 %t, %r<4>; .reg .b64 %a, %b, %o; .reg .pred %p<3>;
+    mov.u32 %t, %tid.x; ld.param.u64 %a, [in]; ld.param.u64 %b, [out]; mul.wide.u32 %o, %t, 4; add.u64 %a, %a, %o; add.u64 %b, %b, %o;
+    ld.global.u32 %r0, [%a]; setp.ge.s32 %p0, %r0, 0; vote.sync.all.pred %p1, %p0, -1; redux.sync.min.s32 %r1, %r0, -1;
+    @%p1 bra.uni ALL; neg.s32 %r1, %r1; ALL: st.global.u32 [%b], %r1; ret; })");
+  std::vector<int> x = inputs(64, 9);
+  x[40] = -5;
+  const Buffer<int> in(x), out(64);
+  run(m.function("k"), {1, 64}, in.address(), out.address());
+  const auto got = out.read();
+  const int first = *std::min_element(x.begin(), x.begin() + 32);
+  for (int i = 0; i < 64; ++i) check(got[i] == (i < 32 ? first : 5), "thread " + std::to_string(i));
+}
+
+TEST("calls written by hand") {
+  const Module m(ptx_header() + R"(.func (.param .b32 sum) plus(.param .b32 a, .param .b64 b) {
+    .reg .b32 %r<2>; .reg .b64 %f;
+    ld.param.b32 %r0, [a]; ld.param.f64 %f, [b]; cvt.rzi.s32.f64 %r1, %f; add.s32 %r0, %r0, %r1; st.param.b32 [sum], %r0; ret; }
+    .visible .entry k(.param .u64 out) {
+    .reg .b32 %t; .reg .b64 %a, %o, %f;
+    mov.u32 %t, %tid.x; ld.param.u64 %a, [out]; mul.wide.u32 %o, %t, 4; add.u64 %a, %a, %o; cvt.rn.f64.u32 %f, %t;
+    { .param .b32 first; .param .b64 second; .param .b32 result;
+      st.param.b32 [first], %t; st.param.f64 [second], %f; call.uni (result), plus, (first, second); ld.param.b32 %t, [result]; }
+    st.global.u32 [%a], %t; ret; })");
+  const Buffer<int> out(64);
+  run(m.function("k"), {1, 64}, out.address());
+  const auto got = out.read();
+  for (int i = 0; i < 64; ++i) check(got[i] == 2 * i, "thread " + std::to_string(i));
+}
+
+TEST("atomics of shared memory that give the old value") {
+  const Module m(ptx_header() + R"(.visible .entry k(.param .u64 out) {
+    .shared .align 4 .b8 cell[8]; .reg .b32 %t, %r<3>; .reg .b64 %a, %o; .reg .pred %p;
+    mov.u32 %t, %tid.x; ld.param.u64 %a, [out]; mul.wide.u32 %o, %t, 4; add.u64 %o, %a, %o; setp.eq.u32 %p, %t, 0;
+    @%p st.shared.u32 [cell], 0; @%p st.shared.u32 [cell+4], -1; bar.sync 0;
+    atom.shared.add.u32 %r0, [cell], 1; xor.b32 %r1, %t, 21; add.u32 %r1, %r1, 5; atom.shared.min.u32 %r2, [cell+4], %r1;
+    st.global.u32 [%o], %r0; bar.sync 0; ld.shared.u32 %r1, [cell+4]; @%p st.global.u32 [%a+256], %r1; ret; })");
+  const Buffer<uint32_t> out(65);
+  run(m.function("k"), {1, 64}, out.address());
+  auto got = out.read();
+  check(got.back() == 5, "least");
+  got.pop_back();
+  std::sort(got.begin(), got.end());
+  for (uint32_t i = 0; i < 64; ++i) check(got[i] == i, "each thread its own place");
+}
+
+TEST("the least of 64 bits, atomically") {
+  const Module m(ptx_header() + R"(.visible .entry k(.param .u64 p) {
+    .reg .b32 %t; .reg .b64 %a, %k, %old;
+    ld.param.u64 %a, [p]; mov.u32 %t, %tid.x; xor.b32 %t, %t, 21; cvt.u64.u32 %k, %t; add.s64 %k, %k, 7; atom.global.min.u64 %old, [%a], %k; ret; })");
+  const Buffer<uint64_t> p(std::vector<uint64_t>{~0ull});
+  run(m.function("k"), {1, 64}, p.address());
+  check(p.read()[0] == 7, "least");
 }
 
 TEST("atomics") {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -92,9 +93,18 @@ inline std::string read_file(const std::string& path) {
   return text.str();
 }
 
+// Appends hand-written PTX to the file that FOVEA_EMULATOR_TESTED names, each text once: coverage.test.ts reads there which instructions
+// tests compare with plain C++.
+inline void note_tested(const std::string& ptx) {
+  static std::set<std::string> noted;
+  const char* path = std::getenv("FOVEA_EMULATOR_TESTED");
+  if (path && noted.insert(ptx).second) std::ofstream(path, std::ios::app) << ptx << '\n';
+}
+
 class Module {
  public:
-  explicit Module(const std::string& ptx) {
+  explicit Module(const std::string& ptx, bool by_nvcc = false) {
+    if (!by_nvcc) note_tested(ptx);
     context();
     std::vector<char> log(4096);
     CUjit_option names[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
@@ -104,7 +114,7 @@ class Module {
   ~Module() { cuModuleUnload(module_); }
   Module(const Module&) = delete;
   Module& operator=(const Module&) = delete;
-  static Module compiled(const std::string& stem) { return Module(read_file(ptx_folder + "/" + stem + ".ptx")); }
+  static Module compiled(const std::string& stem) { return Module(read_file(ptx_folder + "/" + stem + ".ptx"), true); }
   CUfunction function(const char* name) const {
     CUfunction f = nullptr;
     check(cuModuleGetFunction(&f, module_, name), name);
