@@ -14,7 +14,7 @@ import {
 } from '../../lib/index.ts';
 import { useCuda } from './device.ts';
 
-const cuda = useCuda();
+const cuda = useCuda({}, 0);
 
 const special = [
   0, -0, 1, -1, 0.5, -0.5, 1.5, 2.5, -2.5, 3.99, 127, 128, 255, 256, 300, -300, 65504, 65520, 1e5, 2 ** 31 - 1, 2 ** 31, -(2 ** 31),

@@ -8,7 +8,7 @@ import { BINARY_ROWS, REDUCTION_ROWS, UNARY_ROWS } from '../ops_table.ts';
 import { useCuda } from './device.ts';
 import { check, ids, type OpCase } from './op_case.ts';
 
-const cuda = useCuda();
+const cuda = useCuda({}, 0);
 
 const extent = fc.oneof(
   { weight: 8, arbitrary: fc.integer({ min: 1, max: 9 }) },

@@ -1,6 +1,7 @@
 /** Every tensor op that has CUDA kernels: the CPU's result and gradients are the reference, which test/*.test.ts hold to double precision. */
 import { describe, expect, test } from 'vitest';
 import * as F from '../../lib/index.ts';
+import { native } from '../../lib/native.ts';
 import { uniform } from '../inputs.ts';
 import { BINARY_ROWS, REDUCTION_ROWS, UNARY_ROWS } from '../ops_table.ts';
 import { sizeOf } from '../reference.ts';
@@ -8,7 +9,7 @@ import { expectClose } from '../tolerance.ts';
 import { runScript, useCuda } from './device.ts';
 import { check, doubles, ids, type OpCase } from './op_case.ts';
 
-const cuda = useCuda();
+const cuda = useCuda({}, 0);
 
 const CASES: Readonly<Record<string, OpCase>> = {
   'matmul of odd sizes': { shapes: [[2, 33, 17], [2, 17, 45]], op: F.matmul, dtypes: ['f32', 'bf16', 'f16', 'f64'] },
@@ -100,6 +101,18 @@ describe.skipIf(cuda.skip)('tensor ops on CUDA', () => {
   });
 
   test.each(Object.entries(CASES))('%s', (_, c) => check(c));
+
+  // The baseline of x86 has no fused multiply-add.
+  test.skipIf(native().isa() === 'baseline')('f32 products have the bits of the CPU', async () => {
+    for (const [m, k, n] of [
+      [5, 1000, 7],
+      [130, 257, 33],
+      [1, 4096, 16],
+    ]) {
+      const [a, b] = [F.randn([m, k], { seed: 1 }), F.randn([k, n], { seed: 2 })];
+      expect(await F.matmul(a.to('cuda'), b.to('cuda')).data()).toEqual(await F.matmul(a, b).data());
+    }
+  });
 
   test('random streams are those of the CPU', async () => {
     for (const dtype of ['f32', 'bf16', 'f16', 'f64'] as const) {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { runScript, useCuda } from './device.ts';
+import { runCommand, runScript, useCuda } from './device.ts';
 
-const cuda = useCuda();
+const cuda = useCuda({}, 0);
 const noEmulator = cuda.skip || cuda.gpu;
 
 interface Failure {
@@ -172,8 +172,88 @@ describe.skipIf(noEmulator)('the CUDA run time', () => {
     };
     expect(error.code).toBe('ERR_DEVICE');
     expect(error.message).toMatch(reason);
-    expect(report).toMatchObject({ name: 'cuda', available: false, detail: expect.stringMatching(reason) });
+    const unavailable = { name: 'cuda', available: false, detail: expect.stringMatching(reason) };
+    expect(report).toMatchObject(unavailable);
+    const diagnosis = JSON.parse(runCommand(['doctor', '--json'], settings, env)) as { devices: unknown[] };
+    expect(diagnosis.devices[1]).toMatchObject(unavailable);
     expect(cpu).toEqual([1]);
+  });
+
+  test('three devices: a tensor goes around, each device keeps its own account', () => {
+    const { value } = runScript(
+      `
+      const { tensor, memory, synchronize, matmul, add } = fovea;
+      const here = tensor([[1, 2], [3, 4]]);
+      const around = here.to('cuda:2').to('cuda:0').to('cuda:1');
+      const product = matmul(around, here.to('cuda:1'));
+      const mixed = await failure(() => add(product, here.to('cuda:2')));
+      const values = [...(await product.to('cuda:2').data())];
+      await synchronize();
+      give({ values, mixed, devices: Object.keys(memory().devices).sort(), beyond: await failure(() => here.to('cuda:3')) });
+      `,
+      { DEVICES: '3' },
+    );
+    expect(value).toMatchObject({
+      values: [7, 10, 15, 22],
+      mixed: { code: 'ERR_DEVICE', message: expect.stringMatching(/cuda:1 and cuda:2/) },
+      devices: ['cuda:0', 'cuda:1', 'cuda:2'],
+      beyond: { code: 'ERR_DEVICE', message: expect.stringContaining('the driver sees 3 devices') },
+    });
+  });
+
+  test('a kernel out of bounds: the promise rejects with the kernel and the place, and the device is lost', () => {
+    const { value } = runScript(
+      `
+      const { tensor, cast, zeros, devices } = fovea;
+      const there = tensor([1, 2, 3], null, { device: 'cuda' });
+      const bad = cast(there, 'f64');
+      give({
+        bad: await failure(() => bad.data()),
+        later: await failure(() => zeros([1], { device: 'cuda' })),
+        available: devices()[1].available,
+      });
+      `,
+      { STRAY: 'convert_f32_f64' },
+    );
+    const { bad, later, available } = value as { bad: Failure; later: Failure; available: boolean };
+    expect(bad.code).toBe('ERR_DEVICE');
+    expect(bad.message).toMatch(/cuda:0 is lost.*convert_f32_f64.*out of bounds.*ptx line \d+/s);
+    expect(later).toEqual(bad);
+    expect(available).toBe(false);
+  });
+
+  test('a kernel that does not compile: its results reject with the log of the compiler, all else goes on', () => {
+    const { value } = runScript(
+      `
+      const { tensor, cast, copyFrom, zeros, synchronize } = fovea;
+      const there = tensor([1, 2, 3], null, { device: 'cuda' });
+      const bad = cast(there, 'f64');
+      const after = cast(bad, 'i32');
+      const target = zeros([3], { device: 'cuda' });
+      copyFrom(target, after);
+      give({
+        errors: [await failure(() => bad.data()), await failure(() => after.data()), await failure(() => synchronize())],
+        target: [...(await target.data())],
+        again: await failure(() => cast(there, 'f64').data()),
+        other: [...(await cast(there, 'i32').data())],
+      });
+      `,
+      { REFUSE: 'convert_f32_f64' },
+    );
+    const { errors, again, target, other } = value as {
+      errors: Failure[];
+      again: Failure;
+      target: number[];
+      other: number[];
+    };
+    for (const error of [...errors, again]) {
+      expect(error.code).toBe('ERR_INTERNAL');
+      expect(error.message).toMatch(/cuda:0: compiling the kernel convert_f32_f64: .*as FOVEA_EMULATOR_REFUSE says/);
+    }
+    expect([target, other]).toEqual([
+      [0, 0, 0],
+      [1, 2, 3],
+    ]);
   });
 
   test.each([

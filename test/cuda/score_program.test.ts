@@ -11,7 +11,7 @@ import { random } from '../reference_matmul.ts';
 import { expectClose } from '../tolerance.ts';
 import { useCuda } from './device.ts';
 
-const cuda = useCuda();
+const cuda = useCuda({}, 1 << 17);
 const values = (t: Tensor): ArrayLike<number> => cast(t.to('cpu'), 'f32').dataSync() as Float32Array;
 
 const HEADS = 2;

@@ -19,7 +19,7 @@ import {
 } from '../../lib/index.ts';
 import { runScript, useCuda, type EmulatorSettings } from './device.ts';
 
-const cuda = useCuda();
+const cuda = useCuda({}, 0);
 
 describe.skipIf(cuda.skip)('streams on CUDA', () => {
   // On the emulator a block of this takes a second or so; on a card the kernels are too short to tell.

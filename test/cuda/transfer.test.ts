@@ -24,7 +24,7 @@ import {
 } from '../../lib/index.ts';
 import { useCuda } from './device.ts';
 
-const cuda = useCuda();
+const cuda = useCuda({}, 0);
 
 describe.skipIf(cuda.skip)('tensors on a CUDA device', () => {
   test.each(DTYPES)('%s goes there and back', async (dtype) => {

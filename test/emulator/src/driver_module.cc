@@ -118,6 +118,12 @@ void release_variables(CUmod_st& m) {
   }
 }
 
+// Whether a fault setting (FOVEA_EMULATOR_LOSE and so on) names this kernel.
+bool chosen(const char* setting, const std::string& kernel) {
+  const std::string text = environment(setting, "");
+  return !text.empty() && kernel.find(text) != std::string::npos;
+}
+
 int shared_limit() { return (capability() >= 90 ? 227 : 99) * 1024; }
 
 }  // namespace
@@ -143,6 +149,9 @@ CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned option
     m->loaded.ptx = parse_ptx(text);
     if (!version_fits(m->loaded.ptx->version))
       return refuse(CUDA_ERROR_UNSUPPORTED_PTX_VERSION, "PTX version " + m->loaded.ptx->version + " is newer than this driver");
+    for (const PtxFunction& f : m->loaded.ptx->functions)
+      if (chosen("FOVEA_EMULATOR_REFUSE", f.name))
+        return refuse(CUDA_ERROR_INVALID_PTX, f.name + ": refused, as FOVEA_EMULATOR_REFUSE says");
     if (!target_fits(m->loaded.ptx->target))
       return refuse(CUDA_ERROR_NO_BINARY_FOR_GPU, "PTX for " + m->loaded.ptx->target + " does not run on this device");
     place_variables(*m);
@@ -263,8 +272,9 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
   launch.multiprocessors = 4;
   static std::atomic<u64> launches{0};
   launch.launch_id = launches++;
-  const std::string lose = environment("FOVEA_EMULATOR_LOSE", "");
-  const bool lost = !lose.empty() && p.name.find(lose) != std::string::npos;
+  static DeviceMemory nothing{1 << 20};
+  if (chosen("FOVEA_EMULATOR_STRAY", p.name)) launch.memory = &nothing;
+  const bool lost = chosen("FOVEA_EMULATOR_LOSE", p.name);
   s->submit([d, launch, lost, program = function->program] {
     run_guarded(*d, [&] {
       if (lost) throw Fault(FaultKind::Lost, program->name + ": device " + std::to_string(d->ordinal) + " was lost while it ran");
