@@ -6,7 +6,7 @@ import { random } from '../reference_matmul.ts';
 import { expectClose } from '../tolerance.ts';
 import { useCuda } from './device.ts';
 
-const cuda = useCuda();
+const cuda = useCuda({}, 1 << 17);
 
 function results({ mask, length, shown }: GoldenMask, device: 'cpu' | 'cuda'): ArrayLike<number>[] {
   const of = (seed: number): Tensor => random([1, 2, length, 16], 'f32', seed).t.to(device).detach();
