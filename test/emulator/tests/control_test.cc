@@ -329,6 +329,20 @@ TEST("atomics of shared memory that give the old value") {
   for (uint32_t i = 0; i < 64; ++i) check(got[i] == i, "each thread its own place");
 }
 
+TEST("global atomics that give the old value") {
+  const Module m(ptx_header() + R"(.visible .entry k(.param .u64 p) {
+    .reg .b32 %t, %bit, %old; .reg .b64 %a, %o, %one, %place;
+    ld.param.u64 %a, [p]; mov.u32 %t, %tid.x; mul.wide.u32 %o, %t, 8; add.u64 %o, %a, %o; mov.u64 %one, 1;
+    atom.global.add.u64 %place, [%a], %one; st.global.u64 [%o+16], %place;
+    and.b32 %bit, %t, 31; mov.u32 %old, 1; shl.b32 %bit, %old, %bit; atom.global.or.b32 %old, [%a+8], %bit; ret; })");
+  const Buffer<uint64_t> p(std::vector<uint64_t>(66, 0));
+  run(m.function("k"), {1, 64}, p.address());
+  auto got = p.read();
+  check(got[0] == 64 && got[1] == 0xffffffff, "sum and bits");
+  std::sort(got.begin() + 2, got.end());
+  for (uint64_t i = 0; i < 64; ++i) check(got[i + 2] == i, "each thread its own place");
+}
+
 TEST("the least of 64 bits, atomically") {
   const Module m(ptx_header() + R"(.visible .entry k(.param .u64 p) {
     .reg .b32 %t; .reg .b64 %a, %k, %old;

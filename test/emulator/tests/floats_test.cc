@@ -21,6 +21,7 @@ void arithmetic(const std::string& t) {
   compare<T, T, T>("add" + t, [](T a, T b) { return a + b; });
   compare<T, T, T>("add.rn" + t, [](T a, T b) { return a + b; });
   compare<T, T, T>("sub" + t, [](T a, T b) { return a - b; });
+  compare<T, T, T>("sub.rn" + t, [](T a, T b) { return a - b; });
   compare<T, T, T>("mul" + t, [](T a, T b) { return a * b; });
   compare<T, T, T>("mul.rn" + t, [](T a, T b) { return a * b; });
   compare<T, T, T>("div.rn" + t, [](T a, T b) { return a / b; });

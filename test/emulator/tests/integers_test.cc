@@ -106,6 +106,8 @@ TEST("predicates and selection") {
                                       [](int32_t a, int32_t b) { return a < -4 && b > -9 ? 7u : 2u; });
   compare<uint16_t, uint16_t, uint16_t>("setp.lt.u16 %p0, $s0, $s1; selp.u16 $d0, $s0, $s1, %p0;",
                                         [](uint16_t a, uint16_t b) { return std::min(a, b); });
+  compare<uint16_t, uint16_t, uint16_t>("setp.gt.u16 %p0, $s0, $s1; selp.b16 $d0, $s0, $s1, %p0;",
+                                        [](uint16_t a, uint16_t b) { return std::max(a, b); });
   compare<uint64_t, uint64_t, uint64_t>("setp.lt.u64 %p0, $s0, $s1; selp.u64 $d0, $s0, $s1, %p0;",
                                         [](uint64_t a, uint64_t b) { return std::min(a, b); });
   compare<uint64_t, uint64_t, uint64_t>("setp.eq.b64 %p0, $s0, $s1; selp.b64 $d0, 5, $s1, %p0;",

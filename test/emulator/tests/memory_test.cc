@@ -61,6 +61,7 @@ TEST("round trips") {
 
 TEST("round trips by generic addresses, and of short vectors") {
   round_trip("ld.f32", "st.shared.f32", "ld.shared.f32", "st.f32", 4);
+  round_trip("ld.u8", "st.shared.u8", "ld.shared.u8", "st.u8", 1);
   round_trip("ld.u16", "st.shared.u16", "ld.shared.u16", "st.u16", 2);
   round_trip("ld.v4.u32", "st.shared.v4.u32", "ld.shared.v4.u32", "st.v4.u32", 4);
   round_trip("ld.global.v2.u16", "st.shared.v2.u16", "ld.shared.v2.u16", "st.global.v2.u16", 2);
