@@ -1,9 +1,8 @@
-// As rows.cc adds rows: a stable counting sort lists the sources of each destination, which are then summed in registers. Sources of
-// neighbouring destinations lie anywhere, so that rows are fetched some places of the list ahead.
+// Rows are summed as listed_rows.h has it. Sources of neighbouring destinations lie anywhere, so that rows are fetched some places of the
+// list ahead.
 #include "cpu/mean_rows.h"
 
-#include "cpu/float_types.h"
-#include "cpu/indices.h"
+#include "cpu/listed_rows.h"
 
 namespace fovea::cpu {
 namespace {
@@ -12,51 +11,10 @@ constexpr int64_t kTileRows = 64;
 constexpr int kRegisters = 4;
 constexpr int64_t kAhead = 8;
 
-// starts[r] to starts[r + 1] is the range of `order` that holds the positions of id r.
-void sort_by_id(const MeanRowsParams& p, const int32_t* ids, int64_t first, int32_t* starts, int32_t* order, FirstBad& bad) {
-  for (int64_t r = 0; r <= p.size; r++) starts[r] = 0;
-  for (int64_t i = 0; i < p.count; i++) {
-    if (in_range(ids[i], p.size)) starts[ids[i]]++;
-    else bad.note(first + i);
-  }
-  int32_t sum = 0;
-  for (int64_t r = 0; r <= p.size; r++) {
-    const int32_t n = starts[r];
-    starts[r] = sum;
-    sum += n;
-  }
-  for (int64_t i = 0; i < p.count; i++)
-    if (in_range(ids[i], p.size)) order[starts[ids[i]]++] = static_cast<int32_t>(i);
-  for (int64_t r = p.size; r > 0; r--) starts[r] = starts[r - 1];
-  starts[0] = 0;
-}
-
 template <class T>
 FOVEA_INLINE void fetch(const T* row, int64_t width) {
   const char* at = reinterpret_cast<const char*>(row);
   for (int64_t i = 0; i < width * static_cast<int64_t>(sizeof(T)); i += 64) __builtin_prefetch(at + i);
-}
-
-template <class T>
-void mean_of(const T* src, T* out, int64_t width, const int32_t* order, int64_t n, float inverse) {
-  int64_t column = 0;
-  for (; column + kRegisters * kLanes <= width; column += kRegisters * kLanes) {
-    vf acc[kRegisters];
-    FOVEA_UNROLL
-    for (int k = 0; k < kRegisters; k++) acc[k] = zero();
-    for (int64_t i = 0; i < n; i++) {
-      const T* row = src + order[i] * width + column;
-      FOVEA_UNROLL
-      for (int k = 0; k < kRegisters; k++) acc[k] += load(row + k * kLanes);
-    }
-    FOVEA_UNROLL
-    for (int k = 0; k < kRegisters; k++) store(out + column + k * kLanes, acc[k] * set1(inverse));
-  }
-  for_lanes(width - column, [&](int64_t c, int lanes) {
-    vf acc = zero();
-    for (int64_t i = 0; i < n; i++) acc += load_part(src + order[i] * width + column + c, lanes);
-    store_part(out + column + c, acc * set1(inverse), lanes);
-  });
 }
 
 }  // namespace
@@ -67,7 +25,9 @@ int64_t mean_rows<kIsa>(const MeanRowsParams& p, ThreadPool& pool) {
   FirstBad bad;
   pool.run(p.groups, [&](int64_t g, int) {
     int32_t* starts = p.workspace + g * each;
-    sort_by_id(p, p.ids + g * p.count, g * p.count, starts, starts + p.size + 1, bad);
+    const int32_t* ids = p.ids + g * p.count;
+    sort_by_id(
+        p.count, p.size, [&](int64_t i) { return ids[i]; }, starts, starts + p.size + 1, g * p.count, bad);
   });
   with_float(p.dtype, [&](auto t) {
     using T = typename decltype(t)::type;
@@ -81,7 +41,7 @@ int64_t mean_rows<kIsa>(const MeanRowsParams& p, ThreadPool& pool) {
         for (int64_t i = first + kAhead; i < first + kAhead + n && i < starts[p.size]; i++) fetch(src + order[i] * p.width, p.width);
         const float inverse = 1.f / (static_cast<float>(n) + p.epsilon);
         p.inverse[g * p.size + r] = inverse;
-        mean_of(src, out + r * p.width, p.width, order + first, n, inverse);
+        sum_listed_rows<kRegisters>(src, out + r * p.width, p.width, order + first, n, 0, p.width, inverse);
       }
     });
   });

@@ -1,9 +1,7 @@
-// Adding rows by destination: a stable counting sort first lists, for each destination, its sources in rising order. Each destination is
-// then the sum of its list, a block of columns held in registers: no atomics, each output is written once, and the order of additions is
-// fixed whatever the number of threads.
+// Gathering rows, and adding them by destination (listed_rows.h): no atomics, and bits that do not depend on the number of threads.
 #include "cpu/rows.h"
 
-#include "cpu/float_types.h"
+#include "cpu/listed_rows.h"
 
 namespace fovea::cpu {
 namespace {
@@ -30,51 +28,6 @@ void gather_fixed(const GatherRowsParams& p, int64_t begin, int64_t end, FirstBa
   }
 }
 
-// starts[r] to starts[r + 1] is the range of `order` that holds the positions of id r.
-void sort_by_id(const AddRowsParams& p, int64_t* starts, int64_t* order, FirstBad& bad) {
-  for (int64_t r = 0; r <= p.size; r++) starts[r] = 0;
-  for (int64_t i = 0; i < p.count; i++) {
-    int64_t id = index_at(p.ids, i);
-    if (in_range(id, p.size)) starts[id]++;
-    else bad.note(i);
-  }
-  int64_t sum = 0;
-  for (int64_t r = 0; r <= p.size; r++) {
-    int64_t n = starts[r];
-    starts[r] = sum;
-    sum += n;
-  }
-  for (int64_t i = 0; i < p.count; i++) {
-    int64_t id = index_at(p.ids, i);
-    if (in_range(id, p.size)) order[starts[id]++] = i;
-  }
-  for (int64_t r = p.size; r > 0; r--) starts[r] = starts[r - 1];
-  starts[0] = 0;
-}
-
-// One destination row, columns [begin, end).
-template <class T>
-void add_list(const T* src, T* out, int64_t width, const int64_t* order, int64_t n, int64_t begin, int64_t end) {
-  int64_t column = begin;
-  for (; column + kRegisters * kLanes <= end; column += kRegisters * kLanes) {
-    vf acc[kRegisters];
-    FOVEA_UNROLL
-    for (int k = 0; k < kRegisters; k++) acc[k] = zero();
-    for (int64_t i = 0; i < n; i++) {
-      const T* row = src + order[i] * width + column;
-      FOVEA_UNROLL
-      for (int k = 0; k < kRegisters; k++) acc[k] += load(row + k * kLanes);
-    }
-    FOVEA_UNROLL
-    for (int k = 0; k < kRegisters; k++) store(out + column + k * kLanes, acc[k]);
-  }
-  for_lanes(end - column, [&](int64_t c, int lanes) {
-    vf acc = zero();
-    for (int64_t i = 0; i < n; i++) acc += load_part(src + order[i] * width + column + c, lanes);
-    store_part(out + column + c, acc, lanes);
-  });
-}
-
 }  // namespace
 
 template <>
@@ -98,7 +51,8 @@ template <>
 int64_t add_rows<kIsa>(const AddRowsParams& p, ThreadPool& pool) {
   int64_t *starts = p.workspace, *order = p.workspace + p.size + 1;
   FirstBad bad;
-  sort_by_id(p, starts, order, bad);
+  sort_by_id(
+      p.count, p.size, [&](int64_t i) { return index_at(p.ids, i); }, starts, order, 0, bad);
   const int64_t columns = (p.width + kColumns - 1) / kColumns;
   const int64_t step = p.size > 4096 ? 64 : p.size > 256 ? 16 : 4, blocks = (p.size + step - 1) / step;
   with_float(p.dtype, [&](auto t) {
@@ -108,7 +62,8 @@ int64_t add_rows<kIsa>(const AddRowsParams& p, ThreadPool& pool) {
       int64_t end = c + kColumns < p.width ? c + kColumns : p.width;
       const T* src = static_cast<const T*>(p.src) + o * p.count * p.width;
       for (int64_t r = block * step; r < p.size && r < (block + 1) * step; r++)
-        add_list(src, static_cast<T*>(p.out) + (o * p.size + r) * p.width, p.width, order + starts[r], starts[r + 1] - starts[r], c, end);
+        sum_listed_rows<kRegisters>(src, static_cast<T*>(p.out) + (o * p.size + r) * p.width, p.width, order + starts[r],
+                                    starts[r + 1] - starts[r], c, end, 1.f);
     });
   });
   return bad.position();
