@@ -1,5 +1,15 @@
 /** Inputs for op tests: repeatable values, and the views in which an op must accept them. */
-import { expand, flatten, permute, slice, tensor, type DeviceName, type DType, type Tensor } from '../lib/index.ts';
+import {
+  expand,
+  flatten,
+  getDevice,
+  permute,
+  slice,
+  tensor,
+  type DeviceName,
+  type DType,
+  type Tensor,
+} from '../lib/index.ts';
 import { sizeOf } from './reference.ts';
 
 /** Repeatable numbers uniform in [low, high], at least 0.02 away from every one of `avoid`. */
@@ -22,7 +32,7 @@ export function laidOut(
   shape: readonly number[],
   values: Float64Array,
   dtype: DType,
-  device: DeviceName = 'cpu',
+  device: DeviceName = getDevice(),
 ): Tensor {
   const rank = shape.length;
   if (layout === 'transposed' && rank >= 2) {

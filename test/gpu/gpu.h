@@ -63,7 +63,12 @@ class DeviceArray {
  public:
   DeviceArray(Gpu& gpu, size_t bytes) : gpu_(gpu), data_(gpu.device().allocate(bytes)), bytes_(bytes) {}
   DeviceArray(Gpu& gpu, const void* host, size_t bytes) : DeviceArray(gpu, bytes) { upload(host); }
-  ~DeviceArray() { gpu_.device().release(data_, bytes_); }
+  ~DeviceArray() {
+    gpu_.device().stream().post("free", [&device = gpu_.device(), data = data_, bytes = bytes_](const TaskContext&) {
+      device.enter();
+      device.release_now(data, bytes);
+    });
+  }
   DeviceArray(const DeviceArray&) = delete;
   DeviceArray& operator=(const DeviceArray&) = delete;
 
