@@ -35,11 +35,14 @@ FOVEA_INLINE vf multiply_add(vf a, vf b, vf c) {
   return fma(a, b, c);
 }
 
+// A word may be a pair of bf16, which is aligned to 2 bytes alone.
 FOVEA_INLINE vf broadcast(const float* p) {
+  float word;
+  __builtin_memcpy(&word, p, sizeof word);
 #if defined(__AVX512F__)
-  return _mm512_set1_ps(*p);
+  return _mm512_set1_ps(word);
 #else
-  return set1(*p);
+  return set1(word);
 #endif
 }
 
