@@ -9,6 +9,7 @@
 // the other body, which stores logits, lifts the maximum of that lane to the true one and rescales its O. Lanes that have not outgrown
 // theirs come out of both bodies with the same bits, and keys a lane does not see never reach its sums: a row's bits depend on what it sees
 // alone.
+// With Words::Bf16Tile the first body is visit_beside_tiles: the tile unit makes the products, and the vectors weigh beside it.
 #pragma once
 
 #include <new>
