@@ -42,8 +42,9 @@ constexpr bool kHasBf16Dot = kIsa == Isa::Avx512Bf16;
 typedef float vf __attribute__((vector_size(kVectorBytes)));
 typedef int32_t vi __attribute__((vector_size(kVectorBytes)));
 typedef uint32_t vu __attribute__((vector_size(kVectorBytes)));
-typedef float vf_unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
-typedef int32_t vi_unaligned __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
+// Words may be pairs of 16-bit floats, which are aligned to 2 bytes alone.
+typedef float vf_unaligned __attribute__((vector_size(kVectorBytes), aligned(2), may_alias));
+typedef int32_t vi_unaligned __attribute__((vector_size(kVectorBytes), aligned(2), may_alias));
 typedef uint16_t vh __attribute__((vector_size(kVectorBytes / 2)));
 typedef uint16_t vh_unaligned __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 
