@@ -33,7 +33,9 @@ function torchTokensPerSecond(threads: number): number | undefined {
     const out = execFileSync(process.env.PYTHON ?? 'python3', [script, String(threads)], { encoding: 'utf8' });
     return (JSON.parse(out) as { tokensPerSecond: number }).tokensPerSecond;
   } catch {
-    process.stderr.write('(no PyTorch in python3; set PYTHON to an interpreter that has it)\n');
+    process.stderr.write(
+      '(no PyTorch in python3; set PYTHON to an interpreter that has it, its BLAS on the same threads: Debian python3-torch with libopenblas0-openmp)\n',
+    );
     return undefined;
   }
 }

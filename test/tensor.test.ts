@@ -367,6 +367,25 @@ describe('memory', () => {
     expect(() => setMemoryLimit(-1)).toThrow(code('ERR_ARGUMENT'));
   });
 
+  it('keeps what repeated work needs, and of ever new shapes the latest', () => {
+    const MiB = 2 ** 20;
+    const take = (bytes: number): void => F.zeros([bytes], { dtype: 'u8' }).dispose();
+    trimMemory();
+    const most = (count: number): number => {
+      for (let i = 1; i <= count; i++) take(i * 4 * MiB);
+      synchronizeSync();
+      return memory().cachedBytes;
+    };
+    const spare = 256 * MiB;
+    const largest = 64 * MiB + memory().liveBytes;
+    expect(most(8)).toBeGreaterThanOrEqual(144 * MiB);
+    expect(most(16)).toBeLessThanOrEqual(1.25 * Math.max(largest, memory().peakBytes) + spare);
+    take(64 * MiB);
+    const cached = memory().cachedBytes;
+    take(64 * MiB);
+    expect(memory().cachedBytes).toBe(cached);
+  });
+
   it('trim gives cached memory back', () => {
     tensor(new Float32Array(1_000_000)).dispose();
     expect(memory().cachedBytes).toBeGreaterThan(0);

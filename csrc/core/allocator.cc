@@ -1,7 +1,9 @@
 #include "core/allocator.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #ifdef __linux__
@@ -17,7 +19,7 @@ namespace {
 constexpr size_t kAlign = 64;
 constexpr int kStepsPerDoubling = 8;
 constexpr int kClasses = 48 * kStepsPerDoubling;
-constexpr int64_t kMinCacheBytes = int64_t{256} << 20;
+constexpr int64_t kSpareBytes = int64_t{256} << 20;
 
 // Classes are 64-byte units up to 8 of them, then eight steps per doubling, so a block wastes at most an eighth.
 int class_of(size_t bytes) {
@@ -51,6 +53,7 @@ void* system_allocate(size_t size) {
 struct FreeBlock {
   void* data;
   uint64_t ready;  // the stream position after which nothing queued touches the block
+  uint64_t age;    // counts releases: the block that lies unused longest has the least
 };
 
 }  // namespace
@@ -59,6 +62,8 @@ struct Allocator::Impl {
   mutable std::mutex mutex;
   std::vector<FreeBlock> free[kClasses];
   MemoryStats stats{};
+  int64_t most_live_bytes = 0;  // ever; the peak of the statistics starts anew when it is read
+  uint64_t releases = 0;
 
   void* take(int c, bool idle) {
     std::vector<FreeBlock>& list = free[c];
@@ -86,7 +91,8 @@ struct Allocator::Impl {
     if (!data) return nullptr;
     stats.live_bytes += static_cast<int64_t>(size);
     stats.live_blocks++;
-    if (stats.live_bytes > stats.peak_live_bytes) stats.peak_live_bytes = stats.live_bytes;
+    stats.peak_live_bytes = std::max(stats.peak_live_bytes, stats.live_bytes);
+    most_live_bytes = std::max(most_live_bytes, stats.live_bytes);
     return data;
   }
 
@@ -96,7 +102,33 @@ struct Allocator::Impl {
     stats.live_bytes -= size;
     stats.live_blocks--;
     stats.cached_bytes += size;
-    free[c].push_back({data, ready});
+    free[c].push_back({data, ready, ++releases});
+  }
+
+  // What the cache may hold: as much as makes the most that was ever live, and a quarter. Work that repeats itself then never goes back to
+  // the system, where every new page costs a fault, and work of ever new shapes does not pile up blocks.
+  int64_t cache_limit() const { return std::max<int64_t>(0, most_live_bytes + most_live_bytes / 4 + kSpareBytes - stats.live_bytes); }
+
+  // Under the mutex: takes blocks out of the cache, longest unused first, until it holds at most `limit` bytes.
+  std::vector<void*> drop(int64_t limit) {
+    if (stats.cached_bytes <= limit) return {};
+    std::vector<std::pair<uint64_t, int64_t>> by_age;
+    for (int c = 0; c < kClasses; c++)
+      for (const FreeBlock& block : free[c]) by_age.emplace_back(block.age, static_cast<int64_t>(class_bytes(c)));
+    std::sort(by_age.begin(), by_age.end());
+    uint64_t last = 0;
+    for (auto it = by_age.begin(); stats.cached_bytes > limit; ++it) {
+      last = it->first;
+      stats.cached_bytes -= it->second;
+    }
+    std::vector<void*> dropped;
+    for (std::vector<FreeBlock>& list : free)
+      std::erase_if(list, [&](const FreeBlock& block) {
+        if (block.age > last) return false;
+        dropped.push_back(block.data);
+        return true;
+      });
+    return dropped;
   }
 
   // Under the mutex: frees the cached blocks the stream is done with.
@@ -177,31 +209,35 @@ void Allocator::release_call(void* data, size_t bytes) {
   impl_->give_back(data, class_of(bytes), 0);
 }
 
-void Allocator::release(void* data, size_t bytes) {
-  bool full;
-  {
-    std::lock_guard lock(impl_->mutex);
-    impl_->give_back(data, class_of(bytes), Stream::cpu().enqueued());
-    const MemoryStats& s = impl_->stats;
-    full = s.cached_bytes > kMinCacheBytes && s.cached_bytes > s.peak_live_bytes / 2 + s.live_bytes;
-  }
-  if (full) trim();
-}
+namespace {
 
-void Allocator::trim() {
-  auto blocks = std::vector<void*>();
-  {
-    std::lock_guard lock(impl_->mutex);
-    for (int c = 0; c < kClasses; c++) {
-      for (const FreeBlock& block : impl_->free[c]) blocks.push_back(block.data);
-      impl_->free[c].clear();
-    }
-    impl_->stats.cached_bytes = 0;
-  }
+// Once the stream has passed the work queued so far.
+void free_behind_queue(std::vector<void*> blocks) {
   if (blocks.empty()) return;
   Stream::cpu().post("trim", [blocks = std::move(blocks)](const TaskContext&) {
     for (void* data : blocks) std::free(data);
   });
+}
+
+}  // namespace
+
+void Allocator::release(void* data, size_t bytes) {
+  std::vector<void*> dropped;
+  {
+    std::lock_guard lock(impl_->mutex);
+    impl_->give_back(data, class_of(bytes), Stream::cpu().enqueued());
+    dropped = impl_->drop(impl_->cache_limit());
+  }
+  free_behind_queue(std::move(dropped));
+}
+
+void Allocator::trim() {
+  std::vector<void*> dropped;
+  {
+    std::lock_guard lock(impl_->mutex);
+    dropped = impl_->drop(0);
+  }
+  free_behind_queue(std::move(dropped));
 }
 
 MemoryStats Allocator::stats() const {
