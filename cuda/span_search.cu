@@ -5,13 +5,14 @@
 // lanes; a score that beats the last of them finds its place by a vote.
 #include "core/span_search_params.h"
 #include "elements.cuh"
+#include "lane_sums.cuh"
 
 namespace fovea::cuda {
 
 namespace {
 
 constexpr unsigned kAll = ~0u;
-constexpr int kBatch = 32;
+constexpr int kBatch = kLaneSums;
 
 template <class T, int V>
 struct alignas(sizeof(T) * V) Vector {
@@ -57,21 +58,6 @@ class Kept {
 
   const int spans_, lane_;
 };
-
-// Lane i gets the sum over lanes of part[i].
-__device__ __forceinline__ float sum_over_lanes(float (&part)[kBatch], int lane) {
-#pragma unroll
-  for (int step = 1; step < kBatch; step *= 2) {
-    const int half = kBatch / 2 / step;
-    const bool upper = lane & half;
-#pragma unroll
-    for (int i = 0; i < half; i++) {
-      const float keep = upper ? part[i + half] : part[i], give = upper ? part[i] : part[i + half];
-      part[i] = keep + __shfl_xor_sync(kAll, give, half);
-    }
-  }
-  return part[0];
-}
 
 template <class T, int V>
 class Search {

@@ -5,14 +5,27 @@
 #include "core/error.h"
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/cluster_top.h"
 #include "ops/attention_call.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/dtypes.h"
 
 namespace fovea {
 namespace {
 
 constexpr const char* kOp = "clusterTop";
+
+void run_on_cpu(ClusterTopParams params, const Tensor& x, const Tensor& centroids, const Tensor& out) {
+  const int64_t lists = params.batch * params.heads, blocks = (params.length + cpu::kClusterBlock - 1) / cpu::kClusterBlock;
+  const int64_t kept = lists * blocks * params.clusters;
+  Tensor keys = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32), places = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32);
+  Tensor counts = Tensor::empty({kept}, DType::I32), bounds = Tensor::empty({lists, params.clusters}, DType::I32);
+  const cpu::ClusterTopParams p{params, keys.data<uint32_t>(), places.data<int32_t>(), counts.data<int32_t>(), bounds.data<uint32_t>()};
+  Stream::cpu().launch(kOp, {x.storage.get(), centroids.storage.get()},
+                       {out.storage.get(), keys.storage.get(), places.storage.get(), counts.storage.get(), bounds.storage.get()},
+                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::cluster_top<isa()>(p, ctx.pool); }); });
+}
 
 Tensor cluster_top(const Tensor& x_in, const Tensor& centroids_in, int64_t window) {
   check_float(kOp, x_in);
@@ -22,22 +35,19 @@ Tensor cluster_top(const Tensor& x_in, const Tensor& centroids_in, int64_t windo
         " and centroids ", text_of(c), " do not fit: [batch, heads, length, dim] and [heads, clusters, dim]");
   check(window >= 0 && window <= s[2] && s[2] <= INT32_MAX, "ERR_ARGUMENT", kOp, ": window is ", window, " of ", s[2], " tokens");
   Tensor x = s[3] == 1 || x_in.strides[3] == 1 ? x_in : contiguous(x_in), centroids = contiguous(centroids_in);
-  Tensor out = Tensor::empty({s[0], s[1], c[1], window}, DType::I32);
+  const Device device = common_device(kOp, {&x, &centroids});
+  Tensor out = Tensor::empty({s[0], s[1], c[1], window}, DType::I32, device);
   if (out.count() == 0) return out;
-  const int64_t lists = s[0] * s[1], blocks = (s[2] + cpu::kClusterBlock - 1) / cpu::kClusterBlock, kept = lists * blocks * c[1];
-  Tensor keys = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32), places = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32);
-  Tensor counts = Tensor::empty({kept}, DType::I32), bounds = Tensor::empty({lists, c[1]}, DType::I32);
-  cpu::ClusterTopParams p{};
+  ClusterTopParams p{};
   p.dtype = x.dtype;
   p.batch = s[0], p.heads = s[1], p.length = s[2], p.clusters = c[1], p.dim = s[3], p.window = window;
   p.x = attention_tensor(x);
   p.centroids = centroids.data<float>();
-  p.keys = keys.data<uint32_t>(), p.places = places.data<int32_t>(), p.counts = counts.data<int32_t>();
-  p.bounds = bounds.data<uint32_t>();
   p.indices = out.data<int32_t>();
-  Stream::cpu().launch(kOp, {x.storage.get(), centroids.storage.get()},
-                       {out.storage.get(), keys.storage.get(), places.storage.get(), counts.storage.get(), bounds.storage.get()},
-                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::cluster_top<isa()>(p, ctx.pool); }); });
+  if (device.is_cpu()) run_on_cpu(p, x, centroids, out);
+  else
+    launch_cuda(kOp, device, {x.storage.get(), centroids.storage.get()}, {out.storage.get()},
+                [p](cuda::Stream& stream) { cuda::cluster_top(p, stream); });
   return out;
 }
 

@@ -1,11 +1,13 @@
 // regionTop(q, k [batch, height, width, channels], integers = [region_height, region_width, down, across, top], scale) -> [indices i32
-// [batch, down * across, top], affinities f32]: see cpu/region_top.h.
+// [batch, down * across, top], affinities f32]: see core/region_top_params.h.
 #include "cpu/region_top.h"
 
 #include "core/error.h"
 #include "core/op.h"
 #include "core/stream.h"
+#include "cuda/region_top.h"
 #include "ops/copy.h"
+#include "ops/device.h"
 #include "ops/dtypes.h"
 
 namespace fovea {
@@ -28,17 +30,21 @@ std::vector<Tensor> region_top(const Tensor& q_in, const Tensor& k_in, const std
   check(cut(s[1], n[0], n[2]) && cut(s[2], n[1], n[3]) && n[4] > 0 && n[4] <= n[2] * n[3], "ERR_ARGUMENT", kOp, ": ", n[2], " x ", n[3],
         " regions of ", n[0], " x ", n[1], " pixels, the best ", n[4], " of them, for images ", text_of(s));
   Tensor q = contiguous(q_in), k = contiguous(k_in);
-  cpu::RegionTopParams p{};
+  RegionTopParams p{};
   p.q = q.data(), p.k = k.data(), p.dtype = q.dtype;
   p.batch = s[0], p.height = s[1], p.width = s[2], p.channels = s[3];
   p.region_height = n[0], p.region_width = n[1], p.down = n[2], p.across = n[3], p.top = n[4];
   p.scale = static_cast<float>(scale);
   const int64_t regions = p.down * p.across;
-  Tensor indices = Tensor::empty({s[0], regions, p.top}, DType::I32), affinities = Tensor::empty({s[0], regions, p.top}, DType::F32);
-  Tensor means = Tensor::empty({2, s[0], regions, s[3]}, DType::F32);
+  const Device device = common_device(kOp, {&q, &k});
+  Tensor indices = Tensor::empty({s[0], regions, p.top}, DType::I32, device);
+  Tensor affinities = Tensor::empty({s[0], regions, p.top}, DType::F32, device);
+  Tensor means = Tensor::empty({2, s[0], regions, s[3]}, DType::F32, device);
   p.means = means.data<float>(), p.indices = indices.data<int32_t>(), p.affinities = affinities.data<float>();
-  Stream::cpu().launch(kOp, {q.storage.get(), k.storage.get()}, {indices.storage.get(), affinities.storage.get(), means.storage.get()},
-                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::region_top<isa()>(p, ctx.pool); }); });
+  launch(
+      kOp, device, {q.storage.get(), k.storage.get()}, {indices.storage.get(), affinities.storage.get(), means.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::region_top<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::region_top(p, stream); });
   return {indices, affinities};
 }
 

@@ -176,12 +176,10 @@ function gridOf(q: Tensor, k: Tensor, v: Tensor, options: BiLevelRoutingOptions)
 /** The regions each region is sent to, in falling order of affinity, and the affinities: both [batch, regions, topK]. */
 function route(q: Tensor, k: Tensor, grid: RegionGrid, scale: number, options: BiLevelRoutingOptions): Affinities {
   const { topK, diffRouting } = options;
-  const choose = (): Affinities => {
+  if (diffRouting) {
     const affinity = matmul(mul(regionMeans(q, grid), scale), transpose(regionMeans(k, grid), 1, 2));
     return largest(affinity, topK);
-  };
-  if (diffRouting) return choose();
-  if (q.device !== 'cpu') return noGrad(choose);
+  }
   const { regionHeight, regionWidth, down, across } = grid;
   const integers = [regionHeight, regionWidth, down, across, topK] as const;
   const [indices, values] = native().regionTop(q.handle, k.handle, integers, scale);

@@ -53,11 +53,7 @@ export function clusterSimilarity(unit: Tensor, centroids: Tensor): Tensor {
 export function clusterTop(x: Tensor, centroids: Tensor, count: number): Tensor {
   expectCentroids('clusterTop', centroids, x);
   const table = cast(centroids.detach(), 'f32');
-  if (x.device === 'cpu') return new Tensor(native().clusterTop(x.handle, table.handle, count));
-  return noGrad(() => {
-    const similarity = clusterSimilarity(unitVectors(cast(x.detach(), 'f32')), table);
-    return new Tensor(native().selectTop(similarity.handle, count));
-  });
+  return new Tensor(native().clusterTop(x.handle, table.handle, count));
 }
 
 /** The nearest centroid of each token of x: i32 [batch, heads, length]. */

@@ -1,6 +1,5 @@
-/** What routed mechanisms do beside attention, on CUDA: tokens of clusters and of heads, averages by token, spans joined with a window. */
+/** What routed mechanisms do beside attention, on CUDA: tokens of heads, averages by token, spans joined with a window. */
 import { describe, expect, test } from 'vitest';
-import { clusterTop } from '../../lib/attention/kmeans.ts';
 import { cast, grad, tensor, type DType } from '../../lib/index.ts';
 import { native } from '../../lib/native.ts';
 import { meanRows } from '../../lib/ops/mean_rows.ts';
@@ -14,12 +13,6 @@ const back = (t: Tensor): Float64Array => numbers(cast(t, 'f32').to('cpu'));
 const on = (t: Tensor): Tensor => t.to('cuda');
 
 describe.skipIf(cuda.skip)('on CUDA', () => {
-  test('clusterTop: lists of the CPU', () => {
-    const x = tensor(uniform(2 * 2 * 21 * 6, 1), [2, 2, 21, 6], { dtype: 'f32' });
-    const centroids = tensor(uniform(2 * 3 * 6, 2), [2, 3, 6], { dtype: 'f32' });
-    expect(back(clusterTop(on(x), on(centroids), 5))).toEqual(numbers(clusterTop(x, centroids, 5)));
-  });
-
   test.each([
     [2, 12, 5, 9],
     [3, 2500, 33, 7],
