@@ -16,8 +16,7 @@ import {
   type Tensor,
 } from '../lib/index.ts';
 import { loadSafetensors } from '../lib/io/safetensors.ts';
-import { native } from '../lib/native.ts';
-import { Tensor as TensorClass } from '../lib/tensor/tensor.ts';
+import { selectTop } from '../lib/ops/sort.ts';
 import { checkGolden, type GoldenCase } from './golden_case.ts';
 import { noise, sizeOf } from './gradient_check.ts';
 import { numbers } from './inputs.ts';
@@ -317,7 +316,7 @@ describe('properties', () => {
 describe('selectTop', () => {
   const select = (values: ArrayLike<number>, k: number): number[] => {
     const t = tensor(Float32Array.from(values), [values.length]);
-    return [...numbers(new TensorClass(native().selectTop(t.handle, k)))];
+    return [...numbers(selectTop(t, k))];
   };
   const expected = (values: readonly number[], k: number): number[] =>
     values.map((_, i) => i).toSorted((a, b) => values[b] - values[a] || a - b).slice(0, k).toSorted((a, b) => a - b); // prettier-ignore

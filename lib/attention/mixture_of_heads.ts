@@ -17,7 +17,7 @@ import { gather, scatter } from '../ops/gather.ts';
 import { linear } from '../ops/linear.ts';
 import { mean, norm, std, sum } from '../ops/reduce.ts';
 import { softmax } from '../ops/softmax.ts';
-import { sort, topK } from '../ops/sort.ts';
+import { selectTop } from '../ops/sort.ts';
 import { expand, permute, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -191,7 +191,7 @@ function checkHeads(heads: number, shared: number, active: number): void {
 /** The best `count` along the last axis: their places, rising, and 1 there, 0 elsewhere. */
 function choose(p: Tensor, count: number): { indices: Tensor; mask: Tensor } {
   return noGrad(() => {
-    const { values: indices } = sort(topK(p.detach(), count).indices);
+    const indices = selectTop(p, count);
     const one = ones(p.shape.map(() => 1), { dtype: p.dtype, device: p.device }); // prettier-ignore
     const mask = scatter(zeros(p.shape, { dtype: p.dtype, device: p.device }), -1, indices, one);
     return { indices, mask: reshape(mask, p.shape) };

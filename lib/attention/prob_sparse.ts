@@ -17,7 +17,7 @@ import { gather, scatter } from '../ops/gather.ts';
 import { randint } from '../ops/random.ts';
 import { max, mean, sum } from '../ops/reduce.ts';
 import { cumsum } from '../ops/scan.ts';
-import { topK } from '../ops/sort.ts';
+import { selectTop } from '../ops/sort.ts';
 import { expand, reshape, unsqueeze } from '../ops/view.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -60,7 +60,7 @@ export function probSparseAttention(q: Tensor, k: Tensor, v: Tensor, options: Pr
     const keys = reshape(indexSelect(k, 2, reshape(sample, [-1])), [batch, heads, lq, sample.shape[1], dim]);
     const scores = sum(mul(cast(unsqueeze(q, 3), 'f32'), cast(keys, 'f32')), 4);
     const standsOut = sub(max(scores, 3), mul(sum(scores, 3), 1 / lk));
-    return unsqueeze(topK(standsOut, count(factor, lq)).indices, 3);
+    return unsqueeze(selectTop(standsOut, count(factor, lq)), 3);
   });
   const visible = causal
     ? { mask: le(reshape(arange(0, lk, 1, { dtype: 'i32', device: k.device }), [1, 1, 1, lk]), chosen) }

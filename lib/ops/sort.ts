@@ -55,3 +55,8 @@ export function topK(t: Tensor, k: number, axis = -1, { largest = true }: { larg
   }
   return run('topK', t, axis, k, largest);
 }
+
+/** The places of the k largest along the last axis, rising, the first of equals: what topK finds, as a set. f32, bf16, f16; i32 [..., k]. */
+export function selectTop(t: Tensor, k: number): Tensor {
+  return new Tensor(native().selectTop(t.handle, k));
+}

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { tensor, type DType, type Tensor } from '../../lib/index.ts';
 import { native } from '../../lib/native.ts';
 import { Tensor as TensorClass } from '../../lib/tensor/tensor.ts';
+import { selectTop } from '../../lib/ops/sort.ts';
 import { uniform } from '../inputs.ts';
 import { runScript, useCuda } from './device.ts';
 
@@ -10,7 +11,7 @@ const cuda = useCuda();
 const ints = (t: Tensor): number[] => [...(t.to('cpu').dataSync() as Int32Array)];
 
 describe.skipIf(cuda.skip)('selectTop on CUDA', () => {
-  const select = (t: Tensor, k: number): number[] => ints(new TensorClass(native().selectTop(t.handle, k)));
+  const select = (t: Tensor, k: number): number[] => ints(selectTop(t, k));
 
   test.each([
     [3, 1, 1],
