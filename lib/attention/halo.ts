@@ -1,10 +1,14 @@
 /**
  * Halo attention: the image is cut into blocks, and the queries of a block attend to the block and a halo around it.
  *
- * Blocks become batch entries of the attention engine. The relative position logits q . height[u - i] + q . width[v - j] are products like
- * q . k, so they are computed as one: queries get a channel per window row and column holding these logits, keys the matching one-hot rows.
- * So no bias of blocks x queries x keys is ever stored. Halo positions outside the image are keys and values of zeros that take part in the
- * softmax, as in the published models.
+ * Windows are not copied: a block is one packed sequence of the engine, whose query rows are the block's pixels and whose key rows are the
+ * pixels of its window, both named as they lie in memory. Halo positions outside the image are keys and values of zeros that take part in the
+ * softmax, as in the published models, so images of k and v get a border.
+ *
+ * The relative position logits q . height[u - i] + q . width[v - j] are products like q . k, so they are computed as one: queries get a
+ * channel per window row and column holding these logits, keys the matching one-hot rows. So no bias of blocks x queries x keys is ever
+ * stored. A pixel is a key of several windows, at another (u, v) in each; its one-hot rows say its row and column in the image modulo the
+ * window's side, which no two rows of one window share, and queries have their logits in the order this makes of their window.
  */
 import { FoveaError } from '../errors.ts';
 import { concat } from '../ops/concat.ts';
@@ -15,11 +19,11 @@ import { mul } from '../ops/binary.ts';
 import { pad } from '../ops/pad.ts';
 import { expand, permute, reshape } from '../ops/view.ts';
 import { tensor } from '../tensor/create.ts';
-import type { DeviceName } from '../tensor/device.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { attention } from './attention.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
+import { planAttention } from './plan.ts';
+import { equalSequences, regionRows, type RegionGrid } from './region_rows.ts';
 
 export interface HaloOptions {
   /** Rows and columns of a block of keys; must divide both extents of the image. */
@@ -51,31 +55,36 @@ export function haloAttention(q: Tensor, k: Tensor, v: Tensor, options: HaloOpti
   const { blockSize, haloSize = 0, relative, scale = 1 / Math.sqrt(q.shape[q.rank - 1]) } = options;
   const side = queriesOfBlock(q, k, v, blockSize, haloSize);
   const [batch, rows, columns, heads, dim] = q.shape;
-  const [down, across] = [rows / side, columns / side];
   const window = blockSize + 2 * haloSize;
-  const blocks = batch * down * across;
-  const split = reshape(q, [batch, down, side, across, side, heads, dim]);
-  let queries = reshape(permute(split, [0, 1, 3, 5, 2, 4, 6]), [blocks, heads, side * side, dim]);
-  let keys = windows(k, blockSize, haloSize);
+  let [queries, keys] = [q, bordered(k, haloSize)];
   if (relative) {
     if (dim + 2 * window > MOST_CHANNELS)
       throw new FoveaError(
         'ERR_UNSUPPORTED',
         `haloAttention: dim ${dim} and windows of ${window} with relative positions need ${dim + 2 * window} channels, at most ${MOST_CHANNELS}`,
       );
-    const logits = (['height', 'width'] as const).map((name) =>
-      mul(relativeLogits(split, relative[name], name, side, window), 1 / scale),
-    );
-    queries = concat([queries, ...logits.map((t) => reshape(t, [blocks, heads, side * side, window]))], 3);
-    const places = expand(cast(oneHotPlaces(window, k.device), k.dtype), [blocks, heads, window * window, 2 * window]);
-    keys = concat([keys, places], 3);
+    const logits = AXES.map((name) => relativeLogits(q, relative[name], name, side, blockSize, window));
+    queries = concat([q, ...logits.map((t) => mul(t, 1 / scale))], 4);
+    keys = concat([keys, ...AXES.map((name) => places(keys, name, window))], 4);
   }
-  const out = attention(queries, keys, windows(v, blockSize, haloSize), { scale });
-  const apart = reshape(out, [batch, down, across, heads, side, side, v.shape[4]]);
-  return reshape(permute(apart, [0, 1, 4, 2, 5, 3, 6]), [batch, rows, columns, heads, v.shape[4]]);
+  const [down, across] = [rows / side, columns / side];
+  const blocks = batch * down * across;
+  const blocksOf = (size: number): RegionGrid => ({ batch, height: down * size, width: across * size, regionHeight: size, regionWidth: size, down, across }); // prettier-ignore
+  const list = (t: Tensor): Tensor => reshape(t, [1, 1, t.size]);
+  const plan = {
+    qRows: list(regionRows(blocksOf(side), q.device)),
+    kvRows: list(regionRows(blocksOf(blockSize), q.device, haloSize)),
+  };
+  const cuSeqlens = {
+    q: equalSequences(blocks, side ** 2, q.device),
+    kv: equalSequences(blocks, window ** 2, q.device),
+  };
+  const values = bordered(v, haloSize);
+  const { out } = planAttention(pixelsOf(queries), pixelsOf(keys), pixelsOf(values), plan, { scale, cuSeqlens });
+  return reshape(permute(out, [0, 2, 1, 3]), [batch, rows, columns, heads, v.shape[4]]);
 }
 
-/** Cost of haloAttention; the keys of a window are copied, channels of relative positions are products like the others. */
+/** Cost of haloAttention; images of k and v are copied with their border, channels of relative positions are products like the others. */
 export function haloCost(
   sizes: CostSizes,
   { blockSize = 8, haloSize = 3, relative = true }: { blockSize?: number; haloSize?: number; relative?: boolean } = {},
@@ -83,8 +92,9 @@ export function haloCost(
   const { length, keys, dim, dimV } = fullSizes(sizes);
   const window = blockSize + 2 * haloSize;
   const channels = dim + (relative ? 2 * window : 0);
-  const copies = (keys / blockSize ** 2) * window ** 2;
-  return pairsCost({ ...sizes, dim: channels, dimV }, length * window ** 2, copies * (channels + dimV));
+  const borderedPixels = (Math.sqrt(keys) + 2 * haloSize) ** 2;
+  const copies = (relative || haloSize ? borderedPixels * channels : 0) + (haloSize ? borderedPixels * dimV : 0);
+  return pairsCost({ ...sizes, dim: channels, dimV }, length * window ** 2, copies);
 }
 
 /** Checks the operands; queries per side of a block. */
@@ -110,49 +120,55 @@ function queriesOfBlock(q: Tensor, k: Tensor, v: Tensor, block: number, halo: nu
   return block / stride;
 }
 
-const ids = (list: readonly number[], like: Tensor): Tensor =>
-  tensor(Int32Array.from(list), [list.length], { dtype: 'i32', device: like.device });
+const AXES = ['height', 'width'] as const;
+type Axis = (typeof AXES)[number];
+
 const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
-/** [batch, rows, columns, heads, dim] as the overlapping windows of all blocks, [blocks, heads, window * window, dim]. */
-function windows(t: Tensor, block: number, halo: number): Tensor {
-  const [batch, rows, columns, heads, dim] = t.shape;
-  const window = block + 2 * halo;
-  const [down, across] = [rows / block, columns / block];
-  const around = halo === 0 ? t : pad(t, [[0, 0], [halo, halo], [halo, halo], [0, 0], [0, 0]]); // prettier-ignore
-  const places = (count: number): Tensor =>
-    ids(
-      range(count).flatMap((b) => range(window).map((u) => b * block + u)),
-      t,
-    );
-  const unfolded = indexSelect(indexSelect(around, 1, places(down)), 2, places(across));
-  const apart = reshape(unfolded, [batch, down, window, across, window, heads, dim]);
-  return reshape(permute(apart, [0, 1, 3, 5, 2, 4, 6]), [batch * down * across, heads, window * window, dim]);
+/** [batch, rows, columns, heads, dim] with `halo` pixels of zeros around. */
+function bordered(t: Tensor, halo: number): Tensor {
+  return halo === 0 ? t : pad(t, [[0, 0], [halo, halo], [halo, halo], [0, 0], [0, 0]]); // prettier-ignore
 }
 
-/** q . table[u - i + window - 1] of split queries, [batch, down, across, heads, i, j, window]. */
-function relativeLogits(split: Tensor, table: Tensor, axis: 'height' | 'width', side: number, window: number): Tensor {
-  const [batch, down, , across, , heads, dim] = split.shape;
+/** All pixels of the batch as one sequence: [1, heads, batch * rows * columns, dim]; a view where they lie densely. */
+function pixelsOf(image: Tensor): Tensor {
+  const [batch, rows, columns, heads, dim] = image.shape;
+  return permute(reshape(image, [1, batch * rows * columns, heads, dim]), [0, 2, 1, 3]);
+}
+
+/**
+ * For every query its logits with the rows (columns) of its window: [batch, rows, columns, heads, window]. Channel c is for the row u of the
+ * window whose number in the bordered image is c modulo the window, and holds q . table[u - i + window - 1].
+ */
+function relativeLogits(q: Tensor, table: Tensor, axis: Axis, side: number, blockSize: number, window: number): Tensor {
+  const [batch, rows, columns, heads, dim] = q.shape;
   if (table.rank !== 2 || table.shape[0] !== 2 * window - 1 || table.shape[1] !== dim)
     throw new FoveaError(
       'ERR_SHAPE',
       `haloAttention: relative.${axis} has shape ${shapeText(table.shape)}, expected [${2 * window - 1}, ${dim}]`,
     );
-  const offsets = range(side).flatMap((i) => range(window).map((u) => u - i + window - 1));
-  const chosen = permute(reshape(indexSelect(table, 0, ids(offsets, table)), [side, window, dim]), [0, 2, 1]);
+  const [length, others] = axis === 'height' ? [rows, columns] : [columns, rows];
+  const offsets = range(length).flatMap((y) => {
+    const first = Math.floor(y / side) * blockSize;
+    return range(window).map((c) => ((c + window - (first % window)) % window) - (y % side) + window - 1);
+  });
+  const ids = tensor(Int32Array.from(offsets), [offsets.length], { dtype: 'i32', device: table.device });
+  const chosen = permute(reshape(indexSelect(table, 0, ids), [length, window, dim]), [0, 2, 1]);
   // The queries' coordinate along the axis in front, so that each meets its own rows of the table.
-  const front = axis === 'height' ? [2, 0, 1, 3, 5, 4, 6] : [4, 0, 1, 3, 5, 2, 6];
-  const rows = reshape(permute(split, front), [side, batch * down * across * heads * side, dim]);
-  const logits = reshape(matmul(rows, chosen), [side, batch, down, across, heads, side, window]);
-  return permute(logits, axis === 'height' ? [1, 2, 3, 4, 0, 5, 6] : [1, 2, 3, 4, 5, 0, 6]);
+  const front = axis === 'height' ? [1, 0, 2, 3, 4] : [2, 0, 1, 3, 4];
+  const logits = matmul(reshape(permute(q, front), [length, batch * others * heads, dim]), chosen);
+  const back = axis === 'height' ? [1, 0, 2, 3, 4] : [1, 2, 0, 3, 4];
+  return permute(reshape(logits, [length, batch, others, heads, window]), back);
 }
 
-/** For key (u, v) of a window, u and v as one-hot rows: [window * window, 2 window]. */
-function oneHotPlaces(window: number, device: DeviceName): Tensor {
-  const places = new Float32Array(window * window * 2 * window);
-  for (let key = 0; key < window * window; key++) {
-    places[key * 2 * window + Math.floor(key / window)] = 1;
-    places[key * 2 * window + window + (key % window)] = 1;
-  }
-  return tensor(places, [1, 1, window * window, 2 * window], { dtype: 'f32', device });
+/** The row (column) of each pixel of a bordered image modulo the window, as a one-hot row: [batch, rows, columns, heads, window]. */
+function places(image: Tensor, axis: Axis, window: number): Tensor {
+  const [batch, rows, columns, heads] = image.shape;
+  const length = axis === 'height' ? rows : columns;
+  const oneHot = Float32Array.from({ length: length * window }, (_, i) =>
+    Number(Math.floor(i / window) % window === i % window),
+  );
+  const shape = axis === 'height' ? [1, length, 1, 1, window] : [1, 1, length, 1, window];
+  const each = cast(tensor(oneHot, shape, { dtype: 'f32', device: image.device }), image.dtype);
+  return expand(each, [batch, rows, columns, heads, window]);
 }

@@ -23,16 +23,18 @@ export interface RegionGrid {
 export const regionsOf = (grid: RegionGrid): number => grid.down * grid.across;
 export const regionArea = (grid: RegionGrid): number => grid.regionHeight * grid.regionWidth;
 
-/** Pixel numbers of every region: [batch * regions * area]. */
-function regionPixels(grid: RegionGrid): Int32Array {
-  const { batch, height, width, regionHeight, regionWidth, down, across } = grid;
-  const rows = new Int32Array(batch * regionsOf(grid) * regionArea(grid));
+/** Pixel numbers of every region, and of `halo` pixels around it in images that have so many more on each side. */
+function regionPixels(grid: RegionGrid, halo: number): Int32Array {
+  const { batch, regionHeight, regionWidth, down, across } = grid;
+  const [height, width] = [grid.height + 2 * halo, grid.width + 2 * halo];
+  const [high, wide] = [regionHeight + 2 * halo, regionWidth + 2 * halo];
+  const rows = new Int32Array(batch * regionsOf(grid) * high * wide);
   let at = 0;
   for (let n = 0; n < batch; n++)
     for (let p = 0; p < down; p++)
       for (let o = 0; o < across; o++)
-        for (let i = p * regionHeight; i < (p + 1) * regionHeight; i++)
-          for (let j = o * regionWidth; j < (o + 1) * regionWidth; j++)
+        for (let i = p * regionHeight; i < p * regionHeight + high; i++)
+          for (let j = o * regionWidth; j < o * regionWidth + wide; j++)
             rows[at++] = i < height && j < width ? (n * height + i) * width + j : -1;
   return rows;
 }
@@ -52,10 +54,14 @@ function constantList(name: string, device: DeviceName, shape: readonly number[]
   return list;
 }
 
-/** The pixels of each region: i32 [batch * regions, area]. */
-export function regionRows(grid: RegionGrid, device: DeviceName): Tensor {
-  const key = `rows ${Object.values(grid).join()}`;
-  return constantList(key, device, [grid.batch * regionsOf(grid), regionArea(grid)], () => regionPixels(grid));
+/**
+ * The pixels of each region: i32 [batch * regions, area]. With a halo those of the region and so many around it, numbered in images with a
+ * border of that width, whose size `grid` does not count.
+ */
+export function regionRows(grid: RegionGrid, device: DeviceName, halo = 0): Tensor {
+  const area = (grid.regionHeight + 2 * halo) * (grid.regionWidth + 2 * halo);
+  const key = `rows ${Object.values(grid).join()},${halo}`;
+  return constantList(key, device, [grid.batch * regionsOf(grid), area], () => regionPixels(grid, halo));
 }
 
 /** Beginnings of `count` sequences of `length` rows each, and the total: i32 [count + 1]. */
