@@ -88,6 +88,27 @@ export const cases: readonly Case[] = [
     visible: (_b, _h, i, j) => j >= i - 30 && j <= i,
   },
   {
+    name: 'window, more keys than queries',
+    size: size(2, 2, 1, 40, 150, 8),
+    options: { window: [30, 7] },
+    visible: (_b, _h, i, j) => j >= i + 110 - 30 && j <= i + 110 + 7,
+  },
+  {
+    name: 'window, fewer keys than queries, some out of use',
+    size: size(2, 1, 1, 150, 90, 8),
+    options: { window: [30, 7], kvLengths: [90, 70] },
+    visible: (b, _h, i, j) => {
+      const inUse = [90, 70][b];
+      return j < inUse && j >= i + inUse - 150 - 30 && j <= i + inUse - 150 + 7;
+    },
+  },
+  {
+    name: 'window of as many keys as queries, some out of use',
+    size: size(2, 1, 1, 90, 90, 8),
+    options: { window: 9, kvLengths: [90, 70] },
+    visible: (b, _h, i, j) => j < [90, 70][b] && Math.abs(i - j) <= 9,
+  },
+  {
     name: 'softcap and scale',
     size: size(1, 2, 2, 30, 60, 16),
     options: { softcap: 2, scale: 0.7 },
@@ -153,7 +174,7 @@ export const cases: readonly Case[] = [
       ),
       score: score(({ s, h, q, kv }, { slope }) => slope[h] * (q % 7) + s - (kv % 3), { slope: steep }),
     },
-    visible: (_b, _h, i, j) => j >= i - 90 && j <= i + 60,
+    visible: (_b, _h, i, j) => j >= i - 10 && j <= i + 140,
     logit: (s, _b, h, i, j) => s + steep[h] * (i % 7) - (j % 3) + (j % 5) / 2,
   },
   {

@@ -36,7 +36,10 @@ export interface AttentionOptions {
   readonly bias?: Tensor;
   /** Keys up to the query's own position. true = 'top-left'; 'bottom-right' aligns the last query with the last key in use. */
   readonly causal?: boolean | 'top-left' | 'bottom-right';
-  /** Keys kept to the left and right of the aligned position, -1 = all. One number n stands for [n, n]. */
+  /**
+   * Keys kept to the left and right of the aligned position, -1 = all. One number n stands for [n, n]. Aligned as `causal`; without it,
+   * query i sits on key i where there are as many keys as queries, and else the last query on the last key in use.
+   */
   readonly window?: number | readonly [number, number];
   /** c: logits become c * tanh(logit / c) before `score` and `bias`. */
   readonly softcap?: number;
@@ -118,7 +121,7 @@ export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: Attentio
     score: options.score ? checkScore(options.score).program : null,
     integers: [
       causal === false ? 0 : 1,
-      causal === 'bottom-right' ? 1 : 0,
+      causal === 'bottom-right' || (causal === false && windowFollowsEnd(q, k, options)) ? 1 : 0,
       ...window,
       0,
       0,
@@ -145,6 +148,11 @@ function checkOperands(q: Tensor, k: Tensor, v: Tensor): void {
 function checkScore(score: Score): Score {
   if ((score as Partial<Score>).kind !== 'score') throw bad('score must be made by score(fn, captures)');
   return score;
+}
+
+/** Whether a window without `causal` puts the last query on the last key: where keys may be more or fewer than queries. */
+function windowFollowsEnd(q: Tensor, k: Tensor, { window, cuSeqlens, pageTable }: AttentionOptions): boolean {
+  return window !== undefined && (Boolean(cuSeqlens ?? pageTable) || q.shape[2] !== k.shape[2]);
 }
 
 function windowOf(window: AttentionOptions['window']): readonly [number, number] {
