@@ -85,6 +85,10 @@ interface Sizes {
   causal: boolean;
   shared: boolean;
   slots: number;
+  /** Queries masked and keys hidden at the end; rows that see nothing are the mean of their clusters' values. */
+  asleep?: number;
+  hidden?: number;
+  mean?: boolean;
 }
 
 interface Values {
@@ -130,11 +134,18 @@ function reference(s: Sizes, x: Values, fixed: Values = x): Float64Array {
           logits.push(dot(x.memK.subarray(at, at + d)));
           values.push(x.memV.subarray(at, at + d));
         }
+        const awake = i < s.t - (s.asleep ?? 0);
         for (const j of ks) {
-          if (s.causal && j > i) continue;
-          logits.push(s.shared && i === j ? -5e4 : dot(keyRow(j)));
+          const own = s.shared && i === j;
+          if (!own && (!awake || j >= s.tk - (s.hidden ?? 0) || (s.causal && j > i))) continue;
+          logits.push(own ? -5e4 : dot(keyRow(j)));
           values.push(row(x.v, s.tk, j));
         }
+        if (s.mean && logits.length === 0)
+          for (const j of ks) {
+            logits.push(0);
+            values.push(row(x.v, s.tk, j));
+          }
         counts[i]++;
         if (logits.length === 0) continue;
         const high = Math.max(...logits);
@@ -170,6 +181,10 @@ const shapesOf = (s: Sizes): Record<keyof Values, number[]> => ({
   memV: [s.h, s.c, s.slots, s.d],
 });
 
+/** bool [batch, length], true for the first `count`. */
+const firstOf = ([batch, length]: readonly [number, number], count: number): Tensor =>
+  tensor(Array.from({ length: batch * length }, (_, i) => i % length < count), [batch, length], { dtype: 'bool' }); // prettier-ignore
+
 function fovea(s: Sizes, t: Record<keyof Values, Tensor>, more: Partial<RoutingOptions> = {}): Tensor {
   return routingAttention(t.q, s.shared ? null : t.k, t.v, {
     centroids: t.means,
@@ -177,6 +192,9 @@ function fovea(s: Sizes, t: Record<keyof Values, Tensor>, more: Partial<RoutingO
     keyWindow: s.wk,
     causal: s.causal,
     ...(s.slots > 0 && { memory: { key: t.memK, value: t.memV } }),
+    ...(s.asleep && { queryMask: firstOf([s.b, s.t], s.t - s.asleep) }),
+    ...(s.hidden && { keyMask: firstOf([s.b, s.tk], s.tk - s.hidden) }),
+    ...(s.mean && { unseen: 'mean' }),
     ...more,
   });
 }
@@ -223,6 +241,11 @@ describe('against the reference', () => {
     ['separate, causal', { causal: true }],
     ['shared', { shared: true, slots: 0 }],
     ['shared, causal', { shared: true, causal: true, slots: 0 }],
+    ['masked', { asleep: 2, hidden: 3, slots: 0 }],
+    ['masked, with memory', { asleep: 2, hidden: 3 }],
+    ['masked, unseen as the mean', { asleep: 2, hidden: 3, slots: 0, mean: true }],
+    ['shared, masked', { shared: true, asleep: 2, hidden: 2, slots: 0 }],
+    ['shared, causal, masked', { shared: true, causal: true, asleep: 2, hidden: 2, slots: 0 }],
   ] as const)('gradients, %s', (_, change) => {
     const s = { ...base, ...change };
     const x = valuesOf(s, 5);
@@ -231,6 +254,7 @@ describe('against the reference', () => {
       (key) => x[key].length > 0 && (key !== 'k' || !s.shared),
     );
     const out = fovea(s, t);
+    expect(relativeError(numbers(out), reference(s, x))).toBeLessThanOrEqual(5e-5);
     const seed = noise(out.size, 77);
     const grads = grad(out, names.map((key) => t[key]), { gradients: [tensor(seed, out.shape, { dtype: 'f32' })] }); // prettier-ignore
     names.forEach((key, i) => {

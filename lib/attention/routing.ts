@@ -8,7 +8,7 @@
  */
 import { noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
-import { score, type Score } from '../mask/mask.ts';
+import { score, type ScoreCoordinates } from '../mask/mask.ts';
 import { native } from '../native.ts';
 import { add, mul } from '../ops/binary.ts';
 import { concat } from '../ops/concat.ts';
@@ -41,10 +41,15 @@ export interface RoutingOptions {
    * query may find no earlier key in its cluster.
    */
   readonly memory?: { readonly key: Tensor; readonly value: Tensor };
-  /** bool [batch, queries]: false = the query sees nothing but memory. It is routed all the same. */
+  /** bool [batch, queries]: false = the query sees nothing but memory, and itself where queries are the keys. It is routed all the same. */
   readonly queryMask?: Tensor;
-  /** bool [batch, keys]: false = nobody sees the key. It is routed all the same. */
+  /** bool [batch, keys]: false = nobody else sees the key. It is routed all the same. */
   readonly keyMask?: Tensor;
+  /**
+   * What a cluster gives a query that sees nothing in it: 0, or the mean of the cluster's values, hidden ones too, as the released PyTorch
+   * port does, whose masked logits are finite. Default 'zero'.
+   */
+  readonly unseen?: 'zero' | 'mean';
   /** The first `heads` heads attend locally, to the `window` keys up to the query (and, unless causal, after it), and are not routed. */
   readonly local?: { readonly heads: number; readonly window: number };
   /** Factor of q.k; default 1 / sqrt(dim). */
@@ -65,6 +70,8 @@ const OP = 'routingAttention';
 const COUNT_EPSILON = 1e-5;
 /** The logit of a token with itself when queries are the keys: it attends to itself only where there is nothing else. */
 const SELF_LOGIT = -5e4;
+/** The logit of what counts only where there is nothing else at all. */
+const NOTHING_ELSE = -1e30;
 
 /**
  * k-means routing attention of q [batch, heads, queries, dim] over k, v [batch, heads, keys, dim]. With k = null queries are the keys:
@@ -91,6 +98,8 @@ export function routingAttention(
 ): Tensor | RoutingResult {
   expectCrossAttention(OP, q, k ?? q, v);
   expectCount(OP, 'window', options.window);
+  if (options.unseen && !['zero', 'mean'].includes(options.unseen))
+    throw new FoveaError('ERR_ARGUMENT', `${OP}: unseen is '${String(options.unseen)}', expected 'zero' or 'mean'`);
   const local = options.local?.heads ?? 0;
   if (local > 0) return withLocalHeads(q, k, v, options, local);
   expectCentroids(OP, options.centroids, q);
@@ -155,6 +164,11 @@ function withLocalHeads(
   const { local, causal = false, scale, signal, ...rest } = options;
   const window = local?.window ?? 0;
   expectCount(OP, 'local.window', window);
+  if (q.shape[2] !== v.shape[2])
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `${OP}: local heads need as many keys as queries, got q ${shapeText(q.shape)} and v ${shapeText(v.shape)}`,
+    );
   const [first, other] = [q, k ?? q, v].reduce<[Tensor[], Tensor[]]>(
     ([a, b], t) => [
       [...a, slice(t, 1, 0, heads)],
@@ -213,25 +227,35 @@ function attendClusters(
   lists: Lists,
   options: RoutingOptions,
 ): Tensor {
-  const { causal = false, scale, signal, memory } = options;
+  const { causal = false, scale, signal, memory, unseen = 'zero' } = options;
   const [batch, heads, , dim] = q.shape;
   const [clusters, window] = lists.queries.shape.slice(2);
+  const masked = options.queryMask ?? options.keyMask;
   const keysEach = lists.keys.shape[3];
   const all = batch * heads;
   const inHeads = (t: Tensor): Tensor => reshape(t, [1, all, t.shape[2], t.shape[3]]);
   const rows = pickRows(q, lists.queries);
+  const packed = reshape(rows, [1, all, clusters * window, dim]);
+  const kvShape = [1, all, clusters * keysEach];
   const plan = noGrad(() => ({
-    kvRows: reshape(visibleKeys(lists.keys, options.keyMask), [1, all, clusters * keysEach]),
+    kvRows: reshape(visibleKeys(lists.keys, options.keyMask), kvShape),
     ...rangesOf(lists, causal, shared, options.queryMask),
   }));
-  const routed = planAttention(reshape(rows, [1, all, clusters * window, dim]), inHeads(k), inHeads(v), plan, {
-    scale,
+  const each = {
     signal,
     cuSeqlens: { q: equalSequences(clusters, window, q.device), kv: equalSequences(clusters, keysEach, q.device) },
-    ...(shared && !causal && { score: notItself() }),
+  };
+  const routed = planAttention(packed, inHeads(k), inHeads(v), plan, {
+    ...each,
+    scale,
+    ...(shared && !causal && { score: masked ? selfHidden : selfLast }),
   });
   const parts: AttentionResult[] = [routed];
-  if (shared && causal) parts.push(itself(v, lists.queries, routed));
+  if (shared && (causal || masked)) parts.push(itself(v, lists.queries, routed));
+  if (unseen === 'mean') {
+    const { out } = planAttention(packed, inHeads(k), inHeads(v), { kvRows: reshape(lists.keys, kvShape) }, { ...each, scale: 0 }); // prettier-ignore
+    parts.push({ out, lse: expand(full([1, 1, 1], NOTHING_ELSE, { device: v.device }), routed.lse.shape) });
+  }
   if (memory && memory.key.shape[2] > 0) parts.push(attendMemory(rows, lists.queries, memory, routed, options));
   const { out } = parts.length === 1 ? routed : mergeAttentions(parts);
   return reshape(out, [all * clusters * window, v.shape[3]]);
@@ -280,12 +304,11 @@ function rangesOf(
   return { keyRanges: reshape(ranges, [1, batch * heads, clusters * window, 2]) };
 }
 
-let selfScore: Score | undefined;
-
+const ownLogit = ({ s, q, kv }: ScoreCoordinates, { own }: { own: number }): number => (q === kv ? own : s);
 /** A token's own logit replaced by one that counts only where it is alone. */
-function notItself(): Score {
-  return (selfScore ??= score(({ s, q, kv }, { own }) => (q === kv ? own : s), { own: SELF_LOGIT }));
-}
+const selfLast = score(ownLogit, { own: SELF_LOGIT });
+/** .. or by none, where `itself` counts it. */
+const selfHidden = score(ownLogit, { own: -Infinity });
 
 /** Each token with itself as its only key. */
 function itself(v: Tensor, queries: Tensor, like: AttentionResult): AttentionResult {
