@@ -18,10 +18,10 @@ function normalised(weights: Rows, v: Rows, floor: number): number[] {
 }
 
 describe('cosFormer', () => {
-  test.each([[false, 9], [true, 70]] as const)('causal %j, length %i', (causal, n) => {
-    const op = (q: Tensor, k: Tensor, v: Tensor): Tensor => cosformerAttention(q, k, v, { causal });
+  test.each([[false, 9, 'relu'], [true, 70, 'relu'], [false, 9, 'elu']] as const)('causal %j, length %i, %s', (causal, n, feature) => {
+    const op = (q: Tensor, k: Tensor, v: Tensor): Tensor => cosformerAttention(q, k, v, { causal, feature });
     const reference = (q: Float64Array, k: Float64Array, v: Float64Array): number[] => {
-      const [qs, ks] = [q, k].map((x) => rowsOf(x.map((y) => Math.max(0, y)), D)); // prettier-ignore
+      const [qs, ks] = [q, k].map((x) => rowsOf(x.map((y) => Math.max(0, y) + Number(feature === 'elu')), D)); // prettier-ignore
       const weights = qs.map((a, i) =>
         ks.map((b, j) => (causal && j > i ? 0 : dot(a, b) * Math.cos((Math.PI * (i - j)) / (2 * n)))),
       );
@@ -41,9 +41,14 @@ function positive(count: number, seed: number): Float64Array {
   });
 }
 
-test.each([false, true])('Performer, causal %j', (causal) => {
+test.each([
+  [false, 8],
+  [true, 8],
+  [false, 5],
+])('Performer, causal %j, %i real keys', (causal, real) => {
   manualSeed(1);
   const [m, n] = [6, 8];
+  const valid = real < n ? { valid: firstOf(n, real) } : {};
   const projection = randn([m, D]);
   const w = rowsOf(numbers(projection), D);
   const features = (x: Rows, shared: boolean): Rows => {
@@ -58,10 +63,10 @@ test.each([false, true])('Performer, causal %j', (causal) => {
   };
   checkGradients({
     shapes: [cube(n), cube(n), cube(n)],
-    op: (q, k, v) => performerAttention(q, k, v, { projection, causal, floor: 1e-3 }),
+    op: (q, k, v) => performerAttention(q, k, v, { projection, causal, floor: 1e-3, ...valid }),
     reference: (q, k, v) => {
       const [fq, fk] = [features(rowsOf(q, D), false), features(rowsOf(k, D), true)];
-      const weights = fq.map((a, i) => fk.map((b, j) => (causal && j > i ? 0 : dot(a, b))));
+      const weights = fq.map((a, i) => fk.map((b, j) => ((causal && j > i) || j >= real ? 0 : dot(a, b))));
       return normalised(weights, rowsOf(v, D), 1e-3);
     },
   });
@@ -74,6 +79,10 @@ test('orthogonal projections have orthogonal rows', () => {
   gram.forEach((row, i) => row.forEach((x, j) => expect(Math.abs(x) < 1e-4 || i % 8 === j).toBe(true)));
 });
 
+/** bool [1, length], true for the first `real`. */
+const firstOf = (length: number, real: number): Tensor =>
+  tensor(range(0, length).map((j) => j < real), [1, length], { dtype: 'bool' }); // prettier-ignore
+
 const means = (x: Rows, sizes: readonly number[]): Rows => {
   let from = 0;
   return sizes.map((size) => {
@@ -82,18 +91,26 @@ const means = (x: Rows, sizes: readonly number[]): Rows => {
   });
 };
 
-test('LARA', () => {
+test.each([
+  [11, 'counted'],
+  [8, 'counted'],
+  [8, 'hidden'],
+] as const)('LARA, %i of 11 keys real, the others %s', (real, padding) => {
   const s = 1 / Math.sqrt(D);
+  const valid = real < 11 ? { valid: firstOf(11, real), padding } : {};
   checkGradients({
     shapes: [cube(11), cube(11), cube(11)],
-    op: (q, k, v) => laraAttention(q, k, v, { landmarks: 4 }),
+    op: (q, k, v) => laraAttention(q, k, v, { landmarks: 4, ...valid }),
     reference: (q, k, v) => {
       const [qs, ks, vs] = [q, k, v].map((x) => rowsOf(x, D));
       const sizes = [2, 3, 3, 3];
       const mu = means(qs, sizes).map((row, c) => row.map((x, i) => x + means(ks, sizes)[c][i]));
       const logs = mu.map((m) => ks.map((key) => s * dot(m, key) - (s * dot(key, key)) / 2));
-      const stats = logs.map((row) => weighted(softmaxOf(row), vs));
-      const lse = logs.map((row) => Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0)));
+      const seen = logs.map((row) => row.map((x, j) => (j < real ? x : -Infinity)));
+      const stats = seen.map((row) => weighted(softmaxOf(row), vs));
+      const lse = (padding === 'counted' ? logs : seen).map((row) =>
+        Math.log(row.reduce((sum, x) => sum + Math.exp(x), 0)),
+      );
       return qs.flatMap((query) =>
         weighted(softmaxOf(mu.map((m, c) => 2 * s * dot(m, query) + lse[c] - (s * dot(m, m)) / 2)), stats),
       );
@@ -101,15 +118,20 @@ test('LARA', () => {
   });
 });
 
-test('Nystrom with landmarks for every token is exact attention', () => {
+test.each([6, 4])('Nystrom with landmarks for every token is exact attention over %i real keys', (real) => {
   checkGradients({
     shapes: [cube(6), cube(6), cube(6)],
-    op: (q, k, v) => nystromAttention(q, k, v, { landmarks: 6 }),
-    reference: (q, k, v) => plainAttention(rowsOf(q, D), rowsOf(k, D), rowsOf(v, D), (x) => x / D).flat(),
+    op: (q, k, v) => nystromAttention(q, k, v, { landmarks: 6, ...(real < 6 && { valid: firstOf(6, real) }) }),
+    reference: (q, k, v) =>
+      plainAttention(rowsOf(q, D), rowsOf(k, D), rowsOf(v, D), (x, _, j) => (j < real ? x / D : -Infinity)).flat(),
   });
 });
 
-test.each([12, 14])('Nystrom of %i tokens by 4 landmarks, and the iterated pseudo-inverse', (n) => {
+test.each([
+  [12, 12],
+  [14, 14],
+  [14, 9],
+])('Nystrom of %i tokens, %i real, by 4 landmarks, and the iterated pseudo-inverse', (n, real) => {
   const m = 4;
   const short = Math.floor(n / m);
   const shortOnes = (short + 1) * m - n;
@@ -134,12 +156,14 @@ test.each([12, 14])('Nystrom of %i tokens by 4 landmarks, and the iterated pseud
   };
   checkGradients({
     shapes: [cube(n), cube(n), cube(n)],
-    op: (q, k, v) => nystromAttention(q, k, v, { landmarks: m }),
+    op: (q, k, v) => nystromAttention(q, k, v, { landmarks: m, ...(real < n && { valid: firstOf(n, real) }) }),
     reference: (q, k, v) => {
-      const [qs, ks, vs] = [q, k, v].map((x) => rowsOf(x, D));
+      const [qs, all, vs] = [q, k, v].map((x) => rowsOf(x, D));
+      const ks = all.map((row, j) => row.map((x) => (j < real ? x : 0)));
       const [queries, keys] = [means(qs), means(ks)];
-      const map = (a: Rows, b: Rows): Rows => a.map((x) => softmaxOf(b.map((y) => dot(x, y) / D)));
-      return times(times(map(qs, keys), inverse(map(queries, keys))), times(map(queries, ks), vs)).flat();
+      const map = (a: Rows, b: Rows, seen = b.length): Rows =>
+        a.map((x) => softmaxOf(b.map((y, j) => (j < seen ? dot(x, y) / D : -Infinity))));
+      return times(times(map(qs, keys), inverse(map(queries, keys))), times(map(queries, ks, real), vs)).flat();
     },
     tolerance: 2e-4,
   });
@@ -147,12 +171,13 @@ test.each([12, 14])('Nystrom of %i tokens by 4 landmarks, and the iterated pseud
 
 describe('ABC', () => {
   const slots = 2;
-  const reference = (causal: boolean) => (q: Float64Array, k: Float64Array, v: Float64Array, a: Float64Array, b: Float64Array): number[] => {
+  const reference = (causal: boolean, hidden = 0, newest = false) => (q: Float64Array, k: Float64Array, v: Float64Array, a: Float64Array, b: Float64Array): number[] => {
     const [qs, ks, vs] = [q, k, v].map((x) => rowsOf(x, D));
     const memory = (x: Rows, w: Float64Array, until: number): Rows =>
       range(0, slots).map((r) => {
         const seen = x.slice(0, until);
-        return weighted(softmaxOf(seen.map((row) => dot(row, rowsOf(w, slots).map((c) => c[r])))), seen); // prettier-ignore
+        const weights = softmaxOf(seen.map((row, j) => (j < hidden ? -Infinity : dot(row, rowsOf(w, slots).map((c) => c[r])))));
+        return weighted(weights.map((x, j) => (newest && j < until - 1 ? 0 : x)), seen);
       });
     return qs.flatMap((query, i) => {
       const until = causal ? i + 1 : ks.length;
@@ -167,6 +192,20 @@ describe('ABC', () => {
       reference: reference(causal),
     }),
   ); // prettier-ignore
+
+  test.each([
+    [false, 'all'],
+    [true, 'all'],
+    [true, 'newest'],
+  ] as const)('causal %j, memory %s, the first keys hidden', (causal, memory) => {
+    const [n, hidden] = [8, 3];
+    const mask = tensor(range(0, n).map((j) => j >= hidden), [1, 1, 1, n], { dtype: 'bool' }); // prettier-ignore
+    checkGradients({
+      shapes: [cube(n), cube(n), cube(n), [D, slots], [D, slots]],
+      op: (q, k, v, compressK, compressV) => abcAttention(q, k, v, { compressK, compressV, causal, memory, mask }),
+      reference: reference(causal, hidden, memory === 'newest'),
+    });
+  });
 });
 
 test.each([false, true])('ProbSparse, causal %j', (causal) => {

@@ -11,20 +11,24 @@
  * Source: Peng et al., "ABC: Attention with Bounded-memory Control", ACL 2022; CAB (Zhang et al., ICML 2023).
  */
 import { FoveaError } from '../errors.ts';
-import { mul, sub } from '../ops/binary.ts';
+import { maximum, mul, sub } from '../ops/binary.ts';
 import { cast } from '../ops/copy.ts';
 import { matmul } from '../ops/matmul.ts';
 import { sum } from '../ops/reduce.ts';
 import { softmax } from '../ops/softmax.ts';
 import { exp } from '../ops/unary.ts';
 import { expand, transpose, unsqueeze } from '../ops/view.ts';
+import { where } from '../ops/where.ts';
 import { shapeText } from '../tensor/shape.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionMask } from './arguments.ts';
 import { attention } from './attention.ts';
 import { expectCrossAttention, expectSelfAttention } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { runningMean } from './running_mean.ts';
+
+/** In place of the log-sum-exp of nothing, so that differences stay numbers. */
+const NO_LSE = -1e30;
 
 export interface AbcOptions {
   /** Weightings of keys and values, [dim, slots] and [dimV, slots], shared by heads. */
@@ -34,7 +38,7 @@ export interface AbcOptions {
   readonly causal?: boolean;
   /** With causal: all writes so far, or the newest alone. Default 'all'. */
   readonly memory?: 'all' | 'newest';
-  /** Keys that are written, bool and broadcastable to [batch, heads, 1, keys]; not with causal. */
+  /** Keys that are written, bool and broadcastable to [batch, heads, 1, keys]; with causal a tensor. */
   readonly mask?: AttentionMask;
   /** Factor of q.K'; default 1 / sqrt(dim). */
   readonly scale?: number;
@@ -44,7 +48,7 @@ export interface AbcOptions {
  * q [batch, heads, lq, dim], k [batch, heads, lk, dim], v [batch, heads, lk, dimV] to [batch, heads, lq, dimV]; f32, bf16 or f16;
  * differentiable in q, k, v and both weightings. Causal needs lq = lk.
  *
- * @throws FoveaError ERR_SHAPE where shapes don't fit together, ERR_UNSUPPORTED for a mask with causal
+ * @throws FoveaError ERR_SHAPE where shapes don't fit together, ERR_UNSUPPORTED for a mask function with causal
  */
 export function abcAttention(q: Tensor, k: Tensor, v: Tensor, options: AbcOptions): Tensor {
   const { compressK, compressV, causal = false, memory = 'all', mask, scale = 1 / Math.sqrt(q.shape[3]) } = options;
@@ -66,12 +70,14 @@ export function abcAttention(q: Tensor, k: Tensor, v: Tensor, options: AbcOption
       attention(expand(unsqueeze(unsqueeze(transpose(weights), 0), 0), [...t.shape.slice(0, 2), weights.shape[1], t.shape[3]]), t, t, { scale: 1, ...(mask && { mask }) }); // prettier-ignore
     return attention(q, slots(k, compressK), slots(v, compressV), { scale });
   }
-  if (mask) throw new FoveaError('ERR_UNSUPPORTED', 'abcAttention: a mask together with causal is not supported');
+  if (mask && !(mask instanceof Tensor))
+    throw new FoveaError('ERR_UNSUPPORTED', 'abcAttention: with causal the mask must be a bool tensor');
   const slots = (t: Tensor, weights: Tensor): Tensor => {
-    const logits = transpose(matmul(t, weights, { dtype: 'f32' }));
+    const all = transpose(matmul(t, weights, { dtype: 'f32' }));
+    const logits = mask ? where(mask, all, -Infinity) : all;
     const mean = runningMean(logits, t);
     if (memory === 'all') return cast(mean.out, 'f32');
-    return mul(unsqueeze(exp(sub(logits, mean.lse)), 4), unsqueeze(cast(t, 'f32'), 2));
+    return mul(unsqueeze(exp(sub(logits, maximum(mean.lse, NO_LSE))), 4), unsqueeze(cast(t, 'f32'), 2));
   };
   const dots = mul(sum(mul(slots(k, compressK), unsqueeze(cast(q, 'f32'), 2)), 4), scale);
   const weights = unsqueeze(softmax(dots, 2), 4);

@@ -37,6 +37,15 @@ export function expectCrossAttention(op: string, q: Tensor, k: Tensor, v: Tensor
     );
 }
 
+/** Throws ERR_SHAPE unless `valid`, where given, is bool [batch, length]: true for real tokens. */
+export function expectValid(op: string, valid: Tensor | undefined, batch: number, length: number): void {
+  if (valid && (valid.dtype !== 'bool' || !sameShape(valid.shape, [batch, length])))
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `${op}: valid is ${valid.dtype} ${shapeText(valid.shape)}, expected bool ${shapeText([batch, length])}`,
+    );
+}
+
 /** Throws ERR_ARGUMENT unless `value` is a whole number of at least `least`. */
 export function expectCount(op: string, name: string, value: number, least = 1): void {
   if (!Number.isSafeInteger(value) || value < least)

@@ -1,5 +1,5 @@
 /**
- * cosFormer: linear attention whose features are relu(x) weighted by a cosine of the distance,
+ * cosFormer: linear attention whose features, relu(x), are weighted by a cosine of the distance,
  *
  *     q_i . k_j cos(pi (i - j) / 2m) = (q_i cos a_i) . (k_j cos a_j) + (q_i sin a_i) . (k_j sin a_j),   a_i = pi i / 2m
  *
@@ -11,14 +11,16 @@ import { div, maximum, mul } from '../ops/binary.ts';
 import { concat } from '../ops/concat.ts';
 import { cast } from '../ops/copy.ts';
 import { arange } from '../ops/creation.ts';
-import { cos, relu, sin } from '../ops/unary.ts';
+import { cos, sin } from '../ops/unary.ts';
 import { reshape } from '../ops/view.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { expectCrossAttention, expectSelfAttention } from './checks.ts';
 import { fullSizes, type Cost, type CostSizes } from './cost.ts';
-import { causalProducts, linearCost, products } from './linear.ts';
+import { causalProducts, featureMap, linearCost, products, type LinearAttentionOptions } from './linear.ts';
 
 export interface CosformerOptions {
+  /** Features of queries and keys, as in linearAttention; they must not be negative. Default 'relu'. */
+  readonly feature?: LinearAttentionOptions['feature'];
   /** Keys up to the query's own only. Default false. */
   readonly causal?: boolean;
   /** Least value of the denominator. Default 1e-6. */
@@ -29,10 +31,11 @@ export interface CosformerOptions {
  * q [batch, heads, lq, dim], k [batch, heads, lk, dim], v [batch, heads, lk, dimV] to [batch, heads, lq, dimV]. f32, bf16 or f16 (features in
  * f32); differentiable in q, k, v.
  *
- * @throws FoveaError ERR_SHAPE where q, k, v don't fit together
+ * @throws FoveaError ERR_SHAPE where q, k, v don't fit together; ERR_ARGUMENT for an unknown feature
  */
 export function cosformerAttention(q: Tensor, k: Tensor, v: Tensor, options: CosformerOptions = {}): Tensor {
-  const { causal = false, floor = 1e-6 } = options;
+  const { feature = 'relu', causal = false, floor = 1e-6 } = options;
+  const map = featureMap(feature);
   (causal ? expectSelfAttention : expectCrossAttention)('cosformerAttention', q, k, v);
   const longest = Math.max(q.shape[2], k.shape[2]);
   const features = (t: Tensor): Tensor => {
@@ -41,7 +44,7 @@ export function cosformerAttention(q: Tensor, k: Tensor, v: Tensor, options: Cos
       length,
       1,
     ]);
-    const x = relu(cast(t, 'f32'));
+    const x = map(cast(t, 'f32'));
     return concat([mul(x, sin(angles)), mul(x, cos(angles))], 3);
   };
   const [fq, fk, wide] = [features(q), features(k), cast(v, 'f32')];

@@ -14,10 +14,10 @@ import { mask } from '../mask/mask.ts';
 import { concat } from '../ops/concat.ts';
 import { reshape, slice } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
-import { sameShape, shapeText } from '../tensor/shape.ts';
+import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectSelfAttention } from './checks.ts';
+import { expectSelfAttention, expectValid } from './checks.ts';
 import { causalPairs, fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { mergeAttentions } from './merge.ts';
 
@@ -47,11 +47,7 @@ export function dualTriangleAttention(q: Tensor, k: Tensor, v: Tensor, options: 
       'ERR_SHAPE',
       `dualTriangleAttention: q ${shapeText(q.shape)}, v ${shapeText(v.shape)}; dims must be even`,
     );
-  if (valid && (valid.dtype !== 'bool' || !sameShape(valid.shape, [batch, length])))
-    throw new FoveaError(
-      'ERR_SHAPE',
-      `dualTriangleAttention: valid is ${valid.dtype} ${shapeText(valid.shape)}, expected bool ${shapeText([batch, length])}`,
-    );
+  expectValid('dualTriangleAttention', valid, batch, length);
   const keys = valid ? { mask: reshape(valid, [batch, 1, 1, length]) } : {};
   const half = (t: Tensor, second: boolean): Tensor => {
     const middle = t.shape[3] / 2;

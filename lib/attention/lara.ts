@@ -14,11 +14,11 @@ import { add, mul, sub } from '../ops/binary.ts';
 import { cast } from '../ops/copy.ts';
 import { sum } from '../ops/reduce.ts';
 import { square } from '../ops/unary.ts';
-import { reshape } from '../ops/view.ts';
+import { reshape, slice } from '../ops/view.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectCount, expectSelfAttention } from './checks.ts';
+import { expectCount, expectSelfAttention, expectValid } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { segmentMeans } from './landmarks.ts';
 
@@ -27,6 +27,10 @@ export interface LaraOptions {
   readonly landmarks?: number;
   /** Added to mu for the samples, [batch, heads, landmarks, dim]: randn() in training. Default none. */
   readonly noise?: Tensor;
+  /** bool [batch, length], true for real tokens. The keys of others have no part in the summaries. */
+  readonly valid?: Tensor;
+  /** Whether keys that are not valid still count in the lse_c that weighs a proposal: 'counted', as in CAB, or 'hidden'. Default 'counted'. */
+  readonly padding?: 'counted' | 'hidden';
 }
 
 /**
@@ -37,7 +41,14 @@ export interface LaraOptions {
  */
 export function laraAttention(q: Tensor, k: Tensor, v: Tensor, options: LaraOptions = {}): Tensor {
   expectSelfAttention('laraAttention', q, k, v);
-  const { landmarks = 16, noise } = options;
+  const { landmarks = 16, noise, valid, padding = 'counted' } = options;
+  const [batch, , length] = q.shape;
+  expectValid('laraAttention', valid, batch, length);
+  if (padding !== 'counted' && padding !== 'hidden')
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `laraAttention: padding is '${String(padding)}', expected 'counted' or 'hidden'`,
+    );
   expectCount('laraAttention', 'landmarks', landmarks);
   const mu = add(segmentMeans(q, landmarks), segmentMeans(k, landmarks));
   if (noise && !sameShape(noise.shape, mu.shape))
@@ -49,9 +60,12 @@ export function laraAttention(q: Tensor, k: Tensor, v: Tensor, options: LaraOpti
   const sample = noise ? cast(add(mu, noise), mu.dtype) : mu;
   const asBias = (t: Tensor): Tensor => reshape(t, [t.shape[0], t.shape[1], 1, t.shape[2]]);
   const halfSquare = (t: Tensor): Tensor => mul(sum(square(cast(t, 'f32')), 3), scale / 2);
-  const summary = attention(sample, k, v, { scale, bias: asBias(mul(halfSquare(k), -1)), returnLse: true });
+  const proposals = { scale, bias: asBias(mul(halfSquare(k), -1)), returnLse: true } as const;
+  const mask = valid && reshape(valid, [batch, 1, 1, length]);
+  const summary = attention(sample, k, v, { ...proposals, ...(mask && { mask }) });
+  const lse = mask && padding === 'counted' ? attention(sample, k, slice(v, 3, 0, 1), proposals).lse : summary.lse;
   const atCentre = sub(mul(sum(mul(cast(sample, 'f32'), cast(mu, 'f32')), 3), scale), halfSquare(mu));
-  return attention(q, add(mu, sample), summary.out, { scale, bias: asBias(sub(summary.lse, atCentre)) });
+  return attention(q, add(mu, sample), summary.out, { scale, bias: asBias(sub(lse, atCentre)) });
 }
 
 /** Cost of laraAttention. */

@@ -56,7 +56,8 @@ export function linearAttention(q: Tensor, k: Tensor, v: Tensor, options: Linear
   return cast(div(numerator, add(denominator, floor)), v.dtype);
 }
 
-function featureMap(feature: NonNullable<LinearAttentionOptions['feature']>): (t: Tensor) => Tensor {
+/** The function that a feature names. Throws ERR_ARGUMENT. */
+export function featureMap(feature: NonNullable<LinearAttentionOptions['feature']>): (t: Tensor) => Tensor {
   if (typeof feature === 'function') return feature;
   if (feature === 'elu') return (t) => add(exp(minimum(t, 0)), relu(t));
   if (feature === 'relu') return relu;

@@ -14,7 +14,7 @@ import { permute, reshape } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectCount, expectCrossAttention, expectSelfAttention } from './checks.ts';
+import { expectCount, expectCrossAttention, expectSelfAttention, expectValid } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { mergeAttentions } from './merge.ts';
 
@@ -58,6 +58,7 @@ export function longShortAttention(q: Tensor, k: Tensor, v: Tensor, options: Lon
   expectCrossAttention('longShortAttention', q, landmarkK, landmarkV);
   expectCount('longShortAttention', 'window', window);
   const [batch, , length] = q.shape;
+  expectValid('longShortAttention', valid, batch, length);
   const near = windowMask(window);
   const keys = valid ? [near, reshape(valid, [batch, 1, 1, length])] : near;
   const { out } = mergeAttentions([

@@ -18,10 +18,11 @@ import { pad } from '../ops/pad.ts';
 import { max, sum } from '../ops/reduce.ts';
 import { softmax } from '../ops/softmax.ts';
 import { reshape, slice, transpose } from '../ops/view.ts';
+import { where } from '../ops/where.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectCount, expectSelfAttention } from './checks.ts';
+import { expectCount, expectSelfAttention, expectValid } from './checks.ts';
 import { addCosts, fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { segmentMeans } from './landmarks.ts';
 
@@ -32,6 +33,8 @@ export interface NystromOptions {
   readonly scale?: number;
   /** Depth-wise convolution of v along tokens, [heads, kernel] with an odd kernel, added to the result. Default none. */
   readonly conv?: Tensor;
+  /** bool [batch, length], true for real tokens. Others are not seen; as in CAB they count in the means of segments, as zeros. */
+  readonly valid?: Tensor;
   /** Norm that pinv starts from. Default 'shared'. */
   readonly start?: 'shared' | 'each';
 }
@@ -44,18 +47,29 @@ export interface NystromOptions {
  */
 export function nystromAttention(q: Tensor, k: Tensor, v: Tensor, options: NystromOptions = {}): Tensor {
   expectSelfAttention('nystromAttention', q, k, v);
-  const { landmarks = 16, scale = 1 / q.shape[3], conv, start = 'shared' } = options;
+  const { landmarks = 16, scale = 1 / q.shape[3], conv, valid, start = 'shared' } = options;
+  const [batch, , length] = q.shape;
+  expectValid('nystromAttention', valid, batch, length);
   expectCount('nystromAttention', 'landmarks', landmarks);
   if (conv && (conv.rank !== 2 || conv.shape[0] !== q.shape[1] || conv.shape[1] % 2 === 0))
     throw new FoveaError('ERR_SHAPE', `nystromAttention: conv ${shapeText(conv.shape)}, expected [heads, odd kernel]`);
-  const out = q.shape[2] <= landmarks ? attention(q, k, v, { scale }) : approximate(q, k, v, landmarks, scale, start);
-  return conv ? add(out, convolve(v, conv)) : out;
+  const [keys, values] = valid ? [k, v].map((t) => where(reshape(valid, [batch, 1, length, 1]), t, 0)) : [k, v];
+  const seen = valid ? { scale, mask: reshape(valid, [batch, 1, 1, length]) } : { scale };
+  const out =
+    length <= landmarks ? attention(q, keys, values, seen) : approximate(q, keys, values, landmarks, start, seen);
+  return conv ? add(out, convolve(values, conv)) : out;
 }
 
-function approximate(q: Tensor, k: Tensor, v: Tensor, landmarks: number, scale: number, start: string): Tensor {
+interface Seen {
+  readonly scale: number;
+  readonly mask?: Tensor;
+}
+
+function approximate(q: Tensor, k: Tensor, v: Tensor, landmarks: number, start: string, seen: Seen): Tensor {
+  const { scale } = seen;
   const [queries, keys] = [segmentMeans(q, landmarks), segmentMeans(k, landmarks)];
   const map = softmax(mul(matmul(queries, transpose(keys), { dtype: 'f32' }), scale));
-  const gathered = cast(attention(queries, k, v, { scale }), 'f32');
+  const gathered = cast(attention(queries, k, v, seen), 'f32');
   return attention(q, keys, cast(matmul(inverse(map, start), gathered), v.dtype), { scale });
 }
 

@@ -16,11 +16,12 @@ import { randn } from '../ops/random.ts';
 import { max, norm, sum } from '../ops/reduce.ts';
 import { concat } from '../ops/concat.ts';
 import { exp, square } from '../ops/unary.ts';
-import { transpose } from '../ops/view.ts';
+import { reshape, transpose } from '../ops/view.ts';
+import { where } from '../ops/where.ts';
 import { noGrad } from '../autograd/tape.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { expectCrossAttention, expectSelfAttention } from './checks.ts';
+import { expectCrossAttention, expectSelfAttention, expectValid } from './checks.ts';
 import type { Cost, CostSizes } from './cost.ts';
 import { causalProducts, linearCost, products } from './linear.ts';
 
@@ -29,6 +30,8 @@ export interface PerformerOptions {
   readonly projection: Tensor;
   /** Keys up to the query's own only; the largest of the keys' features is still that of all. Default false. */
   readonly causal?: boolean;
+  /** bool [batch, keys], true for real keys. Others have no features; the largest is still that of all, as in CAB. */
+  readonly valid?: Tensor;
   /** Least value of the denominator. Default 0.1. */
   readonly floor?: number;
 }
@@ -40,15 +43,18 @@ export interface PerformerOptions {
  * @throws FoveaError ERR_SHAPE where q, k, v or the projection don't fit together
  */
 export function performerAttention(q: Tensor, k: Tensor, v: Tensor, options: PerformerOptions): Tensor {
-  const { projection, causal = false, floor = 0.1 } = options;
+  const { projection, causal = false, floor = 0.1, valid } = options;
   (causal ? expectSelfAttention : expectCrossAttention)('performerAttention', q, k, v);
   if (projection.shape.at(-1) !== q.shape[3] || projection.rank < 2 || projection.rank > 3)
     throw new FoveaError(
       'ERR_SHAPE',
       `performerAttention: projection ${shapeText(projection.shape)} for q ${shapeText(q.shape)}; expected [heads, features, dim]`,
     );
+  const [batch, , keys] = k.shape;
+  expectValid('performerAttention', valid, batch, keys);
   const fq = features(q, projection, [3]);
-  const fk = features(k, projection, [2, 3]);
+  const all = features(k, projection, [2, 3]);
+  const fk = valid ? where(reshape(valid, [batch, 1, keys, 1]), all, 0) : all;
   const wide = cast(v, 'f32');
   const { numerator, denominator } = causal ? causalProducts(fq, fk, wide, 64) : products(fq, fk, wide);
   return cast(div(numerator, maximum(denominator, floor)), v.dtype);
