@@ -6,6 +6,7 @@ import {
   cast,
   chunk,
   depthwiseConv,
+  eye,
   grad,
   linear,
   padToRegions,
@@ -243,21 +244,48 @@ describe('properties', () => {
     expect(grad(out.sum(), leaves).every((g) => g !== null)).toBe(true);
   });
 
-  it('soft routing with gradients through the weights, against finite differences', () => {
+  it.each([
+    ['q', true],
+    ['the routing projection', true],
+    ['the routing projection', false],
+  ])('soft routing with gradients through the weights: %s, diffRouting %j', (name, diffRouting) => {
     const shape = [1, 4, 4, 4];
-    const options = { heads: 2, regions: 2, topK: 2, soft: true, diffRouting: true };
-    const [q, k, v] = [4, 5, 6].map((i) =>
-      tensor(noise(sizeOf(shape), i), shape, { dtype: 'f32', requiresGrad: true }),
-    );
+    const leaf = (sizes: readonly number[], i: number): Tensor =>
+      tensor(noise(sizeOf(sizes), i), sizes, { dtype: 'f32', requiresGrad: true });
+    const [q, k, v] = [4, 5, 6].map((i) => leaf(shape, i));
+    const [weight, bias] = [leaf([4, 4], 9), leaf([4], 10)];
     const seed = tensor(noise(sizeOf(shape), 7), shape, { dtype: 'f32' });
-    const value = (x: Tensor): number => numbers(biLevelRoutingAttention(x, k, v, options).mul(seed).sum())[0];
-    const [g] = grad(biLevelRoutingAttention(q, k, v, options), [q], { gradients: [seed] });
-    const direction = noise(sizeOf(shape), 8);
+    const call = (x: Tensor): Tensor =>
+      name === 'q'
+        ? biLevelRoutingAttention(x, k, v, { heads: 2, regions: 2, topK: 2, soft: true, diffRouting })
+        : biLevelRoutingAttention(q, k, v, { heads: 2, regions: 2, topK: 2, soft: true, diffRouting, routingProjection: { weight: x, bias } }); // prettier-ignore
+    const value = (x: Tensor): number => numbers(call(x).mul(seed).sum())[0];
+    const moved = name === 'q' ? q : weight;
+    const [g] = grad(call(moved), [moved], { gradients: [seed] });
+    const direction = noise(moved.size, 8);
     const step = 1e-2;
-    const at = (sign: number): Tensor => q.detach().add(tensor(direction.map((x) => sign * step * x), shape, { dtype: 'f32' })); // prettier-ignore
+    const at = (sign: number): Tensor => moved.detach().add(tensor(direction.map((x) => sign * step * x), moved.shape, { dtype: 'f32' })); // prettier-ignore
     const slope = (value(at(1)) - value(at(-1))) / (2 * step);
     const along = numbers(g as Tensor).reduce((sum, x, i) => sum + x * direction[i], 0);
     expect(Math.abs(along - slope)).toBeLessThan(2e-3 * Math.max(1, Math.abs(slope)));
+  });
+
+  it('the routing projection takes part in the choice and, without diffRouting, keeps q and k out of it', () => {
+    const shape = [1, 4, 4, 4];
+    const [q, k, v] = [1, 2, 3].map((i) =>
+      tensor(noise(sizeOf(shape), i), shape, { dtype: 'f32', requiresGrad: true }),
+    );
+    const options = { heads: 2, regions: 2, topK: 2, soft: true, returnRouting: true } as const;
+    const plain = biLevelRoutingAttention(q, k, v, options);
+    const identity = biLevelRoutingAttention(q, k, v, { ...options, routingProjection: { weight: eye(4) } });
+    expectClose(numbers(identity.out), numbers(plain.out));
+    expect(identity.routing.weights.requiresGrad).toBe(false);
+    const [bias, weight] = [[9, 0, 0, 0], eye(4).mul(0)];
+    const none = biLevelRoutingAttention(q, k, v, { ...options, routingProjection: { weight, bias: tensor(bias) } });
+    expectClose(
+      numbers(none.routing.weights),
+      Float64Array.from({ length: 8 }, () => 0.5),
+    );
   });
 
   it('regions that are not routed to do not matter', () => {

@@ -1,6 +1,15 @@
 /** haloAttention() against golden vectors of the published layer, values and gradients, and its limits. */
 import { describe, expect, test } from 'vitest';
-import { haloAttention, mean, neighborhoodAttention, tensor, zeros, type Tensor } from '../lib/index.ts';
+import {
+  haloAttention,
+  mean,
+  mul,
+  neighborhoodAttention,
+  tensor,
+  zeros,
+  type HaloOptions,
+  type Tensor,
+} from '../lib/index.ts';
 import { checkGradients } from './gradient_check.ts';
 import { checkGolden, GOLDENS } from './halo_cases.ts';
 import { numbers, uniform } from './inputs.ts';
@@ -113,6 +122,17 @@ test('positions outside the image have weight', () => {
   const out = numbers(haloAttention(q, q, v, { blockSize: 2, haloSize: 1 }));
   const average = numbers(mean(v, [1, 2])).map((x) => (x * 4) / 16);
   expectClose(out.slice(0, 4), average);
+});
+
+test('scaleRelative scales the relative logits too', () => {
+  const shape = [1, 4, 4, 2, 5];
+  const [q, k, v] = [image(1, shape), image(2, shape), image(3, shape)];
+  const [height, width] = [image(4, [7, 5]), image(5, [7, 5])];
+  const call = (scale: number, options: Partial<HaloOptions>): Tensor =>
+    haloAttention(q, k, v, { blockSize: 2, haloSize: 1, scale, ...options });
+  const scaled = { height: mul(height, 0.3), width: mul(width, 0.3) };
+  const all = call(0.3, { relative: { height, width }, scaleRelative: true });
+  expectClose(numbers(all), numbers(call(0.3, { relative: scaled })));
 });
 
 describe('refusals', () => {

@@ -11,6 +11,7 @@ import { native } from '../native.ts';
 import { add, mul } from '../ops/binary.ts';
 import { cast } from '../ops/copy.ts';
 import { depthwiseConv } from '../ops/depthwise_conv.ts';
+import { linear } from '../ops/linear.ts';
 import { matmul } from '../ops/matmul.ts';
 import { pad } from '../ops/pad.ts';
 import { softmax } from '../ops/softmax.ts';
@@ -44,6 +45,8 @@ export interface BiLevelRoutingOptions {
   readonly pooling?: RegionPooling;
   /** Multiplies the routed keys and values by the routing weight of their region. */
   readonly soft?: boolean;
+  /** A linear layer [channels of q, channels of q] on the mean queries and keys that regions are compared by; it learns through `soft`. */
+  readonly routingProjection?: { readonly weight: Tensor; readonly bias?: Tensor | null };
   /** Lets gradients flow into q and k through the routing weights of `soft`; default false, as published. */
   readonly diffRouting?: boolean;
   /** Local enhancement: a depth-wise convolution of v, added to the result; weight [channels, 1, odd, odd]. */
@@ -63,8 +66,8 @@ const OP = 'biLevelRoutingAttention';
 
 /**
  * Bi-level routing attention over images q, k [batch, height, width, channels] and v [batch, height, width, channels of v] (what a linear
- * layer makes of an image; heads are contiguous chunks of channels). f32, bf16 or f16. Differentiable in q, k, v and `lepe`; no gradient
- * passes through the choice of regions.
+ * layer makes of an image; heads are contiguous chunks of channels). f32, bf16 or f16. Differentiable in q, k, v, `lepe` and
+ * `routingProjection`; no gradient passes through the choice of regions.
  *
  * @returns the image [batch, height, width, channels of v]; with `returnRouting` also where regions were sent
  * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT for images and options that do not fit
@@ -175,10 +178,13 @@ function gridOf(q: Tensor, k: Tensor, v: Tensor, options: BiLevelRoutingOptions)
 
 /** The regions each region is sent to, in falling order of affinity, and the affinities: both [batch, regions, topK]. */
 function route(q: Tensor, k: Tensor, grid: RegionGrid, scale: number, options: BiLevelRoutingOptions): Affinities {
-  const { topK, diffRouting } = options;
-  if (diffRouting) {
-    const affinity = matmul(mul(regionMeans(q, grid), scale), transpose(regionMeans(k, grid), 1, 2));
-    return largest(affinity, topK);
+  const { topK, diffRouting, routingProjection: layer } = options;
+  if (diffRouting || layer) {
+    const [a, b] = [q, k].map((t) => {
+      const means = regionMeans(diffRouting ? t : t.detach(), grid);
+      return layer ? linear(means, layer.weight, layer.bias ?? null) : means;
+    });
+    return largest(matmul(mul(a, scale), transpose(b, 1, 2)), topK);
   }
   const { regionHeight, regionWidth, down, across } = grid;
   const integers = [regionHeight, regionWidth, down, across, topK] as const;

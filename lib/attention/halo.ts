@@ -35,8 +35,10 @@ export interface HaloOptions {
    * key (u, v) of its window have the logit q . height[u - i + window - 1] + q . width[v - j + window - 1].
    */
   readonly relative?: { readonly height: Tensor; readonly width: Tensor };
-  /** Factor of q.k, not of the relative logits; default 1 / sqrt(dim). */
+  /** Factor of q.k; default 1 / sqrt(dim). */
   readonly scale?: number;
+  /** Whether `scale` is a factor of the relative logits too, as with scale_pos_embed of timm. Default false. */
+  readonly scaleRelative?: boolean;
 }
 
 const MOST_CHANNELS = 256;
@@ -64,7 +66,7 @@ export function haloAttention(q: Tensor, k: Tensor, v: Tensor, options: HaloOpti
         `haloAttention: dim ${dim} and windows of ${window} with relative positions need ${dim + 2 * window} channels, at most ${MOST_CHANNELS}`,
       );
     const logits = AXES.map((name) => relativeLogits(q, relative[name], name, side, blockSize, window));
-    queries = concat([q, ...logits.map((t) => mul(t, 1 / scale))], 4);
+    queries = concat([q, ...logits.map((t) => mul(t, options.scaleRelative ? 1 : 1 / scale))], 4);
     keys = concat([keys, ...AXES.map((name) => places(keys, name, window))], 4);
   }
   const [down, across] = [rows / side, columns / side];
