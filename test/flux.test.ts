@@ -1,6 +1,6 @@
 /** The layer router against goldens, and the two branches of fluxAttention. */
 import { describe, expect, test } from 'vitest';
-import { attention, cast, concat, FluxRouter, FluxSparsityLoss, fluxAttention, fluxCost, fluxSparseMask, grad, manualSeed, randn, reshape, slice, sum, tensor, type Tensor } from '../lib/index.ts'; // prettier-ignore
+import { attention, cast, concat, FluxRouter, FluxSparsityLoss, fluxAttention, fluxCost, fluxSparseMask, grad, manualSeed, randn, reshape, slice, sum, tensor, zeros, type Tensor } from '../lib/index.ts'; // prettier-ignore
 import { checkGolden } from './golden_case.ts';
 import { numbers } from './inputs.ts';
 import { headsOf, plainAttention } from './plain_attention.ts';
@@ -53,6 +53,14 @@ test('the decision is hard, its gradient that of the probability', () => {
   const [a] = grad(sum(z), [q], { retainGraph: true });
   const [b] = grad(sum(probability), [q]);
   expect([...numbers(a as Tensor)]).toEqual([...numbers(b as Tensor)]);
+});
+
+test('a tie is sparse, as arg-max and > 0.5 say', () => {
+  for (const useSoftmax of [true, false]) {
+    const router = new FluxRouter(4, { useSoftmax }).eval();
+    for (const p of router.parameters()) p.copyFrom(zeros(p.shape));
+    expect([...numbers(router.forward(randn([1, 3, 2, 4])).z)]).toEqual([0]);
+  }
 });
 
 const inputs = (length: number): [Tensor, Tensor, Tensor] => {

@@ -1,6 +1,6 @@
 import { FoveaError } from '../errors.ts';
 import { add, div, sub } from '../ops/binary.ts';
-import { ge } from '../ops/compare.ts';
+import { gt } from '../ops/compare.ts';
 import { cast, copyFrom } from '../ops/copy.ts';
 import { matmul } from '../ops/matmul.ts';
 import { rand } from '../ops/random.ts';
@@ -29,7 +29,7 @@ export interface FluxDecision {
   readonly logits: Tensor;
   /** Of full attention, [batch, 1]; through the temperature, and in training the noise. */
   readonly probability: Tensor;
-  /** probability >= 0.5 as 0 or 1, with the gradient of the probability. */
+  /** probability > 0.5 as 0 or 1, with the gradient of the probability. */
   readonly z: Tensor;
 }
 
@@ -78,7 +78,7 @@ export class FluxRouter extends Module {
     const noisy = this.training ? add(logits, gumbel(logits)) : logits;
     const scaled = div(noisy, tau);
     const probability = this.useSoftmax ? slice(softmax(scaled), 1, 1) : sigmoid(scaled);
-    const hard = noGrad(() => cast(ge(probability, 0.5), probability.dtype));
+    const hard = noGrad(() => cast(gt(probability, 0.5), probability.dtype));
     return { logits, probability, z: add(hard, sub(probability, probability.detach())) };
   }
 
