@@ -110,7 +110,7 @@ export function mainLoops(text) {
     const blocks = blocksOf(lines);
     const whole = count(blocks);
     const weight = whole.mma ? 'mma' : 'fma';
-    if (whole[weight] < 32) continue; // not a kernel of products
+    if (!whole.mma && whole.fma < 32) continue; // not a kernel of products
     const [main] = loopsOf(blocks)
       .map(count)
       .filter((counts) => counts[weight] > 0.8 * whole[weight])

@@ -4,7 +4,7 @@
 //   node scripts/ptxas-report.mjs [files.cu|files.ptx ...]      default: cuda/*.cu
 //   --mix               instructions of each kernel's main loop by class (ptx-loops.mjs), nothing assembled
 //   --arch=80,89,90a    architectures (a *_sm90 file is assembled for 90a alone)
-//   --no-spills=REGEX   kernels that must not spill (default: attention); any spill there makes the exit status 1
+//   --no-spills=REGEX   kernels that must not spill (default: attention|neighborhood); any spill there makes the exit status 1
 //   --jobs=2            processes at a time
 //   --json              one JSON array on stdout instead of the table
 import { execFile } from 'node:child_process';
@@ -20,7 +20,7 @@ const args = process.argv.slice(2);
 const option = (name, fallback) => args.find((a) => a.startsWith(`--${name}=`))?.slice(name.length + 3) ?? fallback;
 const archs = option('arch', '80,89,90a').split(',');
 const mix = args.includes('--mix');
-const strict = new RegExp(option('no-spills', 'attention'));
+const strict = new RegExp(option('no-spills', 'attention|neighborhood'));
 const folder = join(root, 'cuda');
 const given = args.filter((a) => !a.startsWith('--'));
 const files = given.length

@@ -50,3 +50,10 @@ ${mma}$L_next:
 `;
   expect(mainLoops(entry('halves', text))).toMatchObject([{ mma: 40, branch: 3, total: 43 }]);
 });
+
+test('a loop with few mma is one of products, one with few fma is not', () => {
+  const loop = (body: string): string => `$L_1:\n${body}\t@%p1 bra $L_1;\n\tret;\n`;
+  const mma = '\tmma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f1}, {%r1}, {%r2}, {%f1};\n'.repeat(8);
+  const rows = mainLoops(entry('decode', loop(mma)) + entry('scale', loop(fmas(8))));
+  expect(rows).toEqual([expect.objectContaining({ kernel: 'decode', mma: 8 })]);
+});
