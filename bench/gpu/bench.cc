@@ -1,14 +1,18 @@
 // Times the CUDA backend on the cases of a file (cases.txt), by CUDA events around groups of launches; one JSON line each, the median of
 // the groups. Inputs are random and larger than a cache where the case's own are.
-//   bench CASES [--warmup=0.3] [--seconds=1] [--shrink=1]
-// Seconds are those of one case; shrink divides lengths, to try the program where there is no card.
+//   bench CASES [--warmup=0.3] [--seconds=1] [--shrink=1] [--block-mask=block_mask]
+// Seconds are those of one case; shrink divides lengths, to try the program where there is no card. --block-mask names the folder that
+// scripts/gpu-goldens.ts wrote.
 #include <algorithm>
 #include <fstream>
 #include <functional>
 #include <sstream>
 
 #include "../../test/gpu/attention_kernels.h"
-#include "../../test/gpu/gpu.h"
+#include "../../test/gpu/goldens.h"
+#include "../../test/gpu/mask_call.h"
+#include "../../test/gpu/mask_golden.h"
+#include "../../test/gpu/neighborhood_call.h"
 #include "cuda/attention_backward.h"
 #include "cuda/matmul.h"
 #include "cuda/random.h"
@@ -39,7 +43,8 @@ class Timer {
     for (double spent = 0; spent < warmup_ms_; spent += one) one = group(work, 1);
     const int count = std::max(1, static_cast<int>(kGroupMilliseconds / one));
     std::vector<double> times;
-    for (double spent = 0; times.size() < 5 || spent < ms_; spent += times.back() * count) times.push_back(group(work, count) / count);
+    const size_t least = ms_ > 0 ? 5 : 1;
+    for (double spent = 0; times.size() < least || spent < ms_; spent += times.back() * count) times.push_back(group(work, count) / count);
     std::sort(times.begin(), times.end());
     return {times[times.size() / 2], times[0], times.size()};
   }
@@ -139,7 +144,8 @@ class DocumentMask {
 
 class Bench {
  public:
-  Bench(Gpu& gpu, Timer timer, int64_t shrink) : gpu_(gpu), timer_(timer), shrink_(shrink) {}
+  Bench(Gpu& gpu, Timer timer, int64_t shrink, std::string block_masks)
+      : gpu_(gpu), timer_(timer), shrink_(shrink), block_masks_(std::move(block_masks)) {}
 
   void run(const std::string& line) {
     std::istringstream in(line);
@@ -158,8 +164,15 @@ class Bench {
       int64_t bytes;
       in >> bytes;
       copy(c, bytes / shrink_ / shrink_);
+    } else if (c.kind == "neighborhood" || c.kind == "neighborhood_backward") {
+      std::string space, kernel, stride;
+      in >> c.heads_q >> c.dim >> space >> kernel >> stride;
+      neighborhood(c, sizes_of(space), sizes_of(kernel), sizes_of(stride));
+    } else if (c.kind == "block_mask" || c.kind == "block_mask_pairs") {
+      in >> c.len_q;
+      block_mask(c);
     }
-    // A block mask is made by lib/mask, in TypeScript: bench/attention.ts times that.
+    check(!in.fail(), "ERR_ARGUMENT", "bench: a case that cannot be read: ", line);
   }
 
  private:
@@ -227,11 +240,75 @@ class Bench {
     report(c, "copy", 0, 2.0 * static_cast<double>(size), [&](cuda::Stream& stream) { stream.copy(to.data(), from.data(), n); });
   }
 
-  void report(const Case& c, const char* kernel, double flops, double moved, const std::function<void(cuda::Stream&)>& work) {
+  // 256x256 as numbers; lengths are divided so that their product is divided by about `shrink`.
+  static std::vector<int64_t> sizes_of(const std::string& text) {
+    std::vector<int64_t> sizes;
+    std::istringstream in(text);
+    for (std::string part; std::getline(in, part, 'x');) sizes.push_back(std::stoll(part));
+    return sizes;
+  }
+
+  void neighborhood(const Case& c, const std::vector<int64_t>& space, const std::vector<int64_t>& kernel,
+                    const std::vector<int64_t>& stride) {
+    const auto divisor = static_cast<int64_t>(std::lround(std::pow(static_cast<double>(shrink_), 1 / static_cast<double>(space.size()))));
+    NeighborhoodParams p{};
+    p.dtype = DType::BF16, p.batch = 1, p.heads_q = p.heads_kv = c.heads_q, p.dim = p.dim_v = c.dim, p.tokens = 1;
+    p.scale = 1 / std::sqrt(static_cast<float>(c.dim));
+    int64_t window = 1;
+    for (size_t i = 0; i < space.size(); i++) {
+      NeighborhoodAxis& a = p.axis[kNeighborhoodAxes - space.size() + i];
+      a.length = std::max<int64_t>(1, space[i] / divisor), a.kernel = std::max<int64_t>(1, kernel[i] / divisor);
+      a.stride = std::clamp<int64_t>(stride[i] / divisor, 1, a.kernel);
+      p.tokens *= a.length, window *= a.kernel;
+    }
+    const int64_t count = p.tokens * c.heads_q * c.dim;
+    const DeviceArray q(gpu_, bytes(count)), k(gpu_, bytes(count)), v(gpu_, bytes(count)), out(gpu_, bytes(count)),
+        dout(gpu_, bytes(count));
+    const DeviceArray dq(gpu_, bytes(count)), dk(gpu_, bytes(count)), dv(gpu_, bytes(count));
+    const DeviceArray lse(gpu_, static_cast<size_t>(p.tokens * c.heads_q) * sizeof(float));
+    fill(q, count), fill(k, count), fill(v, count), fill(dout, count);
+    const auto rows_of = [&](const DeviceArray& a) { return lattice_rows(p, a.data(), c.heads_q, c.dim); };
+    p.q = rows_of(q), p.k = rows_of(k), p.v = rows_of(v), p.out = rows_of(out), p.lse = lse.data<float>();
+    const double flops = 4.0 * static_cast<double>(p.tokens * c.heads_q * c.dim) * static_cast<double>(window);
+    const double moved = 2.0 * static_cast<double>(4 * count);
+    if (c.kind == "neighborhood") {
+      report(c, "neighborhood", flops, moved, [&](cuda::Stream& stream) { cuda::neighborhood(p, stream); });
+      return;
+    }
+    gpu_.run([&](cuda::Stream& stream) { cuda::neighborhood(p, stream); });
+    NeighborhoodGrads g;
+    g.dout = rows_of(dout), g.dq = rows_of(dq), g.dk = rows_of(dk), g.dv = rows_of(dv);
+    report(c, "neighborhood_backward", 2.5 * flops, 2 * moved, [&](cuda::Stream& stream) { cuda::neighborhood_backward(p, g, stream); });
+  }
+
+  // The tiles that interval analysis leaves, evaluated here, with the time of that analysis added; or all tiles.
+  void block_mask(const Case& c) {
+    const int64_t length = c.len_q / shrink_;
+    for (const Golden& g : Golden::read(block_masks_)) {
+      if (g.integer("length") != length) continue;
+      const MaskGolden mask(g);
+      const auto block = static_cast<int32_t>(g.integer("block"));
+      const bool pairs = c.kind == "block_mask_pairs";
+      const std::vector<int32_t> listed = g.array<int32_t>("tiles");
+      std::vector<MaskBitsTile> tiles(listed.size() / 4);
+      std::memcpy(tiles.data(), listed.data(), listed.size() * sizeof(int32_t));
+      MaskCall call = pairs ? MaskCall(mask.plan(), block, block, length, length, false)
+                            : MaskCall(mask.plan(), block, block, length, length, std::move(tiles));
+      report(
+          c, "mask_bits", 0, 0, [&](cuda::Stream& stream) { call.evaluate(stream); }, pairs ? 0 : g.numbers.at("host_ms"));
+      return;
+    }
+    fail("ERR_ARGUMENT", "bench: ", block_masks_, " has no block mask of length ", length);
+  }
+
+  // `host_ms`: what comes before on the host, measured where the archive was made.
+  void report(const Case& c, const char* kernel, double flops, double moved, const std::function<void(cuda::Stream&)>& work,
+              double host_ms = 0) {
     const Timing t = timer_.time(work);
     std::printf("{\"suite\": \"bench\", \"kind\": \"%s\", \"name\": \"%s\", \"by\": \"fovea\", \"kernel\": \"%s\", \"ms\": %.5g, ",
-                c.kind.c_str(), c.name.c_str(), kernel, t.median_ms);
-    std::printf("\"least_ms\": %.5g, \"groups\": %zu, \"flops\": %.6g, \"bytes\": %.6g}\n", t.least_ms, t.groups, flops, moved);
+                c.kind.c_str(), c.name.c_str(), kernel, t.median_ms + host_ms);
+    if (host_ms > 0) std::printf("\"host_ms\": %.5g, ", host_ms);
+    std::printf("\"least_ms\": %.5g, \"groups\": %zu, \"flops\": %.6g, \"bytes\": %.6g}\n", t.least_ms + host_ms, t.groups, flops, moved);
     std::fflush(stdout);
   }
 
@@ -250,6 +327,7 @@ class Bench {
   Gpu& gpu_;
   Timer timer_;
   const int64_t shrink_;
+  const std::string block_masks_;
   uint64_t offset_ = 0;
 };
 
@@ -266,7 +344,7 @@ int main(int argc, char** argv) {
                 d.name.c_str(), d.capability, d.multiprocessors, d.total_bytes, cuda::driver_state().version);
     std::printf("\"shrink\": %ld}\n", shrink);
     const Timer timer(gpu, argument(argc, argv, "warmup", 0.3), argument(argc, argv, "seconds", 1));
-    Bench bench(gpu, timer, shrink);
+    Bench bench(gpu, timer, shrink, text_argument(argc, argv, "block-mask", "block_mask"));
     int failed = 0;
     for (std::string line; std::getline(cases, line);) {
       if (line.empty() || line[0] == '#') continue;

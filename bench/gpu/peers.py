@@ -1,4 +1,5 @@
-"""The cases of cases.txt in PyTorch on the same card: SDPA by each of its backends, flex_attention, create_block_mask, torch.matmul and copies.
+"""The cases of cases.txt in PyTorch on the same card: SDPA by each of its backends, flex_attention, create_block_mask, torch.matmul and copies;
+neighborhood attention by flex_attention and, where it is installed, by NATTEN.
 
     python3 peers.py CASES [--warmup=0.3] [--seconds=1] [--shrink=1] [--device=cuda]
 
@@ -78,6 +79,16 @@ def mask_function(mask, length, device):
     return None
 
 
+def flex_functions(device):
+    try:
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+    except ImportError:
+        raise Skip(f"PyTorch {torch.__version__} has no flex_attention") from None
+    if device == "cpu":
+        raise Skip("flex_attention is timed compiled, on a card")
+    return create_block_mask, flex_attention
+
+
 def sdpa_backends():
     """name -> context manager for each backend this PyTorch has."""
     try:
@@ -95,6 +106,23 @@ def sdpa_backends():
         for name, member in names.items()
         if hasattr(SDPBackend, member)
     }
+
+
+def neighborhood_function(space, kernel, stride):
+    """What flex_attention takes for a neighborhood over `space`, with tokens in row-major order."""
+
+    def sees(b, h, q, kv):
+        seen, pitch = None, 1
+        for length, window, step in reversed(list(zip(space, kernel, stride))):
+            x, key = q // pitch % length, kv // pitch % length
+            leader = torch.clamp(x // step * step + step // 2, max=length - 1)
+            start = torch.clamp(leader - window // 2, 0, length - window)
+            inside = (key >= start) & (key < start + window)
+            seen = inside if seen is None else seen & inside
+            pitch *= length
+        return seen
+
+    return sees
 
 
 class Attention:
@@ -128,12 +156,7 @@ class Attention:
         return run
 
     def flex(self):
-        try:
-            from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-        except ImportError:
-            raise Skip(f"PyTorch {torch.__version__} has no flex_attention") from None
-        if self.device == "cpu":
-            raise Skip("flex_attention is timed compiled, on a card")
+        create_block_mask, flex_attention = flex_functions(self.device)
         function = mask_function(self.mask, self.kv_len, self.device)
         block_mask = function and create_block_mask(function, None, None, self.q_len, self.kv_len, device=self.device, _compile=True)
         torch._dynamo.reset()  # each case compiled for its own shapes, not for any
@@ -162,6 +185,59 @@ def attention_peers(kind, fields, device, shrink):
         peers["sdpa"] = made(lambda case: case.sdpa("sdpa", None))
     peers["flex_attention"] = made(Attention.flex)
     return peers
+
+
+class Neighborhood:
+    """q, k, v [1, tokens, heads, dim] of one case, lengths divided as bench.cc does."""
+
+    def __init__(self, fields, device, shrink, gradients):
+        heads, dim = int(fields[0]), int(fields[1])
+        sizes = [[int(x) for x in text.split("x")] for text in fields[2:5]]
+        divisor = round(shrink ** (1 / len(sizes[0])))
+        self.space, self.kernel = ([max(1, x // divisor) for x in part] for part in sizes[:2])
+        self.stride = [min(max(1, x // divisor), window) for x, window in zip(sizes[2], self.kernel)]
+        self.device, self.tokens = device, 1
+        for length in self.space:
+            self.tokens *= length
+        shape = (1, self.tokens, heads, dim)
+        self.q, self.k, self.v = (
+            torch.randn(shape, device=device).to(torch.bfloat16).requires_grad_(gradients) for _ in range(3)
+        )
+
+    def flex(self):
+        create_block_mask, flex_attention = flex_functions(self.device)
+        function = neighborhood_function(self.space, self.kernel, self.stride)
+        block_mask = create_block_mask(function, None, None, self.tokens, self.tokens, device=self.device, _compile=True)
+        torch._dynamo.reset()
+        compiled = torch.compile(flex_attention, dynamic=False)
+        return lambda: compiled(*(t.transpose(1, 2) for t in (self.q, self.k, self.v)), block_mask=block_mask)
+
+    def natten(self):
+        try:
+            import natten
+        except ImportError:
+            raise Skip("NATTEN is not installed") from None
+        call = getattr(natten, f"na{len(self.space)}d")
+
+        def run():
+            q, k, v = (t.view(1, *self.space, *t.shape[2:]) for t in (self.q, self.k, self.v))
+            return call(q, k, v, kernel_size=tuple(self.kernel), stride=tuple(self.stride))
+
+        return run
+
+    backward_of = Attention.backward_of
+
+
+def neighborhood_peers(kind, fields, device, shrink):
+    def maker(call):
+        def make():
+            case = Neighborhood(fields, device, shrink, kind == "neighborhood_backward")
+            forward = call(case)
+            return case.backward_of(forward) if kind == "neighborhood_backward" else forward
+
+        return make
+
+    return {"flex_attention": maker(Neighborhood.flex), "natten": maker(Neighborhood.natten)}
 
 
 def matmul_peers(fields, device, shrink):
@@ -206,6 +282,10 @@ def block_mask_peers(fields, device, shrink):
 def peers_of(kind, fields, device, shrink):
     if kind in ("attention", "backward"):
         return attention_peers(kind, fields, device, shrink)
+    if kind.startswith("neighborhood"):
+        return neighborhood_peers(kind, fields, device, shrink)
+    if kind == "block_mask_pairs":
+        return {}  # the peers of block_mask see every pair anyway
     return {"matmul": matmul_peers, "copy": copy_peers, "block_mask": block_mask_peers}[kind](fields, device, shrink)
 
 

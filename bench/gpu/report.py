@@ -1,11 +1,13 @@
 """Makes one JSON of what gpu-check's programs printed, with the ratios that matter, and a table for the eye.
 
-    python3 report.py OUT.json RESULTS.jsonl...
+    python3 report.py OUT.json GOALS.txt ENTRIES RESULTS.jsonl...
 
-A ratio is the peer's time over ours: above 1 we are faster. Decoding is held against the copy bandwidth of the same run.
+A ratio is the peer's time over ours: above 1 we are faster. GOALS is goals.txt. ENTRIES is the folder of the build's .entries files: what ships
+and no check has launched makes the exit status 1.
 """
 
 import json
+import os
 import sys
 import time
 
@@ -23,7 +25,7 @@ def rows_of(lines):
     rows = {}
     for line in lines:
         row = rows.setdefault(line["name"], {"kind": line["kind"], "name": line["name"], "fovea": None, "peers": {}})
-        entry = {key: line[key] for key in ("kernel", "ms", "least_ms", "groups", "flops", "bytes", "skipped") if key in line}
+        entry = {key: line[key] for key in ("kernel", "ms", "least_ms", "groups", "flops", "bytes", "host_ms", "skipped") if key in line}
         if line["by"] == "fovea":
             row["fovea"] = entry
         else:
@@ -35,33 +37,53 @@ def rows_of(lines):
                 continue
             if own and own["flops"]:
                 entry["tflops"] = own["flops"] / entry["ms"] / 1e9
-            if own and row["kind"] != "matmul":
+            if own and own["bytes"] and row["kind"] != "matmul":
                 entry["gb_per_s"] = own["bytes"] / entry["ms"] / 1e6
             if own and entry is not own:
                 entry["ratio"] = entry["ms"] / own["ms"]
     return list(rows.values())
 
 
-def figures_of(rows):
-    """The few numbers that the rest is taken for."""
+def work_rate(row):
+    """Work a millisecond: FLOPs, or bytes of what has hardly any (a copy, decoding)."""
+    own = row.get("fovea") or {}
+    if "ms" not in own:
+        return None, None
+    return own["flops"] / own["ms"], own["bytes"] / own["ms"]
+
+
+def goals_of(rows, path):
+    """Each goal with what was measured, None where a side of it was not."""
     by_name = {row["name"]: row for row in rows}
+    goals = []
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if not line.strip() or line.startswith("#"):
+                continue
+            case, how, other, goal = line.split()
+            row, measured = by_name.get(case, {}), None
+            if how == "over":
+                measured = row.get("peers", {}).get(other, {}).get("ratio")
+            else:
+                flops, moved = work_rate(row)
+                other_flops, other_moved = work_rate(by_name.get(other, {}))
+                if flops is not None and other_flops is not None:
+                    measured = flops / other_flops if other_flops else moved / other_moved
+            goals.append({"case": case, "how": how, "other": other, "measured": measured, "goal": float(goal)})
+    return goals
 
-    def ratio(case, peer):
-        return by_name.get(case, {}).get("peers", {}).get(peer, {}).get("ratio")
 
-    def bandwidth(case):
-        return (by_name.get(case, {}).get("fovea") or {}).get("gb_per_s")
-
-    figures = {}
-    for case in by_name:
-        for peer in ("sdpa_flash", "sdpa_cudnn", "flex_attention", "torch.matmul"):
-            if ratio(case, peer) is not None and not case.startswith("decode"):
-                figures[f"{case} over {peer}"] = ratio(case, peer)
-    copy = next((bandwidth(row["name"]) for row in rows if row["kind"] == "copy"), None)
-    for case in by_name:
-        if case.startswith("decode") and copy and bandwidth(case):
-            figures[f"{case} of copy bandwidth"] = bandwidth(case) / copy
-    return figures
+def kernels_of(lines, folder):
+    """How many entry points ship, and those that no program has launched. Files for a newer card than this one's don't count."""
+    launches = [line for line in lines if line["suite"] == "launches"]
+    launched = {entry for line in launches for entry in line["entries"]}
+    capability = max((line["capability"] for line in launches), default=0)
+    shipped = set()
+    for name in os.listdir(folder):
+        if name.endswith(".entries") and not (name.endswith("_sm90.entries") and capability < 90):
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                shipped.update(file.read().split())
+    return {"shipped": len(shipped), "missing": sorted(shipped - launched)}
 
 
 def table_of(report):
@@ -85,12 +107,19 @@ def table_of(report):
     for check in report["checks"]:
         if check["failed"]:
             yield f"FAILED {check['suite']}, {check['check']}: {check['failed']} of {check['cases']}"
+    for goal in report["goals"]:
+        text = "not measured"
+        if goal["measured"] is not None:
+            text = f"{goal['measured']:.3g} of {goal['goal']:g}{'' if goal['measured'] >= goal['goal'] else ', MISSED'}"
+        yield f"goal {goal['case']} {goal['how']} {goal['other']}: {text}"
+    for entry in report["kernels"]["missing"]:
+        yield f"FAILED no check launched {entry}"
     failed = sum(check["failed"] for check in report["checks"])
-    yield f"{sum(check['cases'] for check in report['checks'])} checks, {failed} failed"
+    yield f"{sum(check['cases'] for check in report['checks'])} checks, {failed} failed, {report['kernels']['shipped']} kernels"
 
 
 def main():
-    out, *paths = sys.argv[1:]
+    out, goals, entries, *paths = sys.argv[1:]
     lines = list(lines_of(paths))
 
     def the(suite):
@@ -106,14 +135,16 @@ def main():
         "torch": the("torch"),
         "failed_programs": [line["program"] for line in lines if line["suite"] == "program" and line["status"] != 0],
         "checks": [line for line in lines if "check" in line],
-        "figures": figures_of(rows) if device and device["shrink"] == 1 else {},
+        "kernels": kernels_of(lines, entries),
+        "goals": goals_of(rows, goals) if device and device["shrink"] == 1 else [],
         "rows": rows,
     }
     with open(out, "w", encoding="utf-8") as file:
         json.dump(report, file, indent=2)
         file.write("\n")
     print("\n".join(table_of(report)))
+    return 1 if report["kernels"]["missing"] else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

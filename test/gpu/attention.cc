@@ -1,5 +1,6 @@
-// Attention forward on a card against plain double-precision loops: random calls over every feature of AttentionParams, a prompt's and a
-// decoding step's shapes in turn, with the calls that a kernel of the table refuses counted.
+// Attention forward on a card against plain double-precision loops: a small call for each kernel of every dtype and head dim, then random
+// calls over every feature of AttentionParams, a prompt's and a decoding step's shapes in turn, with the calls that a kernel of the table
+// refuses counted.
 //   attention [--cases=200] [--seed=1]
 #include "attention_kernels.h"
 
@@ -35,12 +36,9 @@ struct DeviceCall {
   }
 };
 
-void check_case(Gpu& gpu, uint64_t seed, bool decode, Report& report) {
-  engine.seed(seed);
-  Case c;
-  make(c, decode);
+// Both kernels of the table on a call, twice each; `c` is what the reference takes.
+void check_call(Gpu& gpu, Case& c, DeviceCall& call, const std::string& what, Report& report) {
   const Expected expected = reference(c);
-  DeviceCall call(gpu, c);
   const std::vector<uint8_t> untouched = c.out.bytes;
   for (const AttentionKernel& kernel : kAttentionKernels) {
     const std::string name = std::string(kernel.name) + " " + name_of(c.p.dtype);
@@ -48,7 +46,6 @@ void check_case(Gpu& gpu, uint64_t seed, bool decode, Report& report) {
       report.refused(name, reason);
       continue;
     }
-    const std::string what = "seed " + std::to_string(seed) + (decode ? ", decoding: " : ": ") + c.text;
     std::vector<uint8_t> first;
     for (int run = 0; run < 2; run++) {
       c.out.bytes = untouched;
@@ -67,6 +64,46 @@ void check_case(Gpu& gpu, uint64_t seed, bool decode, Report& report) {
   }
 }
 
+void check_random(Gpu& gpu, uint64_t seed, bool decode, Report& report) {
+  engine.seed(seed);
+  Case c;
+  make(c, decode);
+  DeviceCall call(gpu, c);
+  check_call(gpu, c, call, "seed " + std::to_string(seed) + (decode ? ", decoding: " : ": ") + c.text, report);
+}
+
+// A call that few queries, plain keys and a head dim take to a kernel of their own; with `score`, s - slope (query - key) by a program,
+// which the reference has as a bias.
+void check_kernel(Gpu& gpu, DType dtype, int64_t dim, bool score, Report& report) {
+  engine.seed(static_cast<uint64_t>(dim));
+  Case c;
+  AttentionParams& p = c.p;
+  p.dtype = dtype, p.batch = 1, p.heads_q = 2, p.heads_kv = 1, p.len_q = 5, p.len_kv = 600, p.dim = p.dim_v = dim;
+  p.scale = 1 / std::sqrt(static_cast<float>(dim));
+  c.q.make(dtype, 1, p.heads_q, p.len_q, dim, 1), c.k.make(dtype, 1, 1, p.len_kv, dim, 1), c.v.make(dtype, 1, 1, p.len_kv, dim, 1);
+  c.out.make(dtype, 1, p.heads_q, p.len_q, dim, 1);
+  p.q = c.q.view, p.k = c.k.view, p.v = c.v.view, p.out = c.out.view;
+  c.lse.resize(static_cast<size_t>(p.heads_q * p.len_q));
+  p.lse_sh = p.len_q, p.lse_sb = p.len_q * p.heads_q;
+
+  const float slope = 0.03f;
+  if (score) {
+    c.bias.resize(static_cast<size_t>(p.len_q * p.len_kv) * sizeof(float));
+    for (int64_t i = 0; i < p.len_q; i++)
+      for (int64_t j = 0; j < p.len_kv; j++) reinterpret_cast<float*>(c.bias.data())[i * p.len_kv + j] = -slope * static_cast<float>(i - j);
+    p.bias = {c.bias.data(), DType::F32, 0, 0, p.len_kv, 1};
+  }
+  DeviceCall call(gpu, c);
+  using enum MaskOp;
+  const MaskInstr code[] = {{UniformF, 0, 0, 0},   {Query, 0, 0, 0}, {Key, 0, 0, 0},   {SubI, 1, 2, 0},
+                            {IntToFloat, 3, 0, 0}, {MulF, 0, 4, 0},  {Score, 0, 0, 0}, {SubF, 6, 5, 0}};
+  int32_t uniform;
+  std::memcpy(&uniform, &slope, sizeof slope);
+  const MaskProgram program = {code, 8, 1, 2, 3, 7, nullptr, 0, nullptr, 0, &uniform, 1};
+  if (score) call.p.bias = {}, call.p.score = &program;
+  check_call(gpu, c, call, "head dim " + std::to_string(dim) + (score ? ", a score program" : ""), report);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -75,7 +112,10 @@ int main(int argc, char** argv) {
     Report report("attention");
     const int cases = static_cast<int>(argument(argc, argv, "cases", 200));
     const auto seed = static_cast<uint64_t>(argument(argc, argv, "seed", 1));
-    for (int i = 0; i < cases; i++) check_case(gpu, seed + static_cast<uint64_t>(i), i % 4 == 3, report);
+    for (DType dtype : {DType::F32, DType::BF16, DType::F16})
+      for (int64_t dim : {32, 64, 128, 256})
+        for (bool score : {false, true}) check_kernel(gpu, dtype, dim, score, report);
+    for (int i = 0; i < cases; i++) check_random(gpu, seed + static_cast<uint64_t>(i), i % 4 == 3, report);
     return report.finish();
   });
 }

@@ -1,5 +1,6 @@
-// Gradients of attention on a card against plain double-precision loops: a table of configurations, in f32 and in bf16. Errors are relative
-// to the largest gradient, which may be small without meaning (a softmax over one key has none), so they have a floor.
+// Gradients of attention on a card against plain double-precision loops: small calls for each kernel of every dtype and head dim, then a
+// table of configurations, in f32 and in bf16. Errors are relative to the largest gradient, which may be small without meaning (a softmax
+// over one key has none), so they have a floor.
 //   attention_backward [--cases=N of the table]
 #include "cuda/attention_backward.h"
 
@@ -121,6 +122,16 @@ void check_case(Gpu& gpu, const Case& c, uint32_t seed, Report& report) {
   report.add(name + " twice", r == again ? 0 : INFINITY, 0, c.name);
 }
 
+// Calls that a dtype and a head dim take to kernels of their own: without and with what only the general ones do; with lists of keys.
+std::vector<Case> kernel_cases(DType dtype, int64_t dim) {
+  Case plain{.name = "kernel", .heads_q = 2, .len_q = 20, .len_kv = 33, .dim = dim, .dim_v = dim, .dtype = dtype};
+  Case general = plain, listed = plain;
+  general.bias = general.alibi = general.mask = true, general.bias_h = false;  // a bias that heads share is summed in parts
+  listed.rows = true;
+  if (dim == 32) return {plain, general, listed};
+  return {plain, general};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -129,6 +140,9 @@ int main(int argc, char** argv) {
     Report report("attention_backward");
     auto left = static_cast<int>(argument(argc, argv, "cases", 1000));
     uint32_t seed = 1;
+    for (DType dtype : {DType::F32, DType::BF16, DType::F16})
+      for (int64_t dim : {32, 64, 128, 256})
+        for (const Case& c : kernel_cases(dtype, dim)) check_case(gpu, c, seed++, report);
     for (Case c : backward_cases()) {
       if (left-- <= 0) break;
       for (DType dtype : {DType::F32, DType::BF16}) {

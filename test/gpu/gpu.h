@@ -19,19 +19,25 @@
 
 #include "../native/sixteen_bit.h"
 #include "cuda/device.h"
+#include "launches.h"
 
 namespace fovea::gpu {
 
-// The number after --name=, or `fallback`.
-inline double argument(int argc, char** argv, const char* name, double fallback) {
+// The text after --name=, or `fallback`.
+inline std::string text_argument(int argc, char** argv, const char* name, const char* fallback) {
   const std::string prefix = std::string("--") + name + "=";
   for (int i = 1; i < argc; i++)
-    if (std::strncmp(argv[i], prefix.c_str(), prefix.size()) == 0) return std::atof(argv[i] + prefix.size());
+    if (std::strncmp(argv[i], prefix.c_str(), prefix.size()) == 0) return argv[i] + prefix.size();
   return fallback;
+}
+inline double argument(int argc, char** argv, const char* name, double fallback) {
+  const std::string text = text_argument(argc, argv, name, "");
+  return text.empty() ? fallback : std::atof(text.c_str());
 }
 
 class Gpu {
  public:
+  Gpu() { Launches::watch(); }
   cuda::Device& device() { return device_; }
 
   // Runs body(cuda::Stream&) as a task of the device's queue and waits for the device. Throws what went wrong on either side.
@@ -130,6 +136,7 @@ class Report {
   // Prints the lines; the program's exit status.
   int finish() const {
     bool good = true;
+    Launches::watch().print(suite_, cuda::Device::get(0).info().capability);
     for (const auto& [name, c] : checks_) {
       good &= c.failed == 0;
       std::printf("{\"suite\": \"%s\", \"check\": \"%s\", \"cases\": %d, \"failed\": %d, \"refused\": %d, ", suite_, name.c_str(), c.cases,
@@ -152,7 +159,7 @@ class Report {
 };
 
 inline double tolerance_of(DType dtype) {
-  return dtype == DType::F32 ? 2e-5 : dtype == DType::BF16 ? 1e-2 : dtype == DType::F16 ? 2e-3 : 0;
+  return dtype == DType::F32 ? 2e-5 : dtype == DType::BF16 ? 1e-2 : dtype == DType::F16 ? 2e-3 : dtype == DType::F64 ? 1e-12 : 0;
 }
 
 // Runs main's body; an error is reported as the library words it.

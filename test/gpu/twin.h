@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <initializer_list>
 
 #include "gpu.h"
 
@@ -55,6 +54,14 @@ class Twin {
     return side == Side::Host ? reinterpret_cast<T*>(host_.data()) : device_.data<T>();
   }
 
+  std::vector<double> on_device() const {
+    std::vector<uint8_t> bytes(host_.size());
+    device_.download(bytes.data());
+    std::vector<double> values(count_);
+    for (size_t i = 0; i < count_; i++) values[i] = element(dtype_, bytes.data(), i);
+    return values;
+  }
+
   // Largest difference of the device's elements from the host's, relative to the largest of the host's; infinite where one is not finite
   // and the other differs.
   double error() const {
@@ -81,10 +88,11 @@ class Twin {
 class Comparison {
  public:
   Comparison(Gpu& gpu, Report& report) : gpu_(gpu), report_(report) {}
+  Gpu& gpu() { return gpu_; }
 
   // params(side) gives what cpu(params) and cuda(params, stream) take; `outs` is what they write.
   template <class Params, class Cpu, class Cuda>
-  void check(const std::string& name, std::initializer_list<Twin*> outs, double tolerance, Params&& params, Cpu&& cpu, Cuda&& cuda) {
+  void check(const std::string& name, const std::vector<Twin*>& outs, double tolerance, Params&& params, Cpu&& cpu, Cuda&& cuda) {
     cpu(params(Side::Host));
     gpu_.run([&](cuda::Stream& stream) { cuda(params(Side::Device), stream); });
     double error = 0;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/attention_params.h"
+#include "sixteen_bit.h"
 
 using namespace fovea;
 
@@ -27,28 +28,20 @@ struct Case {
   DType dtype = DType::F32;
 };
 
-float round_to(DType dtype, float x) {
-  if (dtype == DType::F32) return x;
-  uint32_t u;
-  memcpy(&u, &x, 4);
-  u = (u + 0x7fff + ((u >> 16) & 1)) & 0xffff0000u;  // bf16; exact in f16 for the moderate values of these tests' half of the bits
-  memcpy(&x, &u, 4);
-  return x;
-}
-
-// Values of an operand, as floats and in the storage type (bf16 only besides f32).
+// Values of an operand, as floats and in a 16-bit storage type.
 struct Operand {
   std::vector<float> wide;
   std::vector<uint16_t> narrow;
+  void set(size_t i, DType dtype, float x) {
+    wide[i] = x;
+    if (dtype == DType::F32) return;
+    narrow[i] = ::narrow(dtype, x);
+    wide[i] = widen(dtype, narrow.data(), static_cast<int64_t>(i));
+  }
   void fill(std::mt19937& rng, size_t n, DType dtype, float scale) {
     std::normal_distribution<float> normal(0, scale);
     wide.resize(n), narrow.resize(n);
-    for (size_t i = 0; i < n; i++) {
-      wide[i] = round_to(dtype, normal(rng));
-      uint32_t u;
-      memcpy(&u, &wide[i], 4);
-      narrow[i] = static_cast<uint16_t>(u >> 16);
-    }
+    for (size_t i = 0; i < n; i++) set(i, dtype, normal(rng));
   }
   void* data(DType dtype) { return dtype == DType::F32 ? static_cast<void*>(wide.data()) : narrow.data(); }
 };
@@ -238,11 +231,7 @@ void reference_row(Problem& t, int64_t s, int64_t h, int64_t i, int64_t q_begin,
   }
   for (int64_t d = 0; d < c.dim_v; d++) {
     delta += o[d] * dout[d];
-    float& wide = t.out.wide[out_at + d];
-    wide = round_to(c.dtype, static_cast<float>(o[d]));
-    uint32_t u;
-    memcpy(&u, &wide, 4);
-    t.out.narrow[out_at + d] = static_cast<uint16_t>(u >> 16);
+    t.out.set(out_at + d, c.dtype, static_cast<float>(o[d]));
   }
   for (int64_t j = 0; j < nk; j++) {
     if (w[j] == 0) continue;
