@@ -4,7 +4,7 @@ import { add, gradientStep, inContextAttention, manualSeed, mul, populationLoss,
 import { checkGolden, type GoldenCase } from './golden_case.ts';
 import { checkGradients } from './gradient_check.ts';
 import { numbers } from './inputs.ts';
-import { dot, plainAttention, range, rowsOf } from './plain_attention.ts';
+import { dot, plainAttention, range, rowsOf, softmaxOf } from './plain_attention.ts';
 import { expectClose } from './tolerance.ts';
 
 /** x_q^T (X X^T + lambda I)^-1 X y in plain numbers. */
@@ -77,6 +77,30 @@ const problem = (omega: number, mu: number): Regression => {
   return { x: randn([5, 40]), y: randn([40]), xq: randn([5]), omega: tensor([omega]), mu: tensor([mu]) };
 };
 const value = (t: Tensor): number => numbers(t)[0];
+
+describe('two heads of opposite sign', () => {
+  const reference = (n: number) => (x: Float64Array, y: Float64Array, xq: Float64Array, omega: Float64Array, mu: Float64Array): number[] => {
+    const logits = range(0, n).map((j) => omega[0] * xq.reduce((sum, value, d) => sum + value * x[d * n + j], 0));
+    const head = (sign: number): number => dot(softmaxOf(logits.map((a) => sign * a)), [...y]);
+    return [mu[0] * (head(1) - head(-1))];
+  }; // prettier-ignore
+  const [d, n] = [3, 7];
+
+  test('double-precision reference, values and finite differences', () =>
+    checkGradients({
+      shapes: [[d, n], [n], [d], [1], [1]],
+      op: (x, y, xq, omega, mu) => twoHeadPrediction({ x, y, xq, omega, mu }),
+      reference: reference(n),
+    }));
+
+  test.each([1e-4, 0.5, 30])('omega %d keeps the digits', (omega) => {
+    manualSeed(6);
+    const p = { x: randn([d, n]), y: randn([n]), xq: randn([d]), omega: tensor([omega]), mu: tensor([1]) };
+    const [x, y, xq] = [p.x, p.y, p.xq].map((t) => Float64Array.from(numbers(t)));
+    const wanted = reference(n)(x, y, xq, Float64Array.of(Math.fround(omega)), Float64Array.of(1));
+    expectClose([value(twoHeadPrediction(p))], wanted);
+  });
+});
 
 test('two heads tend to the debiased step as omega falls, the third power leading', () => {
   const gap = (omega: number): number => {

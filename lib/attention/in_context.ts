@@ -9,11 +9,14 @@
  */
 import { FoveaError } from '../errors.ts';
 import { add, div, mul, sub } from '../ops/binary.ts';
+import { lt } from '../ops/compare.ts';
 import { linear } from '../ops/linear.ts';
 import { matmul } from '../ops/matmul.ts';
-import { mean, sum } from '../ops/reduce.ts';
-import { exp } from '../ops/unary.ts';
-import { permute, reshape, transpose, unsqueeze } from '../ops/view.ts';
+import { max, mean, sum } from '../ops/reduce.ts';
+import { softmax } from '../ops/softmax.ts';
+import { abs, clamp, exp, expm1, neg } from '../ops/unary.ts';
+import { permute, reshape, unsqueeze } from '../ops/view.ts';
+import { where } from '../ops/where.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -66,16 +69,25 @@ export function gradientStep({ x, y, xq, omega, mu }: Regression, { debiased = t
   return mul(mul(mul(omega, mu), fit), 2 / x.shape[1]);
 }
 
-/** mu (y . softmax(omega x^T xq) - y . softmax(-omega x^T xq)), [1]: what two heads of opposite sign predict. */
+/** Logits below which `twoHeadPrediction` takes the difference of its heads apart. */
+const SMALL = 8;
+
+/**
+ * mu (y . softmax(omega x^T xq) - y . softmax(-omega x^T xq)), [1]: what two heads of opposite sign predict.
+ *
+ * Small logits a leave two nearly equal heads, whose difference would keep few digits. With s = sinh a, c = cosh a and their sums S, C that is
+ * 2 (C y.s - S y.c) / (C + S)(C - S), which keeps them.
+ */
 export function twoHeadPrediction({ x, y, xq, omega, mu }: Regression): Tensor {
-  const examples = x.shape[1];
-  const keys = reshape(transpose(x), [1, 1, examples, -1]);
-  const values = reshape(y, [1, 1, examples, 1]);
-  const head = (sign: number): Tensor => {
-    const query = reshape(mul(xq, mul(omega, sign)), [1, 1, 1, -1]);
-    return reshape(attention(query, keys, values, { scale: 1 }), [1]);
-  };
-  return mul(mu, sub(head(1), head(-1)));
+  const logits = mul(reshape(matmul(unsqueeze(xq, 0), x), [x.shape[1]]), omega);
+  const head = (sign: number): Tensor => sum(mul(y, softmax(mul(logits, sign))));
+  const a = clamp(logits, -SMALL, SMALL);
+  const opposite = neg(a);
+  const s = div(sub(expm1(a), expm1(opposite)), 2);
+  const c = div(add(exp(a), exp(opposite)), 2);
+  const odd = sub(mul(sum(c), sum(mul(y, s))), mul(sum(s), sum(mul(y, c))));
+  const near = div(mul(odd, 2), mul(sum(exp(a)), sum(exp(opposite))));
+  return mul(mu, where(lt(max(abs(logits)), SMALL), near, sub(head(1), head(-1))));
 }
 
 /**
