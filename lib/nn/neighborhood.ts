@@ -17,13 +17,15 @@ export interface NeighborhoodLayerOptions extends NeighborhoodWindow {
   projBias?: boolean;
   /** A relative position bias, trained; needs an odd kernel. Default false. */
   rpb?: boolean;
+  /** Whether an axis shorter than kernel * dilation is padded, and not an error. Default as `rpb`. */
+  pad?: boolean;
 }
 
 /**
  * Neighborhood attention with its projections over `axes` axes of space: x [batch, ...space, dim] to the same shape.
  *
- * With `rpb` it is the layer of the NAT and DiNAT checkpoints: an axis shorter than kernel * dilation is padded with zeros at its end before
- * the projection, and cropped after. Without, such an axis is an error.
+ * With `rpb` it is the layer of the NAT and DiNAT checkpoints. An axis that is padded gets zeros at its end before the projection, so that
+ * padding has the bias as query, key and value, and is cropped after.
  *
  * Keys: qkv.{weight,bias} [3 dim, dim], rows in the order q, k, v, each head by head; proj.{weight,bias}; rpb [heads, 2 kernel - 1, ...].
  */
@@ -34,15 +36,17 @@ class NeighborhoodAttention extends Module {
   qkv: Linear;
   proj: Linear;
   rpb: Tensor | null = null;
+  readonly pad: boolean;
 
   constructor(axes: number, dim: number, options: NeighborhoodLayerOptions) {
     super();
-    const { heads, qkvBias = true, projBias = true, rpb = false, ...window } = options;
+    const { heads, qkvBias = true, projBias = true, rpb = false, pad = rpb, ...window } = options;
     if (!Number.isInteger(dim / heads))
       throw new FoveaError('ERR_ARGUMENT', `NeighborhoodAttention: ${heads} heads do not divide dim ${dim}`);
     this.heads = heads;
     this.window = window;
     this.axes = axes;
+    this.pad = pad;
     this.qkv = new Linear(dim, 3 * dim, { bias: qkvBias });
     this.proj = new Linear(dim, dim, { bias: projBias });
     if (!rpb) return;
@@ -60,7 +64,7 @@ class NeighborhoodAttention extends Module {
       );
     const space = x.shape.slice(1, -1);
     const dim = x.shape[x.rank - 1];
-    const padded = this.rpb ? this.#padded(x, space) : x;
+    const padded = this.pad ? this.#padded(x, space) : x;
     const split = [...padded.shape.slice(0, -1), 3, this.heads, dim / this.heads];
     const qkv = reshape(this.qkv.forward(padded), split);
     const [q, k, v] = [0, 1, 2].map((i) => select(qkv, this.axes + 1, i));

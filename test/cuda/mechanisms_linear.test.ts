@@ -11,6 +11,10 @@ const tokens = [2, 2, 70, 16] as const;
 const values = [2, 2, 70, 12] as const;
 const more = [2, 2, 45, 16] as const;
 
+/** The first `real` of 70 tokens. */
+const firstOf = (real: number, like: Tensor): Tensor =>
+  F.tensor(Array.from({ length: 140 }, (_, i) => i % 70 < real), [2, 70], { dtype: 'bool', device: like.device }); // prettier-ignore
+
 const cases: Readonly<Record<string, MechanismCase>> = {
   linear: { shapes: [tokens, more, more], op: (q, k, v) => F.linearAttention(q, k, v) },
   'linear, causal': {
@@ -39,11 +43,16 @@ const cases: Readonly<Record<string, MechanismCase>> = {
     shapes: [tokens, tokens, values, [2, 24, 16]],
     op: (q, k, v, projection) => F.performerAttention(q, k, v, { projection, causal: true }),
   },
+  'Performer, padded': {
+    shapes: [tokens, tokens, values, [2, 24, 16]],
+    op: (q, k, v, projection) => F.performerAttention(q, k, v, { projection, valid: firstOf(50, q) }),
+  },
   cosFormer: { shapes: [tokens, more, more], op: (q, k, v) => F.cosformerAttention(q, k, v) },
   'cosFormer, causal': {
     shapes: [tokens, tokens, values],
     op: (q, k, v) => F.cosformerAttention(q, k, v, { causal: true, floor: 0.1 }),
   },
+  'cosFormer, elu': { shapes: [tokens, more, more], op: (q, k, v) => F.cosformerAttention(q, k, v, { feature: 'elu' }) },
   Nystrom: {
     shapes: [tokens, tokens, values, [2, 5]],
     op: (q, k, v, conv) => F.nystromAttention(q, k, v, { landmarks: 8, conv }),
@@ -53,6 +62,15 @@ const cases: Readonly<Record<string, MechanismCase>> = {
     shapes: [tokens, tokens, values],
     op: (q, k, v) => F.nystromAttention(q, k, v, { landmarks: 7, start: 'each' }),
     factor: 4,
+  },
+  'Nystrom, padded': {
+    shapes: [tokens, tokens, values, [2, 5]],
+    op: (q, k, v, conv) => F.nystromAttention(q, k, v, { landmarks: 8, conv, valid: firstOf(50, q) }),
+    factor: 6,
+  },
+  'LARA, padded': {
+    shapes: [tokens, tokens, values],
+    op: (q, k, v) => F.laraAttention(q, k, v, { landmarks: 8, valid: firstOf(50, q) }),
   },
   LARA: {
     shapes: [tokens, tokens, values, [2, 2, 8, 16]],
@@ -70,6 +88,11 @@ const cases: Readonly<Record<string, MechanismCase>> = {
     shapes: [[1, 2, 20, 8], [1, 2, 20, 8], [1, 2, 20, 8], [8, 4], [8, 4]],
     op: (q, k, v, compressK, compressV) =>
       F.abcAttention(q, k, v, { compressK, compressV, causal: true, memory: 'newest' }),
+  },
+  'ABC, causal, padded': {
+    shapes: [tokens, tokens, values, [16, 6], [12, 6]],
+    op: (q, k, v, compressK, compressV) =>
+      F.abcAttention(q, k, v, { compressK, compressV, causal: true, mask: F.reshape(firstOf(50, q), [2, 1, 1, 70]) }),
   },
   'long-short': {
     shapes: [tokens, tokens, values, [2, 70, 8]],

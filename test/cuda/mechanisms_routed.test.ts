@@ -48,6 +48,11 @@ const cases: Readonly<Record<string, MechanismCase>> = {
     op: (q, k, v) =>
       F.biLevelRoutingAttention(q, k, v, { heads: 2, regions: 4, topK: 2, soft: true, diffRouting: true }),
   },
+  'bi-level routing, soft, with a projection': {
+    shapes: [image, image, image, [16, 16], [16]],
+    op: (q, k, v, weight, bias) =>
+      F.biLevelRoutingAttention(q, k, v, { heads: 2, regions: 4, topK: 2, soft: true, routingProjection: { weight, bias } }),
+  },
   'k-means routing': {
     shapes: [tokens, [2, 2, 33, 16], [2, 2, 33, 16]],
     op: (q, k, v) => {
@@ -67,6 +72,26 @@ const cases: Readonly<Record<string, MechanismCase>> = {
   'k-means routing, queries are the keys': {
     shapes: [tokens, tokens],
     op: (q, v) => F.routingAttention(q, null, v, { centroids: centroids(q), window: 12 }),
+  },
+  'k-means routing, queries are the keys, masked': {
+    shapes: [tokens, tokens],
+    op: (q, v) =>
+      F.routingAttention(q, null, v, {
+        centroids: centroids(q),
+        window: 12,
+        queryMask: flags([2, 40], (i) => i % 7 !== 3, q),
+        keyMask: flags([2, 40], (i) => i % 5 !== 1, q),
+      }),
+  },
+  'k-means routing, the unseen as the mean': {
+    shapes: [tokens, tokens, tokens],
+    op: (q, k, v) =>
+      F.routingAttention(q, k, v, {
+        centroids: centroids(q),
+        window: 12,
+        queryMask: flags([2, 40], (i) => i % 7 !== 3, q),
+        unseen: 'mean',
+      }),
   },
   'k-means routing with masks and local heads': {
     shapes: [[2, 3, 40, 16], [2, 3, 40, 16], [2, 3, 40, 16]],
