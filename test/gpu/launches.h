@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdio>
-#include <map>
 #include <set>
 #include <string>
+#include <unordered_map>
 
 #include "cuda/driver.h"
 
@@ -20,8 +20,11 @@ class Launches {
 
   void print(const char* program, int capability) const {
     std::printf("{\"suite\": \"launches\", \"program\": \"%s\", \"capability\": %d, \"entries\": [", program, capability);
+    std::set<std::string> launched;  // entries with splices are several functions
+    for (const auto& [function, entry] : entries_)
+      if (entry.launched) launched.insert(entry.name);
     const char* separator = "";
-    for (const std::string& entry : launched_) std::printf("%s\"%s\"", separator, entry.c_str()), separator = ", ";
+    for (const std::string& name : launched) std::printf("%s\"%s\"", separator, name.c_str()), separator = ", ";
     std::printf("]}\n");
   }
 
@@ -31,20 +34,24 @@ class Launches {
     table.cuModuleGetFunction = [](CUfunction* function, CUmodule module, const char* name) {
       Launches& all = watch();
       const CUresult result = all.own_.cuModuleGetFunction(function, module, name);
-      if (result == CUDA_SUCCESS) all.names_[*function] = name;
+      if (result == CUDA_SUCCESS) all.entries_[*function].name = name;
       return result;
     };
     table.cuLaunchKernel = [](CUfunction function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x, unsigned block_y,
                               unsigned block_z, unsigned shared_bytes, CUstream stream, void** parameters, void** extra) {
       Launches& all = watch();
-      all.launched_.insert(all.names_[function]);
+      all.entries_[function].launched = true;
       return all.own_.cuLaunchKernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared_bytes, stream, parameters, extra);
     };
   }
 
+  struct Entry {
+    std::string name;
+    bool launched = false;
+  };
+
   const cuda::Driver own_;
-  std::map<CUfunction, std::string> names_;
-  std::set<std::string> launched_;
+  std::unordered_map<CUfunction, Entry> entries_;
 };
 
 }  // namespace fovea::gpu
