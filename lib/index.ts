@@ -112,6 +112,7 @@ export {
 } from './attention/mixture_of_heads.ts';
 export { commitmentLoss, kmeansAssign, kmeansStep, kmeansUpdate } from './attention/kmeans.ts';
 export type { RegionPooling } from './attention/region_pool.ts';
+export { regionalAttention, type RegionalOptions } from './attention/regional.ts';
 export {
   explainNeighborhood,
   neighborhoodAttention,

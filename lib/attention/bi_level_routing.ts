@@ -2,8 +2,7 @@
  * Bi-level routing attention (BiFormer, Zhu et al., CVPR 2023, section 3): an image is cut into regions; every region attends, token by
  * token, only to the pixels of the `topK` regions whose mean key is nearest to its mean query.
  *
- * Nothing is gathered: a region is one packed sequence of the engine, whose query rows are the region's pixels and whose key rows are the
- * pixels of the regions it was sent to. Both lists name pixels of the images as they lie in memory.
+ * This file chooses; regional.ts attends.
  */
 import { noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
@@ -16,16 +15,16 @@ import { matmul } from '../ops/matmul.ts';
 import { pad } from '../ops/pad.ts';
 import { softmax } from '../ops/softmax.ts';
 import { topK as largest } from '../ops/sort.ts';
-import { expand, permute, reshape, select, slice, transpose } from '../ops/view.ts';
+import { expand, reshape, select, slice, transpose, unsqueeze } from '../ops/view.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { expectCount, expectRank } from './checks.ts';
 import { addCosts, pairsCost, type Cost } from './cost.ts';
 import { mergeAttentions } from './merge.ts';
-import { planAttention } from './plan.ts';
 import type { AttentionResult } from './attention.ts';
 import { poolRegions, regionMeans, type RegionPooling } from './region_pool.ts';
-import { equalSequences, firstRegions, regionArea, regionRows, regionsOf, type RegionGrid } from './region_rows.ts';
+import { firstRegions, regionsOf, type RegionGrid } from './region_rows.ts';
+import { attendRegions, fillRegions, imageOf, wholeGrid } from './regional.ts';
 
 export interface BiLevelRoutingOptions {
   readonly heads: number;
@@ -91,8 +90,11 @@ export function biLevelRoutingAttention(
   const weights = options.soft || options.returnRouting ? cast(softmax(values, -1), q.dtype) : null;
   const images = filled(q, k, v, grid, options);
   const keys = keysOf(images.k, images.v, images.grid, options);
-  const attend = (queries: Tensor, regions: Tensor): AttentionResult =>
-    attendRegions(queries, keys.k, keys.v, images.grid, keys.grid, regions, scale, options);
+  const attend = (queries: Tensor, chosen: Tensor): AttentionResult => {
+    const first = firstRegions(grid.batch, regionsOf(grid), q.device);
+    const regions = noGrad(() => unsqueeze(grid.batch === 1 ? chosen : add(chosen, first), 1));
+    return attendRegions(OP, [queries, keys.k, keys.v], [images.grid, keys.grid], regions, { ...options, scale });
+  };
   const rows =
     options.soft && weights
       ? attendSoftly(images.q, images.grid, { indices, weights }, attend)
@@ -205,13 +207,10 @@ interface Images {
 }
 
 /** With 'zero', ragged images filled up to whole regions. */
-function filled(q: Tensor, k: Tensor, v: Tensor, grid: RegionGrid, options: BiLevelRoutingOptions): Images {
-  const [height, width] = [grid.down * grid.regionHeight, grid.across * grid.regionWidth];
-  const whole = height === grid.height && width === grid.width;
-  if (whole || options.ragged === 'hidden') return { q, k, v, grid };
-  const fill = (t: Tensor): Tensor =>
-    pad(t, [[0, 0], [0, height - grid.height], [0, width - grid.width], [0, 0]]); // prettier-ignore
-  return { q: fill(q), k: fill(k), v: fill(v), grid: { ...grid, height, width } };
+function filled(q: Tensor, k: Tensor, v: Tensor, grid: RegionGrid, { ragged }: BiLevelRoutingOptions): Images {
+  const whole = wholeGrid(grid);
+  if (ragged === 'hidden' || (whole.height === grid.height && whole.width === grid.width)) return { q, k, v, grid };
+  return { q: fillRegions(q, grid), k: fillRegions(k, grid), v: fillRegions(v, grid), grid: whole };
 }
 
 function keysOf(k: Tensor, v: Tensor, grid: RegionGrid, { pooling }: BiLevelRoutingOptions): Omit<Images, 'q'> {
@@ -220,49 +219,6 @@ function keysOf(k: Tensor, v: Tensor, grid: RegionGrid, { pooling }: BiLevelRout
     throw new FoveaError('ERR_UNSUPPORTED', `${OP}: pooling needs whole regions; use ragged: 'zero' or pad the image`);
   const keys = poolRegions(k, grid, pooling);
   return { k: keys.pooled, v: poolRegions(v, grid, pooling).pooled, grid: keys.grid };
-}
-
-/** An image as one sequence of rows of all heads: [1, heads, pixels, dim]; a view where channels and pixels lie densely. */
-function rowsOf(image: Tensor, heads: number): Tensor {
-  const [batch, height, width, channels] = image.shape;
-  const rows = reshape(image, [1, batch * height * width, heads, channels / heads]);
-  return permute(rows, [0, 2, 1, 3]);
-}
-
-function imageOf(rows: Tensor, grid: RegionGrid): Tensor {
-  const channels = rows.shape[1] * rows.shape[3];
-  return reshape(permute(rows, [0, 2, 1, 3]), [grid.batch, grid.height, grid.width, channels]);
-}
-
-/** Attention of every region over the regions `chosen` [batch, regions, n]. */
-function attendRegions(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
-  grid: RegionGrid,
-  keyGrid: RegionGrid,
-  chosen: Tensor,
-  scale: number,
-  { heads, signal }: BiLevelRoutingOptions,
-): AttentionResult {
-  const { batch } = grid;
-  const regions = regionsOf(grid);
-  const sequences = batch * regions;
-  const queries = regionRows(grid, q.device);
-  const keysEach = chosen.shape[2] * regionArea(keyGrid);
-  const plan = noGrad(() => {
-    const all = batch === 1 ? chosen : add(chosen, firstRegions(batch, regions, q.device));
-    const kvRows = new Tensor(native().takeRows(OP, regionRows(keyGrid, q.device).handle, 0, all.handle));
-    return {
-      qRows: reshape(queries, [1, 1, queries.size]),
-      kvRows: reshape(kvRows, [1, 1, sequences * keysEach]),
-    };
-  });
-  const cuSeqlens = {
-    q: equalSequences(sequences, queries.shape[1], q.device),
-    kv: equalSequences(sequences, keysEach, q.device),
-  };
-  return planAttention(rowsOf(q, heads), rowsOf(k, heads), rowsOf(v, heads), plan, { scale, cuSeqlens, signal });
 }
 
 /**

@@ -53,6 +53,13 @@ const cases: Readonly<Record<string, MechanismCase>> = {
     op: (q, k, v, weight, bias) =>
       F.biLevelRoutingAttention(q, k, v, { heads: 2, regions: 4, topK: 2, soft: true, routingProjection: { weight, bias } }),
   },
+  'regional, a graph for each head': {
+    shapes: [ragged, [1, 4, 6, 8], [1, 4, 6, 4]],
+    op: (q, k, v) => {
+      const graph = F.randint(0, 6, [1, 2, 12, 3], { seed: 5, device: q.device });
+      return F.regionalAttention(q, k, v, graph, { heads: 2, regionSize: [2, 4], keyRegionSize: 2 });
+    },
+  },
   'k-means routing': {
     shapes: [tokens, [2, 2, 33, 16], [2, 2, 33, 16]],
     op: (q, k, v) => {
