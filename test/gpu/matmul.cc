@@ -1,5 +1,6 @@
-// Matrix products on a card against plain double-precision loops: each dtype with each operand as it is and transposed, then random sizes,
-// layouts, batches, biases and activations.
+// Matrix products on a card against plain double-precision loops: each dtype with each operand as it is and transposed, in sizes that fill
+// the card with tiles of several sizes and with an inner axis long enough to be cut; then random sizes, layouts, batches, biases and
+// activations.
 //   matmul [--cases=60] [--seed=1]
 #include "cuda/matmul.h"
 
@@ -64,6 +65,7 @@ struct Call {
   Activation activation;
 };
 
+// Of many batches the first and the last are looked at.
 void check_call(Gpu& gpu, const Call& c, const std::string& what, Report& report) {
   MatmulParams p{};
   p.dtype = c.dtype, p.out_dtype = c.out_dtype, p.m = c.m, p.n = c.n, p.k = c.k, p.activation = c.activation;
@@ -80,7 +82,7 @@ void check_call(Gpu& gpu, const Call& c, const std::string& what, Report& report
   result.download(out.bytes.data());
 
   double worst = 0, scale = 0;
-  for (int64_t s = 0; s < c.batch; s++)
+  for (int64_t s = 0; s<c.batch; s += c.batch> 8 ? c.batch - 1 : 1)
     for (int64_t i = 0; i < c.m; i++)
       for (int64_t j = 0; j < c.n; j++) {
         double sum = c.biased ? bias.get(0, 0, j) : 0;
@@ -117,11 +119,18 @@ int main(int argc, char** argv) {
     Report report("matmul");
     const int cases = static_cast<int>(argument(argc, argv, "cases", 60));
     const auto seed = static_cast<uint64_t>(argument(argc, argv, "seed", 1));
+    const int64_t each = gpu.device().info().multiprocessors;  // a tile for each, whatever its size
     for (DType dtype : {DType::F32, DType::F64, DType::BF16, DType::F16})
       for (bool a : {false, true})
-        for (bool b : {false, true})
-          check_call(gpu, {dtype, dtype, 2, 40, 72, 56, {.transposed = a}, {.transposed = b}, {}, true, Activation::None}, "each kernel",
-                     report);
+        for (bool b : {false, true}) {
+          const auto check = [&](int64_t batch, int64_t m, int64_t n, int64_t k) {
+            const Call call = {dtype, dtype, batch, m, n, k, {.transposed = a}, {.transposed = b}, {}, true, Activation::None};
+            check_call(gpu, call, "each kernel", report);
+          };
+          check(2, 40, 72, 56);
+          for (const auto& [m, n] : {std::pair(16, 32), {64, 64}, {128, 128}, {128, 256}}) check(each, m, n, 40);
+          check(1, 16, 32, 4200);
+        }
     for (int i = 0; i < cases; i++) check_random(gpu, seed + static_cast<uint64_t>(i), report);
     return report.finish();
   });

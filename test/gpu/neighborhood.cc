@@ -86,42 +86,27 @@ void check_random(Gpu& gpu, uint64_t seed, Report& report) {
 
 void check_pair(Gpu& gpu, uint64_t seed, Report& report) {
   engine.seed(seed);
-  NeighborhoodParams space = call_of(DType::F32, 2, 4, 2, 24, 24, {random_axis(9), random_axis(12)});
+  constexpr int64_t heads = 4, heads_kv = 2, dim = 24;
+  const NeighborhoodParams space = call_of(DType::F32, 2, heads, heads_kv, dim, dim, {random_axis(9), random_axis(12)});
   NeighborhoodPairParams p{space, 1, nullptr, nullptr, nullptr, nullptr, space.scale, -3};
   for (const NeighborhoodAxis& a : space.axis) p.slots *= a.kernel;
   const int64_t rows = space.batch * space.tokens;
-  const std::vector<double> x = normals(DType::F32, rows * 4 * 24), keys = normals(DType::F32, rows * 2 * 24);
-  std::vector<double> weights = normals(DType::F32, rows * 4 * p.slots);
+  const std::vector<double> x = normals(DType::F32, rows * heads * dim), keys = normals(DType::F32, rows * heads_kv * dim);
+  const std::vector<double> weights = normals(DType::F32, rows * heads * p.slots);
   std::vector<double> dot(weights.size(), p.unseen), gathered(x.size()), scattered(keys.size());
-  // Slots in the order of the whole window; those behind a causal query are unseen.
-  for (int64_t r = 0; r < rows; r++) {
-    const std::vector<Neighbor> seen = neighbors_of(space, r % space.tokens);
-    std::vector<int64_t> slots = {0};
-    int64_t rest = r % space.tokens, pitch = space.tokens;
-    for (const NeighborhoodAxis& a : space.axis) {
-      pitch /= a.length;
-      const int64_t at = rest / pitch, i = at / a.dilation, n = (a.length - at % a.dilation + a.dilation - 1) / a.dilation;
-      rest %= pitch;
-      const int64_t first = std::max<int64_t>(std::min(i / a.stride * a.stride + a.stride - 1, n - 1) - a.kernel + 1, 0);
-      const int64_t count = a.causal ? i + 1 - first : a.kernel;
-      std::vector<int64_t> next;
-      for (int64_t s : slots)
-        for (int64_t k = 0; k < count; k++) next.push_back(s * a.kernel + k);
-      slots = std::move(next);
-    }
-    for (int64_t h = 0; h < 4; h++)
-      for (size_t s = 0; s < seen.size(); s++) {
-        const int64_t query = r * 4 + h, key = (r / space.tokens * space.tokens + seen[s].token) * 2 + h / 2;
-        const auto at = static_cast<size_t>(query * p.slots + slots[s]);
+  for (int64_t r = 0; r < rows; r++)
+    for (const Neighbor& seen : neighbors_of(space, r % space.tokens))
+      for (int64_t h = 0; h < heads; h++) {
+        const int64_t query = r * heads + h, key = (r / space.tokens * space.tokens + seen.token) * heads_kv + h / (heads / heads_kv);
+        const auto at = static_cast<size_t>(query * p.slots + seen.slot);
         double sum = 0;
-        for (int64_t d = 0; d < 24; d++) {
-          const auto of_query = static_cast<size_t>(query * 24 + d), of_key = static_cast<size_t>(key * 24 + d);
+        for (int64_t d = 0; d < dim; d++) {
+          const auto of_query = static_cast<size_t>(query * dim + d), of_key = static_cast<size_t>(key * dim + d);
           sum += x[of_query] * keys[of_key];
           gathered[of_query] += p.scale * weights[at] * keys[of_key], scattered[of_key] += p.scale * weights[at] * x[of_query];
         }
         dot[at] = p.scale * sum;
       }
-  }
   const auto array = [&](const std::vector<double>& values) {
     return Twin(gpu, DType::F32, values.size(), [&](size_t i) { return values[i]; });
   };

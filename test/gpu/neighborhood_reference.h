@@ -6,14 +6,13 @@
 
 namespace fovea::gpu {
 
-// A key that a query sees: its token, and which element of a head's bias it gets.
+// A key that a query sees: its token, which element of a head's bias it gets, and its place in the query's window.
 struct Neighbor {
-  int64_t token, bias;
+  int64_t token, bias, slot;
 };
 
-// The keys of one token, in the order of its window's slots.
 inline std::vector<Neighbor> neighbors_of(const NeighborhoodParams& p, int64_t token) {
-  std::vector<Neighbor> seen = {{0, 0}};
+  std::vector<Neighbor> seen = {{0, 0, 0}};
   int64_t rest = token, pitch = p.tokens;
   for (const NeighborhoodAxis& a : p.axis) {
     pitch /= a.length;
@@ -26,7 +25,8 @@ inline std::vector<Neighbor> neighbors_of(const NeighborhoodParams& p, int64_t t
     std::vector<Neighbor> next;
     for (const Neighbor& s : seen)
       for (int64_t key = begin; key < end; key++)
-        next.push_back({s.token + (key * a.dilation + group) * pitch, s.bias * (2 * a.kernel - 1) + key - i + a.kernel - 1});
+        next.push_back({s.token + (key * a.dilation + group) * pitch, s.bias * (2 * a.kernel - 1) + key - i + a.kernel - 1,
+                        s.slot * a.kernel + key - begin});
     seen = std::move(next);
   }
   return seen;
