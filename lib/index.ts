@@ -81,6 +81,14 @@ import './tensor/methods.ts';
 export { depthwiseConv } from './ops/depthwise_conv.ts';
 export { ACTIVATIONS, linear, type Activation } from './ops/linear.ts';
 export { matmul, type MatmulOptions } from './ops/matmul.ts';
+export {
+  getMatmulPrecision,
+  MATMUL_PRECISIONS,
+  setMatmulPrecision,
+  withMatmulPrecision,
+  type MatmulPrecision,
+  type PrecisionOptions,
+} from './ops/matmul_precision.ts';
 
 export { attention, type AttentionResult } from './attention/attention.ts';
 export { mergeAttentions } from './attention/merge.ts';

@@ -108,8 +108,15 @@ export interface Native {
   softmaxBackward(grad: Handle, result: Handle, axis: number, log: boolean): Handle;
 
   // matrix products
-  matmul(a: Handle, b: Handle, dtype: number): Handle;
-  linear(x: Handle, weight: Handle, bias: MaybeHandle, activation: number, wantPre: boolean): Handle[];
+  matmul(a: Handle, b: Handle, dtype: number, precision: number): Handle;
+  linear(
+    x: Handle,
+    weight: Handle,
+    bias: MaybeHandle,
+    activation: number,
+    wantPre: boolean,
+    precision: number,
+  ): Handle[];
   activationGrad(grad: Handle, pre: Handle, activation: number): Handle;
 
   // convolutions of images [batch, height, width, channels]

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   expand,
+  getMatmulPrecision,
   grad,
   matmul,
   permute,
@@ -12,6 +13,7 @@ import {
   sum,
   tensor,
   transpose,
+  withMatmulPrecision,
 } from '../lib/index.ts';
 import type { DType, Tensor } from '../lib/index.ts';
 import { native } from '../lib/native.ts';
@@ -146,6 +148,15 @@ it('widens 16-bit operands to an f32 result on request', () => {
   const wide = matmul(a.t, b.t, { dtype: 'f32' });
   expect(wide.dtype).toBe('f32');
   expectClose(valuesOf(wide), referenceMatmul(a.values, b.values, 1, 20, 70, 30), 'f32');
+});
+
+it('computes f32 in f32 whatever the precision', () => {
+  const [a, b] = [random([9, 70], 'f32', 13).t, random([70, 11], 'f32', 14).t];
+  const expected = bits(matmul(a, b));
+  expect(bits(matmul(a, b, { precision: 'high' }))).toEqual(expected);
+  expect(bits(withMatmulPrecision('high', () => matmul(a, b)))).toEqual(expected);
+  expect(() => withMatmulPrecision('high', () => matmul(a, a))).toThrow();
+  expect(getMatmulPrecision()).toBe('highest');
 });
 
 it('gives a row the same bits in any batch, with any neighbours and any number of threads', () => {

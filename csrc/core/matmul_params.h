@@ -11,6 +11,9 @@ constexpr int kMatmulBatchRank = 6;
 
 enum class Activation : int { None, Relu, Gelu, GeluTanh, Silu };
 
+// Of products of f32. Highest: f32. High: where the device multiplies TF32 faster, factors are rounded to it; elsewhere f32 as well.
+enum class MatmulPrecision : int { Highest, High };
+
 // Element (batch index, i, j) at data + sum(index * batch) + i*row + j*column; strides in elements, 0 where broadcast.
 struct MatmulOperand {
   void* data = nullptr;
@@ -21,6 +24,7 @@ struct MatmulOperand {
 struct MatmulParams {
   DType dtype;      // of a, b and bias: f32, bf16, f16 or f64
   DType out_dtype;  // dtype, or f32
+  MatmulPrecision precision = MatmulPrecision::Highest;
   int64_t m, n, k;
   int batch_rank = 0;
   int64_t batch_shape[kMatmulBatchRank] = {};

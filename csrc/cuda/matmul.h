@@ -1,4 +1,4 @@
-// Batched matrix products on the device, see cuda/matmul_mma.cuh and cuda/matmul_f32.cu.
+// Batched matrix products on the device; kernels in cuda/matmul_*.
 #pragma once
 
 #include "core/matmul_params.h"

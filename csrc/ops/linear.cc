@@ -16,7 +16,8 @@ cpu::Activation activation_of(int64_t code) {
 }
 
 // [out] or, with want_pre, [out, pre-activation].
-std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, int64_t activation, bool want_pre) {
+std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, int64_t activation, bool want_pre,
+                           int64_t precision) {
   check(weight.rank() == 2, "ERR_SHAPE", "linear: weight has shape ", text_of(weight.shape), ", expected [out, in]");
   check(x.rank() >= 1 && x.shape[x.rank() - 1] == weight.shape[1], "ERR_SHAPE", "linear: input has shape ", text_of(x.shape),
         ", expected [..., ", weight.shape[1], "] for a weight of shape ", text_of(weight.shape));
@@ -28,7 +29,7 @@ std::vector<Tensor> linear(const Tensor& x, const Tensor& weight, const std::opt
   Dims shape = rows.shape;
   shape[shape.rank - 1] = weight.shape[0];
   if (want_pre) epilogue.pre = Tensor::empty(shape, x.dtype, x.device());
-  std::vector<Tensor> results{launch_matmul("linear", rows, turned, x.dtype, epilogue)};
+  std::vector<Tensor> results{launch_matmul("linear", rows, turned, x.dtype, precision_of("linear", precision), epilogue)};
   if (want_pre) results.push_back(*epilogue.pre);
   if (x.rank() == 1)
     for (Tensor& t : results) t = t.view({weight.shape[0]}, {1}, t.offset);

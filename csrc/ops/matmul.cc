@@ -43,16 +43,22 @@ Tensor with_batch(const Tensor& t, const Dims& batch) {
   return t.broadcast_to(shape);
 }
 
-Tensor matmul(const Tensor& a, const Tensor& b, int64_t out_dtype) {
+Tensor matmul(const Tensor& a, const Tensor& b, int64_t out_dtype, int64_t precision) {
   check(out_dtype >= 0 && out_dtype < kDTypeCount, "ERR_DTYPE", "matmul: unknown dtype code ", out_dtype);
-  return launch_matmul("matmul", a, b, static_cast<DType>(out_dtype));
+  return launch_matmul("matmul", a, b, static_cast<DType>(out_dtype), precision_of("matmul", precision));
 }
 
 const RegisterOp<&matmul> registration{"matmul"};
 
 }  // namespace
 
-Tensor launch_matmul(const char* op, const Tensor& a, const Tensor& b, DType out_dtype, const Epilogue& epilogue) {
+MatmulPrecision precision_of(const char* op, int64_t code) {
+  check(code == 0 || code == 1, "ERR_ARGUMENT", op, ": unknown precision code ", code);
+  return static_cast<MatmulPrecision>(code);
+}
+
+Tensor launch_matmul(const char* op, const Tensor& a, const Tensor& b, DType out_dtype, MatmulPrecision precision,
+                     const Epilogue& epilogue) {
   check_operands(op, a, b, out_dtype);
   const Tensor absent;
   const Device device = common_device(op, {&a, &b, epilogue.bias ? &*epilogue.bias : &absent});
@@ -62,6 +68,7 @@ Tensor launch_matmul(const char* op, const Tensor& a, const Tensor& b, DType out
   cpu::MatmulParams p{};
   p.dtype = a.dtype;
   p.out_dtype = out_dtype;
+  p.precision = precision;
   p.m = left.shape[rank - 2];
   p.k = left.shape[rank - 1];
   p.n = right.shape[rank - 1];

@@ -1,4 +1,5 @@
 import { FoveaError } from '../errors.ts';
+import { getMatmulPrecision, withMatmulPrecision } from '../ops/matmul_precision.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { accumulateGrad, attach, enableGrad, gradEnabled, noGrad, walk } from './tape.ts';
 
@@ -16,13 +17,14 @@ export function checkpoint<R extends Tensor | Tensor[]>(fn: (...inputs: Tensor[]
     throw new FoveaError('ERR_ARGUMENT', 'checkpoint: fn must return a tensor or an array of tensors');
   }
   if (!gradEnabled()) return out;
+  const precision = getMatmulPrecision();
   const rule = (grads: readonly (Tensor | null)[]): (Tensor | null)[] => {
     const copies = inputs.map((t) => {
       const copy = t.detach();
       if (t.requiresGrad) copy.requiresGrad = true;
       return copy;
     });
-    const again = enableGrad(() => fn(...copies));
+    const again = withMatmulPrecision(precision, () => enableGrad(() => fn(...copies)));
     const list: Tensor[] = again instanceof Tensor ? [again] : again;
     const flowing = list.flatMap((t, i) => {
       const gradient = grads[i];

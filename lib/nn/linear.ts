@@ -1,9 +1,10 @@
 import { linear, type Activation } from '../ops/linear.ts';
+import type { PrecisionOptions } from '../ops/matmul_precision.ts';
 import { rand } from '../ops/random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Module, parameter } from './module.ts';
 
-export interface LinearOptions {
+export interface LinearOptions extends PrecisionOptions {
   /** Default true. */
   bias?: boolean;
   /** Fused after the bias. Default 'none'. */
@@ -18,17 +19,23 @@ export class Linear extends Module {
   weight: Tensor;
   bias: Tensor | null;
   readonly activation: Activation;
+  readonly precision: LinearOptions['precision'];
 
-  constructor(inFeatures: number, outFeatures: number, { bias = true, activation = 'none' }: LinearOptions = {}) {
+  constructor(
+    inFeatures: number,
+    outFeatures: number,
+    { bias = true, activation = 'none', precision }: LinearOptions = {},
+  ) {
     super();
     const high = 1 / Math.sqrt(Math.max(1, inFeatures));
     this.weight = parameter(rand([outFeatures, inFeatures], { low: -high, high }));
     this.bias = bias ? parameter(rand([outFeatures], { low: -high, high })) : null;
     this.activation = activation;
+    this.precision = precision;
   }
 
   /** x [..., in] to [..., out]. */
   override forward(x: Tensor): Tensor {
-    return linear(x, this.weight, this.bias, this.activation);
+    return linear(x, this.weight, this.bias, this.activation, { precision: this.precision });
   }
 }

@@ -21,6 +21,8 @@ const CASES: Readonly<Record<string, OpCase>> = {
   'matmul with a broadcast batch': { shapes: [[3, 1, 5, 8], [2, 8, 7]], op: F.matmul },
   'matmul of nothing': { shapes: [[0, 5], [5, 3]], op: F.matmul, gradient: false },
   'matmul over nothing': { shapes: [[4, 0], [0, 3]], op: F.matmul, gradient: false },
+  'matmul over a long axis': { shapes: [[3, 4200], [4200, 5]], op: F.matmul },
+  'linear of many rows': { shapes: [[4200, 8], [6, 8], [6]], op: (x, w, b) => F.linear(x, w, b, 'silu') },
   linear: { shapes: [[3, 5, 24], [40, 24], [40]], op: (x, w, b) => F.linear(x, w, b) },
   ...Object.fromEntries(
     F.ACTIVATIONS.map((name): [string, OpCase] => [

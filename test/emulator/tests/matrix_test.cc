@@ -99,8 +99,10 @@ void check_mma(const std::string& opcode, int k, int bits, int n_a, int n_b, con
   const bool bytes = bits == 8;
   const Matrices m(k, type[0] == 'u' ? 0 : -5, 6);
   const bool bf16 = std::string(type) == "bf16";
+  // Of a TF32 operand the low 13 bits don't count: they are set at random.
+  std::mt19937 rest(1);
   const auto encode = [&](int v) -> uint32_t {
-    return bits == 32 ? bits_of(static_cast<float>(v)) : bytes ? static_cast<uint32_t>(v) : half_of_integer(v, bf16);
+    return bits == 32 ? bits_of(static_cast<float>(v)) | (rest() & 0x1fff) : bytes ? static_cast<uint32_t>(v) : half_of_integer(v, bf16);
   };
   const auto a = fragment(n_a, bits, bits == 32 ? a_tf32 : bytes ? a_byte : a_half, [&](int r, int c) { return encode(m.a[r * k + c]); });
   const auto b = fragment(n_b, bits, bits == 32 ? b_tf32 : bytes ? b_byte : b_half, [&](int r, int c) { return encode(m.b[r * 8 + c]); });
