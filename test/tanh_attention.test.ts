@@ -1,6 +1,6 @@
-/** tanhAttention against the golden TSA blocks (the rest of the block is of this file) and a double-precision reference. */
+/** tanhAttention against the golden TSA blocks and ISTA-Net models (what is around it is of this file) and a double-precision reference. */
 import { describe, expect, test } from 'vitest';
-import { add, cast, leakyRelu, linear, manualSeed, mul, pad, permute, randn, reshape, slice, tanhAttention, type Tensor } from '../lib/index.ts'; // prettier-ignore
+import { add, cast, concat, leakyRelu, linear, manualSeed, mean, mul, pad, permute, randn, reshape, slice, tanhAttention, type Tensor } from '../lib/index.ts'; // prettier-ignore
 import { checkGolden, type GoldenCase } from './golden_case.ts';
 import { checkGradients } from './gradient_check.ts';
 import { numbers } from './inputs.ts';
@@ -19,35 +19,78 @@ function convolve(x: Tensor, weight: Tensor, bias: Tensor, axis: 2 | 4): Tensor 
   return permute(add(taps.reduce((a, b) => add(a, b)), bias), [0, 4, 1, 2, 3]); // prettier-ignore
 }
 
-function block(g: GoldenCase): Record<string, Tensor> {
-  const { num_heads: heads, qkv_dim: dq } = g.config as unknown as { num_heads: number; qkv_dim: number };
-  const x = g.input('x');
+type Weights = (name: string) => Tensor;
+
+/** A 1 x 1 x 1 convolution or one along an axis, and batch normalisation as in evaluation. */
+function layer(weight: Weights, name: string, input: Tensor, axis: 2 | 4 = 4): Tensor {
+  const y = convolve(input, weight(`${name}.0.weight`), weight(`${name}.0.bias`), axis);
+  const channel = (part: string): Tensor => reshape(weight(`${name}.1.${part}`), [1, -1, 1, 1, 1]);
+  const normal = mul(y.sub(channel('running_mean')), channel('running_var').add(1e-5).rsqrt());
+  return add(mul(normal, channel('weight')), channel('bias'));
+}
+
+const activate = (y: Tensor): Tensor => leakyRelu(y, 0.1);
+
+function block(weight: Weights, x: Tensor, heads: number, dq: number): Tensor {
   const [n, c, t, v, u] = x.shape;
-  const layer = (name: string, input: Tensor, axis: 2 | 4 = 4): Tensor => {
-    const y = convolve(input, g.weight(`${name}.0.weight`), g.weight(`${name}.0.bias`), axis);
-    const channel = (part: string): Tensor => reshape(g.weight(`${name}.1.${part}`), [1, -1, 1, 1, 1]);
-    const normal = mul(y.sub(channel('running_mean')), channel('running_var').add(1e-5).rsqrt());
-    return add(mul(normal, channel('weight')), channel('bias'));
-  };
-  const expands = g.weight('proj.0.weight').shape[0] !== c;
-  const qk = convolve(add(x, g.weight('pes.pe')), g.weight('to_qkvs.weight'), g.weight('to_qkvs.bias'), 4);
+  const expands = weight('proj.0.weight').shape[0] !== c;
+  const qk = convolve(add(x, weight('pes.pe')), weight('to_qkvs.weight'), weight('to_qkvs.bias'), 4);
   const apart = permute(reshape(qk, [n, 2 * heads, dq, t, v, u]), [0, 1, 5, 2, 3, 4]);
   const tokens = reshape(apart, [n, 2 * heads, u, dq * t * v]);
   const values = reshape(permute(x, [0, 4, 1, 2, 3]), [n, 1, u, c * t * v]);
   const mixed = tanhAttention(slice(tokens, 1, 0, heads), slice(tokens, 1, heads), values, {
-    alpha: g.weight('alpha'),
-    bias: g.weight('M'),
+    alpha: weight('alpha'),
+    bias: weight('M'),
   });
   const merged = reshape(permute(reshape(mixed, [n, heads, u, c, t, v]), [0, 1, 3, 4, 5, 2]), [n, heads * c, t, v, u]);
-  const activate = (y: Tensor): Tensor => leakyRelu(y, 0.1);
-  const rest = expands ? layer('residual', x) : x;
-  const first = activate(add(layer('proj', merged), rest));
-  const second = activate(add(layer('FFN', first), rest));
-  return { y: activate(add(layer('TA', second, 2), expands ? layer('residual_TA', second) : second)) };
+  const rest = expands ? layer(weight, 'residual', x) : x;
+  const first = activate(add(layer(weight, 'proj', merged), rest));
+  const second = activate(add(layer(weight, 'FFN', first), rest));
+  return activate(add(layer(weight, 'TA', second, 2), expands ? layer(weight, 'residual_TA', second) : second));
+}
+
+/** [N, C, T, J, E] as tokens [N, C, window of T, windows of J and E, tokens]: a token takes every (extent / window)-th element of an axis. */
+function tokensOf(x: Tensor, windows: readonly number[]): Tensor {
+  const whole = windows.reduce((t, window, i) => {
+    const extent = t.shape[2 + i];
+    const last = slice(t, 2 + i, extent - 1);
+    return concat([t, ...range(0, (window - (extent % window)) % window).map(() => last)], 2 + i);
+  }, x);
+  const [n, c, ...extents] = whole.shape;
+  const apart = reshape(whole, [n, c, ...extents.flatMap((extent, i) => [windows[i], extent / windows[i]])]);
+  const [t, j, e] = windows;
+  return reshape(permute(apart, [0, 1, 2, 4, 6, 3, 5, 7]), [n, c, t, j * e, -1]);
+}
+
+interface ModelConfig {
+  readonly window_size: readonly number[];
+  readonly config: readonly (readonly [number, number, number])[];
+  readonly num_heads: number;
+}
+
+function model(g: GoldenCase): Record<string, Tensor> {
+  const { window_size: windows, config, num_heads: heads } = g.config as unknown as ModelConfig;
+  const tokens = tokensOf(g.input('x'), windows);
+  const embedded = activate(layer((name) => g.weight(name), 'embed', tokens));
+  const out = config.reduce(
+    (x, [, , dq], i) => block((name) => g.weight(`blocks.${i}.${name}`), x, heads, dq),
+    embedded,
+  );
+  return { y: linear(mean(out, [2, 3, 4]), g.weight('fc.weight'), g.weight('fc.bias')), tokens };
 }
 
 describe('goldens', () => {
-  test.each(['ista_tsablock', 'ista_tsablock_expand'])('%s', (name) => checkGolden(name, block, { factor: 5 }));
+  test.each(['ista_tsablock', 'ista_tsablock_expand'])('%s', (name) =>
+    checkGolden(
+      name,
+      (g) => {
+        const { num_heads: heads, qkv_dim: dq } = g.config as unknown as { num_heads: number; qkv_dim: number };
+        return { y: block((key) => g.weight(key), g.input('x'), heads, dq) };
+      },
+      { factor: 5 },
+    ),
+  );
+  test.each(['ista_model_tiny', 'ista_model_pad'])('%s', (name) => checkGolden(name, model, { factor: 10 }));
 });
 
 test('double-precision reference, values and finite differences', () => {
