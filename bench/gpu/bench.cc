@@ -8,12 +8,12 @@
 #include <functional>
 #include <sstream>
 
-#include "../../test/gpu/attention_kernels.h"
 #include "../../test/gpu/goldens.h"
 #include "../../test/gpu/mask_call.h"
 #include "../../test/gpu/mask_golden.h"
 #include "../../test/gpu/neighborhood_call.h"
 #include "cuda/attention_backward.h"
+#include "cuda/attention_kernels.h"
 #include "cuda/matmul.h"
 #include "cuda/random.h"
 
@@ -201,8 +201,8 @@ class Bench {
       p.block_mask = documents->view(), pairs = documents->pairs();
     }
     const cuda::AttentionLimits limits = {static_cast<int32_t>(c.len_q), static_cast<int32_t>(c.len_kv), INT32_MAX, INT32_MAX};
-    const AttentionKernel* kernel = nullptr;
-    for (const AttentionKernel& candidate : kAttentionKernels)
+    const cuda::AttentionKernel* kernel = nullptr;
+    for (const cuda::AttentionKernel& candidate : cuda::kAttentionKernels)
       if (!kernel && !candidate.refusal(p)) kernel = &candidate;
     check(kernel, "ERR_UNSUPPORTED", c.name, ": no kernel takes it");
     const double flops = 4.0 * static_cast<double>(c.batch * c.heads_q * c.dim) * static_cast<double>(pairs);

@@ -12,8 +12,7 @@
 #include "core/stream.h"
 #include "cpu/attention_amx.h"
 #include "cpu/attention_decode.h"
-#include "cuda/attention_decode.h"
-#include "cuda/attention_forward.h"
+#include "cuda/attention_kernels.h"
 #include "ops/attention_call.h"
 #include "ops/attention_plan.h"
 #include "ops/device.h"
@@ -64,23 +63,9 @@ void run(const AttentionCall& call, const TaskContext& ctx) {
     if (!kernel.refusal(call.params)) return kernel.run(call, ctx);
 }
 
-struct CudaKernel {
-  const char* name;
-  const char* (*refusal)(const AttentionParams&);
-  void (*run)(const AttentionCall&, cuda::Stream&);
-};
-
-// The same for CUDA devices. Here the last may refuse, and the call with it.
-const CudaKernel kCudaKernels[] = {
-    {"cuda.decode", cuda::attention_decode_refusal,
-     [](const AttentionCall& call, cuda::Stream& stream) { cuda::attention_decode(call.params, call.limits(), stream); }},
-    {"cuda.forward", cuda::attention_forward_refusal,
-     [](const AttentionCall& call, cuda::Stream& stream) { cuda::attention_forward(call.params, call.limits(), stream); }},
-};
-
-const CudaKernel& cuda_kernel(const AttentionCall& call) {
+const cuda::AttentionKernel& cuda_kernel(const AttentionCall& call) {
   std::string reasons;
-  for (const CudaKernel& kernel : kCudaKernels) {
+  for (const cuda::AttentionKernel& kernel : cuda::kAttentionKernels) {
     const char* reason = kernel.refusal(call.params);
     if (!reason) return kernel;
     reasons += (reasons.empty() ? "" : "; ") + std::string(kernel.name) + ": " + reason;
@@ -89,7 +74,7 @@ const CudaKernel& cuda_kernel(const AttentionCall& call) {
 }
 
 void launch_cuda(const std::shared_ptr<AttentionCall>& call, const Tensor& out, const Tensor& lse) {
-  const CudaKernel& kernel = cuda_kernel(*call);
+  const cuda::AttentionKernel& kernel = cuda_kernel(*call);
   Storage* writes[] = {out.storage.get(), lse.storage.get()};
   cuda::Device& device = cuda::Device::get(call->device.ordinal);
   const auto elements = static_cast<size_t>(out.count()), rows = static_cast<size_t>(lse.count());
@@ -101,7 +86,7 @@ void launch_cuda(const std::shared_ptr<AttentionCall>& call, const Tensor& out, 
                                    stream.fill(p.out.data, 0, static_cast<int>(size_of(p.dtype)), elements);
                                    stream.fill(p.lse, std::bit_cast<uint32_t>(-std::numeric_limits<float>::infinity()), 4, rows);
                                  }
-                                 kernel.run(*call, stream);
+                                 kernel.run(p, call->limits(), stream);
                                });
 }
 
@@ -162,7 +147,7 @@ std::string explain(const std::vector<Tensor>& operands, const std::vector<Tenso
     }
   };
   if (call->device.is_cpu()) choose(kKernels);
-  else if (choose(kCudaKernels); chosen.empty()) cuda_kernel(*call);
+  else if (choose(cuda::kAttentionKernels); chosen.empty()) cuda_kernel(*call);
   AttentionPlan plan = plan_attention(call->params);
   return "{\"kernel\":" + quoted(chosen.c_str()) + ",\"isa\":" + quoted(call->device.is_cpu() ? name_of(current_isa()) : "cuda") +
          ",\"refused\":[" + refused + "],\"tile\":[" + std::to_string(plan.tile_q) + "," + std::to_string(plan.tile_kv) +

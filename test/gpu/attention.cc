@@ -2,7 +2,7 @@
 // calls over every feature of AttentionParams, a prompt's and a decoding step's shapes in turn, with the calls that a kernel of the table
 // refuses counted.
 //   attention [--cases=200] [--seed=1]
-#include "attention_kernels.h"
+#include "cuda/attention_kernels.h"
 
 #include "../native/attention_case.h"
 #include "gpu.h"
@@ -40,7 +40,7 @@ struct DeviceCall {
 void check_call(Gpu& gpu, Case& c, DeviceCall& call, const std::string& what, Report& report) {
   const Expected expected = reference(c);
   const std::vector<uint8_t> untouched = c.out.bytes;
-  for (const AttentionKernel& kernel : kAttentionKernels) {
+  for (const cuda::AttentionKernel& kernel : cuda::kAttentionKernels) {
     const std::string name = std::string(kernel.name) + " " + name_of(c.p.dtype);
     if (const char* reason = kernel.refusal(call.p)) {
       report.refused(name, reason);

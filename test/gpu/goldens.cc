@@ -3,8 +3,8 @@
 //   goldens FOLDER
 #include "goldens.h"
 
-#include "attention_kernels.h"
 #include "cuda/attention_backward.h"
+#include "cuda/attention_kernels.h"
 #include "cuda/attention_merge.h"
 #include "mask_call.h"
 #include "mask_golden.h"
@@ -64,7 +64,7 @@ void check_attention(Gpu& gpu, const Golden& g, Report& report) {
   if (g.has("bias")) p.bias = grid(g, "bias", bias.at(Side::Device), DType::F32);
   if (g.has("mask")) p.mask = grid(g, "mask", arrays.copy(g.array<uint8_t>("mask")), DType::Bool);
   const cuda::AttentionLimits limits = {static_cast<int32_t>(p.len_q), static_cast<int32_t>(p.len_kv), INT32_MAX, INT32_MAX};
-  for (const AttentionKernel& kernel : kAttentionKernels) {
+  for (const cuda::AttentionKernel& kernel : cuda::kAttentionKernels) {
     if (kernel.refusal(p)) continue;
     gpu.run([&](cuda::Stream& stream) { kernel.run(p, limits, stream); });
     report.add(std::string("attention ") + kernel.name, error(out.on_device(), want), tolerance_of(DType::F32), g.name);
