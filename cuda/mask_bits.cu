@@ -6,6 +6,7 @@
 // nothing diverges.
 // Every operation rounds as on the CPU (cpu/program_step.h), and each is an instruction of its own, so that nothing is fused.
 #include "cuda/mask_bits_params.h"
+#include "global_pointer.cuh"
 
 namespace fovea::cuda {
 namespace {
@@ -81,7 +82,7 @@ class MaskVm {
   };
 
   template <int kRows>
-  __device__ __forceinline__ void step(const MaskDeviceInstr& instr, const Inputs& in, int first) {
+  __device__ __forceinline__ void step(const MaskDeviceInstr instr, const Inputs& in, int first) {
     int32_t a[kRows], b[kRows], c[kRows], x[kRows];
     auto load = [&](int32_t(&to)[kRows], MaskOperand operand) {
       const Place at(*this, operand, first);
@@ -170,7 +171,7 @@ class MaskVm {
 #pragma unroll
     for (int r = 0; r < kRows; r++) {
       const int64_t at = index[r] < 0 ? 0 : index[r] < last ? index[r] : last;
-      x[r] = table.dtype == 2 ? static_cast<const uint8_t*>(table.data)[at] : static_cast<const int32_t*>(table.data)[at];
+      x[r] = table.dtype == 2 ? global(static_cast<const uint8_t*>(table.data))[at] : global(static_cast<const int32_t*>(table.data))[at];
     }
   }
 
@@ -246,6 +247,26 @@ __device__ __forceinline__ void evaluate_tiles(const MaskBitsKernel& k, int32_t*
   for (int64_t tile = blockIdx.x; tile < k.count; tile += gridDim.x) evaluate_tile(k, vm, tile);
 }
 
+struct alignas(16) SixteenBytes {
+  uint64_t low, high;
+  __device__ __forceinline__ bool operator!=(const SixteenBytes& other) const { return ((low ^ other.low) | (high ^ other.high)) != 0; }
+};
+
+// Compares tile `tile` with the first of its number, word by word, or copies it where it is the first.
+template <class Word>
+__device__ __forceinline__ void collect_tile(const MaskBitsDistinct& k, int64_t tile, int32_t id) {
+  const int64_t first = k.first[id];
+  const auto* mine = reinterpret_cast<const Word*>(k.bits + tile * k.tile_bytes);
+  const auto* other = reinterpret_cast<const Word*>(k.bits + first * k.tile_bytes);
+  auto* to = reinterpret_cast<Word*>(k.distinct + id * k.tile_bytes);
+  bool differs = false;
+  for (int64_t i = threadIdx.x; i < k.tile_bytes / static_cast<int64_t>(sizeof(Word)); i += blockDim.x) {
+    if (tile == first) to[i] = mine[i];
+    else differs |= mine[i] != other[i];
+  }
+  if (differs) *k.differs = 1;
+}
+
 }  // namespace
 
 extern "C" {
@@ -261,16 +282,8 @@ __global__ void mask_bits_distinct(const __grid_constant__ MaskBitsDistinct k) {
   const int64_t tile = blockIdx.x;
   const int32_t id = k.id[tile];
   if (id < 0) return;
-  const int64_t first = k.first[id];
-  bool differs = false;
-  const auto* mine = reinterpret_cast<const uint16_t*>(k.bits + tile * k.tile_bytes);
-  const auto* other = reinterpret_cast<const uint16_t*>(k.bits + first * k.tile_bytes);
-  auto* to = reinterpret_cast<uint16_t*>(k.distinct + id * k.tile_bytes);
-  for (int64_t i = threadIdx.x; i < k.tile_bytes / 2; i += blockDim.x) {
-    if (tile == first) to[i] = mine[i];
-    else differs |= mine[i] != other[i];
-  }
-  if (differs) *k.differs = 1;
+  if (k.tile_bytes % sizeof(SixteenBytes) == 0) collect_tile<SixteenBytes>(k, tile, id);
+  else collect_tile<uint16_t>(k, tile, id);
 }
 }
 
