@@ -33,22 +33,11 @@ class BackwardBias : QueryTileGradients<T, kDim, true> {
   __device__ __forceinline__ void visit(const QueryTilePlace& at) {
     Diagonal diagonal;
     diagonal.set(params_.forward, at.seq);
-    const int last = min(at.first + kRows, at.seq.q_len) - 1;
-    int begin, end;
-    this->key_range(at, diagonal, last, begin, end);
-    owner_.clip(begin, end);
-    if (begin >= end) return;
-    begin = begin / kKeys * kKeys;
-    Cursor cursor(params_.forward, at.seq, at.head, at.first, last);
-    if (cursor.present()) cursor.skip_to(begin);
-    int j0 = cursor.seek(begin, end);
-    if (j0 >= end) return;
-    __syncthreads();
-    this->fetch_queries(at);
-    for (; j0 < end; j0 = cursor.seek(j0 + kKeys, end)) {
-      this->load_keys(at, j0);
-      this->each_gradient(at, diagonal, cursor, j0, end, [&](int n, int e, float dt, float, auto) { sums_[n][e] += dt; });
-    }
+    this->each_key_tile(
+        at, diagonal, [&](int& begin, int& end) { owner_.clip(begin, end); },
+        [&](const Cursor& cursor, int j0, int end) {
+          this->each_gradient(at, diagonal, cursor, j0, end, [&](int n, int e, float dt, float, auto) { sums_[n][e] += dt; });
+        });
   }
 
   const Owner owner_;

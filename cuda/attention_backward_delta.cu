@@ -1,7 +1,7 @@
 // delta = dO . O - dlse of every query, in f32: what the gradients of attention subtract from dP. A warp takes a query.
 #include "attention_call.cuh"
 #include "cuda/attention_backward_params.h"
-#include "mma.cuh"
+#include "elements.cuh"
 
 namespace fovea::cuda {
 
@@ -18,7 +18,7 @@ __device__ __forceinline__ void attention_backward_delta(const AttentionBackward
   const T* a = static_cast<const T*>(p.out.data) + batch * p.out.sb + head * p.out.sh + row * p.out.sl;
   const T* b = static_cast<const T*>(dout.data) + batch * dout.sb + head * dout.sh + row * dout.sl;
   float sum = 0;
-  for (int64_t d = threadIdx.x % 32; d < p.dim_v; d += 32) sum = fmaf(widen(a[d * p.out.sd]), widen(b[d * dout.sd]), sum);
+  for (int64_t d = threadIdx.x % 32; d < p.dim_v; d += 32) sum = fmaf(to_f32(a[d * p.out.sd]), to_f32(b[d * dout.sd]), sum);
 #pragma unroll
   for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
   if (threadIdx.x % 32) return;

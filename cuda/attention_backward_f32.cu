@@ -2,7 +2,7 @@
 // attention_backward_keys.cuh.
 //
 // A block owns kTile keys, or queries (attention_backward_f32.cuh). Threads leave P and dS of a pair of tiles in shared memory, and add
-// P dO, dS Q (or dS K) to their rows, 16-byte groups column + 8i each.
+// P dO, dS Q (or dS K) to their rows.
 #include "attention_backward_f32.cuh"
 
 namespace fovea::cuda {
@@ -12,17 +12,18 @@ class BackwardF32 : TileGradientsF32<kDim, kOwnKeys> {
   using Base = TileGradientsF32<kDim, kOwnKeys>;
   using Base::column_, Base::diagonal_, Base::do_, Base::head_, Base::k_, Base::p_, Base::params_, Base::q_, Base::row_, Base::seq_,
       Base::v_;
-  using Base::kColumns, Base::kPitch, Base::kRowsEach, Base::kTile;
-  using typename Base::Cursor;
+  using Base::kColumns, Base::kRowsEach, Base::kTile;
+  using typename Base::Cursor, typename Base::Rows;
 
  public:
-  static constexpr int kWeightPitch = kTile + 4, kGroups = kDim / 4 / kColumns;
+  static constexpr int kWeightPitch = kTile + 4;
 
   __device__ __forceinline__ BackwardF32(const AttentionBackwardParams& params, float* memory)
-      : Base(params, memory), weights_(v_ + kTile * kPitch), slopes_(weights_ + kTile * kWeightPitch) {}
+      : Base(params, memory), weights_(v_ + kTile * Rows::kPitch), slopes_(weights_ + kTile * kWeightPitch) {}
 
   __device__ __forceinline__ void run() {
-    clear();
+    Rows::clear(key_);
+    Rows::clear(value_);
     if constexpr (kOwnKeys) own_keys();
     else own_queries();
   }
@@ -91,50 +92,25 @@ class BackwardF32 : TileGradientsF32<kDim, kOwnKeys> {
   }
 
   // sum += weights x rows of the visited tile. A warp reads only weights its own lanes wrote.
-  __device__ __forceinline__ void accumulate(const float* tile, const float* weights, float (&sum)[kRowsEach][kGroups * 4]) const {
-#pragma unroll 2
-    for (int c = 0; c < kTile; c++) {
-      float w[kRowsEach];
-#pragma unroll
-      for (int r = 0; r < kRowsEach; r++) w[r] = weights[(row_ + r) * kWeightPitch + c];
-#pragma unroll
-      for (int g = 0; g < kGroups; g++) {
-        const float4 x = *reinterpret_cast<const float4*>(tile + c * kPitch + (g * kColumns + column_) * 4);
-#pragma unroll
-        for (int r = 0; r < kRowsEach; r++) {
-          float* to = sum[r] + g * 4;
-          to[0] = fmaf(w[r], x.x, to[0]), to[1] = fmaf(w[r], x.y, to[1]), to[2] = fmaf(w[r], x.z, to[2]), to[3] = fmaf(w[r], x.w, to[3]);
-        }
-      }
-    }
+  __device__ __forceinline__ void accumulate(const float* tile, const float* weights, typename Rows::RowSums (&sum)[kRowsEach]) const {
+    Rows::template multiply_weights<kTile, kWeightPitch>(tile, weights, row_, column_, sum);
     __syncwarp();
   }
 
   template <class RowOf>
   __device__ __forceinline__ void store(const AttentionTensor& t, int64_t offset, int first, RowOf&& row_of, int64_t dim,
-                                        const float (&sum)[kRowsEach][kGroups * 4], float factor) const {
+                                        const typename Rows::RowSums (&sum)[kRowsEach], float factor) const {
 #pragma unroll
     for (int r = 0; r < kRowsEach; r++) {
       const int row = row_of(first + row_ + r);
       if (row < 0) continue;
       float* to = static_cast<float*>(t.data) + offset + row * t.sl;
-#pragma unroll
-      for (int d = 0; d < kGroups * 4; d++) {
-        const int column = (d / 4 * kColumns + column_) * 4 + d % 4;
-        if (column < dim) to[column * t.sd] = sum[r][d] * factor;
-      }
+      Rows::store(to, t.sd, dim, column_, sum[r], factor);
     }
   }
 
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (int r = 0; r < kRowsEach; r++)
-#pragma unroll
-      for (int d = 0; d < kGroups * 4; d++) key_[r][d] = value_[r][d] = 0;
-  }
-
   float *const weights_, *const slopes_;
-  float key_[kRowsEach][kGroups * 4], value_[kRowsEach][kGroups * 4];  // dk or dq, and dv
+  typename Rows::RowSums key_[kRowsEach], value_[kRowsEach];  // dk or dq, and dv
 };
 
 template <int kDim, bool kOwnKeys>
@@ -143,31 +119,18 @@ __device__ __forceinline__ void attention_backward(const AttentionBackwardParams
   BackwardF32<kDim, kOwnKeys>(params, floats).run();
 }
 
-extern "C" {
-__global__ void __launch_bounds__(128, 2) attention_backward_f32_keys_d32(const __grid_constant__ AttentionBackwardParams params) {
-  attention_backward<32, true>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_backward_f32_keys_d64(const __grid_constant__ AttentionBackwardParams params) {
-  attention_backward<64, true>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_backward_f32_keys_d128(const __grid_constant__ AttentionBackwardParams params) {
-  attention_backward<128, true>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_backward_f32_keys_d256(const __grid_constant__ AttentionBackwardParams params) {
-  attention_backward<256, true>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_backward_f32_queries_d32(const __grid_constant__ AttentionBackwardParams params) {
-  attention_backward<32, false>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_backward_f32_queries_d64(const __grid_constant__ AttentionBackwardParams params) {
-  attention_backward<64, false>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_backward_f32_queries_d128(const __grid_constant__ AttentionBackwardParams params) {
-  attention_backward<128, false>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_backward_f32_queries_d256(const __grid_constant__ AttentionBackwardParams params) {
-  attention_backward<256, false>(params);
-}
-}
+#define ENTRY(name, dim, own_keys)                                                                     \
+  extern "C" __global__ void __launch_bounds__(128, 2)                                                 \
+      attention_backward_f32_##name##_d##dim(const __grid_constant__ AttentionBackwardParams params) { \
+    attention_backward<dim, own_keys>(params);                                                         \
+  }
+ENTRY(keys, 32, true)
+ENTRY(keys, 64, true)
+ENTRY(keys, 128, true)
+ENTRY(keys, 256, true)
+ENTRY(queries, 32, false)
+ENTRY(queries, 64, false)
+ENTRY(queries, 128, false)
+ENTRY(queries, 256, false)
 
 }  // namespace fovea::cuda

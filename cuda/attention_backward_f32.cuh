@@ -7,6 +7,7 @@
 #include "attention_scores.cuh"
 #include "attention_visibility.cuh"
 #include "cuda/attention_backward_params.h"
+#include "float_tile.cuh"
 
 namespace fovea::cuda {
 
@@ -28,7 +29,8 @@ __device__ __forceinline__ bool block_mask_shows(const BlockMaskView& m, const S
 template <int kDim, bool kOwnKeys>
 class TileGradientsF32 {
  public:
-  static constexpr int kThreads = 128, kColumns = 8, kTile = kDim <= 128 ? 32 : 16, kPitch = kDim + 4;
+  using Rows = FloatTile<kDim>;
+  static constexpr int kThreads = Rows::kThreads, kColumns = Rows::kColumns, kTile = kDim <= 128 ? 32 : 16;
   static constexpr int kRowsEach = kTile / 16, kVisitedEach = kTile / kColumns;
   using Cursor = BlockCursor<kTile, true>;
 
@@ -36,9 +38,9 @@ class TileGradientsF32 {
       : params_(params),
         p_(params.forward.call),
         q_(memory),
-        do_(q_ + kTile * kPitch),
-        k_(do_ + kTile * kPitch),
-        v_(k_ + kTile * kPitch),
+        do_(q_ + kTile * Rows::kPitch),
+        k_(do_ + kTile * Rows::kPitch),
+        v_(k_ + kTile * Rows::kPitch),
         column_(static_cast<int>(threadIdx.x) % kColumns),
         row_(static_cast<int>(threadIdx.x) / kColumns * kRowsEach) {}
 
@@ -73,22 +75,18 @@ class TileGradientsF32 {
   }
 
   template <class RowAt>
-  static __device__ __forceinline__ void fill(float* tile, const RowAt& row_at, int dim, int64_t step) {
-    for (int i = static_cast<int>(threadIdx.x); i < kTile * kDim; i += kThreads) {
-      const int row = i / kDim, d = i % kDim;
-      const float* from = row_at(row);
-      tile[row * kPitch + d] = from && d < dim ? from[d * step] : 0.f;
-    }
+  __device__ __forceinline__ void fill(float* tile, const RowAt& row_at, int64_t dim, int64_t step, int wide) const {
+    Rows::template fill<kTile>(tile, row_at, static_cast<int>(dim), step, (params_.forward.wide & wide) != 0);
   }
   __device__ __forceinline__ void fill_queries(int q0) {
     const QueryTilePlace at{seq_, head_, 0, q0};
-    fill(q_, QueryRows<float, true>(params_.forward, p_.q, at), static_cast<int>(p_.dim), p_.q.sd);
-    fill(do_, QueryRows<float, true>(params_.forward, params_.grads.dout, at), static_cast<int>(p_.dim_v), params_.grads.dout.sd);
+    fill(q_, QueryRows<float, true>(params_.forward, p_.q, at), p_.dim, p_.q.sd, kWideQuery);
+    fill(do_, QueryRows<float, true>(params_.forward, params_.grads.dout, at), p_.dim_v, params_.grads.dout.sd, kWideGrad);
   }
   __device__ __forceinline__ void fill_keys(int kv_head, int j0) {
     const KeyRows<float, true> keys(params_.forward, p_.k, seq_, kv_head), values(params_.forward, p_.v, seq_, kv_head);
-    fill(k_, KeyTileRows<float, true>{keys, j0}, static_cast<int>(p_.dim), p_.k.sd);
-    fill(v_, KeyTileRows<float, true>{values, j0}, static_cast<int>(p_.dim_v), p_.v.sd);
+    fill(k_, KeyTileRows<float, true>{keys, j0}, p_.dim, p_.k.sd, kWideKey);
+    fill(v_, KeyTileRows<float, true>{values, j0}, p_.dim_v, p_.v.sd, kWideValue);
   }
 
   // Calls f(r, c, weight, dt, s, ScorePlace) for this thread's elements of the tile of queries at q0 and keys at j0, rows those the block
@@ -97,8 +95,8 @@ class TileGradientsF32 {
   __device__ __forceinline__ void each_gradient(int q0, int j0, F&& f) {
     const float *own_a = kOwnKeys ? k_ : q_, *own_b = kOwnKeys ? v_ : do_, *other_a = kOwnKeys ? q_ : k_, *other_b = kOwnKeys ? do_ : v_;
     float s[kRowsEach][kVisitedEach] = {}, dp[kRowsEach][kVisitedEach] = {};
-    dot(own_a, other_a, s);
-    dot(own_b, other_b, dp);
+    Rows::multiply_rows(own_a, row_, other_a, column_, s);
+    Rows::multiply_rows(own_b, row_, other_b, column_, dp);
     if (params_.forward.has_score) {
       begin_scores(seq_.index, head_);
       each_logit<true>(q0, j0, s, dp, f);
@@ -152,22 +150,6 @@ class TileGradientsF32 {
         }
         f(r, c, weight, dt, score, place);
       }
-  }
-
-  __device__ __forceinline__ void dot(const float* own, const float* other, float (&s)[kRowsEach][kVisitedEach]) const {
-#pragma unroll 4
-    for (int d = 0; d < kDim; d += 4) {
-      float4 b[kVisitedEach];
-#pragma unroll
-      for (int c = 0; c < kVisitedEach; c++) b[c] = *reinterpret_cast<const float4*>(other + (column_ + c * kColumns) * kPitch + d);
-#pragma unroll
-      for (int r = 0; r < kRowsEach; r++) {
-        const float4 a = *reinterpret_cast<const float4*>(own + (row_ + r) * kPitch + d);
-#pragma unroll
-        for (int c = 0; c < kVisitedEach; c++)
-          s[r][c] = fmaf(a.x, b[c].x, fmaf(a.y, b[c].y, fmaf(a.z, b[c].z, fmaf(a.w, b[c].w, s[r][c]))));
-      }
-    }
   }
 
  protected:

@@ -61,9 +61,9 @@ class BackwardKeys {
     const int mine = first + row_ + (lane_ >> 2);
     const int to[2] = {mine < rows ? seq.kv_begin + mine : -1, mine + 8 < rows ? seq.kv_begin + mine + 8 : -1};
     if constexpr (kWantKeys)
-      if (dk.data) store_rows<T, kDim>(dk, params_.grads.dtype, seq.batch * dk.sb + kv_head * dk.sh, to, lane_, p_.dim, dk_, p_.scale);
+      if (dk.data) store_rows<T>(dk, params_.grads.dtype, seq.batch * dk.sb + kv_head * dk.sh, to, lane_, p_.dim, dk_, p_.scale);
     if constexpr (kWantValues)
-      if (dv.data) store_rows<T, kDim>(dv, params_.grads.dtype, seq.batch * dv.sb + kv_head * dv.sh, to, lane_, p_.dim_v, dv_, 1.f);
+      if (dv.data) store_rows<T>(dv, params_.grads.dtype, seq.batch * dv.sb + kv_head * dv.sh, to, lane_, p_.dim_v, dv_, 1.f);
   }
 
  private:
@@ -122,7 +122,7 @@ class BackwardKeys {
     }
     float s[kQueries / 8][4];
     clear(s);
-    multiply_rows<T, kDim, kQueries>(s, Tile<kDim>::lane_rows(k_tile_, row_, lane_), Tile<kDim>::lane_columns(q_tile_, 0, lane_));
+    multiply_rows<T, kDim>(s, Tile<kDim>::lane_rows(k_tile_, row_, lane_), Tile<kDim>::lane_columns(q_tile_, 0, lane_));
     float scores[kGeneral ? kQueries / 8 : 1][4];  // before the program, for its derivative
     const int query = q0 + quad * 2, key = mine + group;
     if constexpr (kGeneral) change_scores(s, scores, seq, head, query, key);
@@ -148,11 +148,11 @@ class BackwardKeys {
           s[n][2 * h + odd] = exp2_fast((visible ? t : -infinity()) - lse_[row]);
         }
     }
-    if constexpr (kWantValues) multiply_weights<T, kDim, kQueries>(dv_, s, Tile<kDim>::lane_rows(do_tile_, 0, lane_));
+    if constexpr (kWantValues) multiply_weights<T, kDim>(dv_, s, Tile<kDim>::lane_rows(do_tile_, 0, lane_));
     if constexpr (kWantKeys) {
       to_slopes(s);
       if constexpr (kGeneral) chain_scores(s, scores, seq, head, query, key);
-      multiply_weights<T, kDim, kQueries>(dk_, s, Tile<kDim>::lane_rows(q_tile_, 0, lane_));
+      multiply_weights<T, kDim>(dk_, s, Tile<kDim>::lane_rows(q_tile_, 0, lane_));
     }
   }
 
@@ -171,7 +171,7 @@ class BackwardKeys {
   __device__ __forceinline__ void to_slopes(float (&s)[kQueries / 8][4]) const {
     float dp[kQueries / 8][4];
     clear(dp);
-    multiply_rows<T, kDim, kQueries>(dp, Tile<kDim>::lane_rows(v_tile_, row_, lane_), Tile<kDim>::lane_columns(do_tile_, 0, lane_));
+    multiply_rows<T, kDim>(dp, Tile<kDim>::lane_rows(v_tile_, row_, lane_), Tile<kDim>::lane_columns(do_tile_, 0, lane_));
     each([&](int n, int e) { s[n][e] *= dp[n][e] - delta_[n * 8 + (lane_ & 3) * 2 + e % 2]; });
   }
 

@@ -9,7 +9,7 @@ namespace fovea::cuda {
 template <class T, int kDim, bool kGeneral>
 class BackwardQueries : QueryTileGradients<T, kDim, kGeneral> {
   using Base = QueryTileGradients<T, kDim, kGeneral>;
-  using Base::k_tile_, Base::kKeys, Base::kRows, Base::lane_, Base::p_, Base::params_, Base::row_;
+  using Base::k_tile_, Base::kRows, Base::lane_, Base::p_, Base::params_, Base::row_;
   using typename Base::Accumulators, typename Base::Cursor;
 
  public:
@@ -18,20 +18,15 @@ class BackwardQueries : QueryTileGradients<T, kDim, kGeneral> {
 
   __device__ __forceinline__ void run() {
     if (at_.first >= at_.seq.q_len) return;
-    const int last = min(at_.first + kRows, at_.seq.q_len) - 1;
-    int begin, end;
-    this->key_range(at_, place_.diagonal, last, begin, end);
-    Cursor cursor(params_.forward, at_.seq, at_.head, at_.first, last);
     clear(dq_);
-    int j0 = begin < end ? cursor.seek(begin / kKeys * kKeys, end) : end;
-    if (j0 < end) this->fetch_queries(at_);
-    for (; j0 < end; j0 = cursor.seek(j0 + kKeys, end)) {
-      this->load_keys(at_, j0);
-      Accumulators ds;
-      const bool seen = this->each_gradient(at_, place_.diagonal, cursor, j0, end,
-                                            [&](int n, int e, float dt, float s, auto place) { ds[n][e] = chain(dt, s, place); });
-      if (seen) multiply_weights<T, kDim, kKeys>(dq_, ds, Tile<kDim>::lane_rows(k_tile_, 0, lane_));
-    }
+    this->each_key_tile(
+        at_, place_.diagonal, [](int&, int&) {},
+        [&](const Cursor& cursor, int j0, int end) {
+          Accumulators ds;
+          const bool seen = this->each_gradient(at_, place_.diagonal, cursor, j0, end,
+                                                [&](int n, int e, float dt, float s, auto place) { ds[n][e] = chain(dt, s, place); });
+          if (seen) multiply_weights<T, kDim>(dq_, ds, Tile<kDim>::lane_rows(k_tile_, 0, lane_));
+        });
     finish();
   }
 
@@ -52,7 +47,7 @@ class BackwardQueries : QueryTileGradients<T, kDim, kGeneral> {
       const int i = at_.first + row_ + (lane_ >> 2) + h * 8;
       to[h] = i < at_.seq.q_len ? query_row<kGeneral>(params_.forward, at_.seq, at_.head, i) : -1;
     }
-    store_rows<T, kDim>(dq, params_.grads.dtype, at_.seq.batch * dq.sb + at_.head * dq.sh, to, lane_, p_.dim, dq_, p_.scale);
+    store_rows<T>(dq, params_.grads.dtype, at_.seq.batch * dq.sb + at_.head * dq.sh, to, lane_, p_.dim, dq_, p_.scale);
   }
 
   const Place& place_;

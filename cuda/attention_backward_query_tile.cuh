@@ -23,13 +23,50 @@ class QueryTileGradients {
         lane_(static_cast<int>(threadIdx.x) & 31),
         row_(static_cast<int>(threadIdx.x) / 32 * 16) {}
 
-  // Keys that queries [first, last] may see, but for masks.
-  __device__ __forceinline__ void key_range(const QueryTilePlace& at, const Diagonal& diagonal, int last, int& begin, int& end) const {
-    end = min(diagonal.end(last), diagonal.limit);
-    begin = at.first >= diagonal.rows ? end : diagonal.begin(at.first);
+  // Visits the tiles of keys that the queries of `at` see: f(cursor, j0, end), with both sides in shared memory. clip(begin, end) narrows
+  // the range of keys.
+  template <class Clip, class F>
+  __device__ __forceinline__ void each_key_tile(const QueryTilePlace& at, const Diagonal& diagonal, Clip&& clip, F&& f) {
+    const int last = min(at.first + kRows, at.seq.q_len) - 1;
+    int end = min(diagonal.end(last), diagonal.limit), begin = at.first >= diagonal.rows ? end : diagonal.begin(at.first);
     if (kGeneral && p_.key_ranges) RowRanges::clip(p_, at.seq, at.head, at.first, last, begin, end);
+    clip(begin, end);
+    if (begin >= end) return;
+    begin = begin / kKeys * kKeys;
+    Cursor cursor(params_.forward, at.seq, at.head, at.first, last);
+    if (cursor.present()) cursor.skip_to(begin);
+    int j0 = cursor.seek(begin, end);
+    if (j0 >= end) return;
+    __syncthreads();
+    fetch_queries(at);
+    for (; j0 < end; j0 = cursor.seek(j0 + kKeys, end)) {
+      load_keys(at, j0);
+      f(cursor, j0, end);
+    }
   }
 
+  // Calls f(n, e, dt, s, ScorePlace) for every element of the accumulator layout: the gradient of its logit, 0 where masked, and its score
+  // before the program. False, and no call: this warp sees none of the keys from j0 on.
+  template <class F>
+  __device__ __forceinline__ bool each_gradient(const QueryTilePlace& at, const Diagonal& diagonal, const Cursor& cursor, int j0, int end,
+                                                F&& f) const {
+    const Visible visible = visible_of(at, diagonal, cursor, j0, end);
+    if (!visible.any) return false;
+    Accumulators s, dp;
+    clear(s);
+    clear(dp);
+    multiply_rows<T, kDim>(s, Tile<kDim>::lane_rows(q_tile_, row_, lane_), Tile<kDim>::lane_columns(k_tile_, 0, lane_));
+    multiply_rows<T, kDim>(dp, Tile<kDim>::lane_rows(do_tile_, row_, lane_), Tile<kDim>::lane_columns(v_tile_, 0, lane_));
+    if (kGeneral && params_.forward.has_score) {
+      begin_scores(at.seq.index, at.head);
+      each_logit<true>(at, j0, visible, s, dp, f);
+    } else {
+      each_logit<false>(at, j0, visible, s, dp, f);
+    }
+    return true;
+  }
+
+ protected:
   // Fetches rows of q and dout, with the commit of the keys that follow, and what else the queries have.
   __device__ __forceinline__ void fetch_queries(const QueryTilePlace& at) {
     const QueryRows<uint16_t, kGeneral> q(params_.forward, p_.q, at), dout(params_.forward, params_.grads.dout, at);
@@ -57,28 +94,6 @@ class QueryTileGradients {
     __syncthreads();
   }
 
-  // Calls f(n, e, dt, s, ScorePlace) for every element of the accumulator layout: the gradient of its logit, 0 where masked, and its score
-  // before the program. False, and no call: this warp sees none of the keys from j0 on.
-  template <class F>
-  __device__ __forceinline__ bool each_gradient(const QueryTilePlace& at, const Diagonal& diagonal, const Cursor& cursor, int j0, int end,
-                                                F&& f) const {
-    const Visible visible = visible_of(at, diagonal, cursor, j0, end);
-    if (!visible.any) return false;
-    Accumulators s, dp;
-    clear(s);
-    clear(dp);
-    multiply_rows<T, kDim, kKeys>(s, Tile<kDim>::lane_rows(q_tile_, row_, lane_), Tile<kDim>::lane_columns(k_tile_, 0, lane_));
-    multiply_rows<T, kDim, kKeys>(dp, Tile<kDim>::lane_rows(do_tile_, row_, lane_), Tile<kDim>::lane_columns(v_tile_, 0, lane_));
-    if (kGeneral && params_.forward.has_score) {
-      begin_scores(at.seq.index, at.head);
-      each_logit<true>(at, j0, visible, s, dp, f);
-    } else {
-      each_logit<false>(at, j0, visible, s, dp, f);
-    }
-    return true;
-  }
-
- protected:
   // What this warp sees of a tile of keys: all, or bits of its queries for keys lane and 32 + lane.
   struct Visible {
     bool any, full;

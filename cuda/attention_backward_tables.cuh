@@ -20,24 +20,19 @@ class BackwardTables : QueryTileGradients<T, kDim, true> {
 
   __device__ __forceinline__ void run() {
     if (at_.first >= at_.seq.q_len) return;
-    const int last = min(at_.first + kRows, at_.seq.q_len) - 1;
-    int begin, end;
-    this->key_range(at_, place_.diagonal, last, begin, end);
-    Cursor cursor(params_.forward, at_.seq, at_.head, at_.first, last);
-    int j0 = begin < end ? cursor.seek(begin / kKeys * kKeys, end) : end;
-    if (j0 < end) this->fetch_queries(at_);
-    for (; j0 < end; j0 = cursor.seek(j0 + kKeys, end)) {
-      this->load_keys(at_, j0);
-      float gradients[kKeys / 2];
-      int elements[kKeys / 2];
-      const bool seen = this->each_gradient(at_, place_.diagonal, cursor, j0, end, [&](int n, int e, float dt, float s, auto place) {
-        float& gradient = gradients[n * 4 + e];
-        int& element = elements[n * 4 + e];
-        gradient = dt, element = -1;
-        if constexpr (place.has_program) apply_scatter(gradient, element, s, place.batch, place.head, place.query, place.key);
-      });
-      if (seen) scatter(params_.table, gradients, elements);
-    }
+    this->each_key_tile(
+        at_, place_.diagonal, [](int&, int&) {},
+        [&](const Cursor& cursor, int j0, int end) {
+          float gradients[kKeys / 2];
+          int elements[kKeys / 2];
+          const bool seen = this->each_gradient(at_, place_.diagonal, cursor, j0, end, [&](int n, int e, float dt, float s, auto place) {
+            float& gradient = gradients[n * 4 + e];
+            int& element = elements[n * 4 + e];
+            gradient = dt, element = -1;
+            if constexpr (place.has_program) apply_scatter(gradient, element, s, place.batch, place.head, place.query, place.key);
+          });
+          if (seen) scatter(params_.table, gradients, elements);
+        });
   }
 
  private:

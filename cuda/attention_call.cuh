@@ -2,12 +2,9 @@
 #pragma once
 
 #include "cuda/attention_forward_params.h"
+#include "fast_math.cuh"
 
 namespace fovea::cuda {
-
-constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
-
-__device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
 
 __device__ __forceinline__ int clamp_to_int(int64_t x) { return static_cast<int>(x < (1 << 30) ? x : (1 << 30)); }
 

@@ -14,6 +14,7 @@
 #include "attention_visibility.cuh"
 #include "cuda/attention_decode_params.h"
 #include "elements.cuh"
+#include "float_tile.cuh"
 
 namespace fovea::cuda {
 
@@ -188,8 +189,7 @@ __device__ __forceinline__ void finish_decode(const AttentionDecodeParams& param
       const float weight = top == -infinity() ? 0.f : exp2_fast(tops[w * kTileRows + r] - top);
       const float4 part = *reinterpret_cast<const float4*>(outs + (w * kTileRows + r) * kPitch + d);
       sum = fmaf(weight, sums[w * kTileRows + r], sum);
-      out[0] = fmaf(weight, part.x, out[0]), out[1] = fmaf(weight, part.y, out[1]);
-      out[2] = fmaf(weight, part.z, out[2]), out[3] = fmaf(weight, part.w, out[3]);
+      scale_add(out, weight, part);
     }
     const float inverse = sum == 0.f ? 0.f : 1.f / sum, lse = sum == 0.f ? -infinity() : top * kLn2 + logf(sum);
 #pragma unroll

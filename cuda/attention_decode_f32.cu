@@ -108,7 +108,7 @@ class DecodeF32 {
 #pragma unroll
       for (int r = 0; r < kRows; r++) {
         const float4 q = *reinterpret_cast<const float4*>(queries_ + r * kDim + d);
-        s[r] = fmaf(q.x, k.x, fmaf(q.y, k.y, fmaf(q.z, k.z, fmaf(q.w, k.w, s[r]))));
+        s[r] = dot_add(q, k, s[r]);
       }
     }
     float half[4], mine[2];
@@ -167,10 +167,7 @@ class DecodeF32 {
       for (int g = 0; g < kGroups; g++) {
         const float4 v = *reinterpret_cast<const float4*>(slot + j * kPitch + (g * 32 + lane % kLanes) * 4);
 #pragma unroll
-        for (int r = 0; r < kRows; r++) {
-          float* o = out_[r] + g * 4;
-          o[0] = fmaf(w[r], v.x, o[0]), o[1] = fmaf(w[r], v.y, o[1]), o[2] = fmaf(w[r], v.z, o[2]), o[3] = fmaf(w[r], v.w, o[3]);
-        }
+        for (int r = 0; r < kRows; r++) scale_add(out_[r] + g * 4, w[r], v);
       }
     }
     __syncwarp();
@@ -219,31 +216,18 @@ __device__ __forceinline__ void attention_decode(const AttentionDecodeParams& pa
   Kernel(params, memory, shared).run();
 }
 
-extern "C" {
-__global__ void __launch_bounds__(128, 2) attention_decode_f32_d32(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<32, false>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_decode_f32_d32_score(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<32, true>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_decode_f32_d64(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<64, false>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_decode_f32_d64_score(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<64, true>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_decode_f32_d128(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<128, false>(params);
-}
-__global__ void __launch_bounds__(128, 2) attention_decode_f32_d128_score(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<128, true>(params);
-}
-__global__ void __launch_bounds__(64, 2) attention_decode_f32_d256(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<256, false>(params);
-}
-__global__ void __launch_bounds__(64, 2) attention_decode_f32_d256_score(const __grid_constant__ AttentionDecodeParams params) {
-  attention_decode<256, true>(params);
-}
-}
+#define ENTRY(name, dim, program)                                                         \
+  extern "C" __global__ void __launch_bounds__(decode_warps_f32(dim) * 32, 2)             \
+      attention_decode_f32_##name(const __grid_constant__ AttentionDecodeParams params) { \
+    attention_decode<dim, program>(params);                                               \
+  }
+ENTRY(d32, 32, false)
+ENTRY(d64, 64, false)
+ENTRY(d128, 128, false)
+ENTRY(d256, 256, false)
+ENTRY(d32_score, 32, true)
+ENTRY(d64_score, 64, true)
+ENTRY(d128_score, 128, true)
+ENTRY(d256_score, 256, true)
 
 }  // namespace fovea::cuda

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "attention_decode.cuh"
-#include "tile.cuh"
+#include "tile_products.cuh"
 
 namespace fovea::cuda {
 
@@ -32,10 +32,7 @@ class Decode {
 
   __device__ __forceinline__ void run() {
     if (params_.splits > 1 && at_.begin >= at_.end) return leave_decode(params_, at_);
-#pragma unroll
-    for (int n = 0; n < kDim / 8; n++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) out_[n][e] = 0;
+    clear(out_);
     Ring ring(params_, at_, shared_address(memory_) + static_cast<uint32_t>(decode_warp() * kSlots * kSlotBytes), there_);
     load_queries();
     const DecodeRow rows[2] = {{p_, at_, decode_lane() >> 2}, {p_, at_, (decode_lane() >> 2) + 8}};
@@ -66,32 +63,18 @@ class Decode {
     __syncthreads();
     if constexpr (kKeepQueries)
 #pragma unroll
-      for (int kk = 0; kk < kDim / 16; kk++) query(q_[kk], kk);
+      for (int kk = 0; kk < kDim / 16; kk++) load_rows<kDim>(q_[kk], q_lane(), kk);
   }
-  __device__ __forceinline__ void query(uint32_t (&a)[4], int kk) const {
-    load_matrices(a, Tile<kDim>::step(Tile<kDim>::lane_rows(q_tile_, 0, decode_lane()), 0, 2 * kk));
-  }
+  __device__ __forceinline__ uint32_t q_lane() const { return Tile<kDim>::lane_rows(q_tile_, 0, decode_lane()); }
 
   // Scores of the keys at j0 in base-2 units, -inf where masked.
   __device__ __forceinline__ void score(const DecodeRow (&rows)[2], uint32_t slot, int j0, uint32_t present) {
-    const uint32_t lane_columns = Tile<kDim>::lane_columns(slot, 0, decode_lane());
-#pragma unroll
-    for (int n = 0; n < 2; n++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) s_[n][e] = 0;
-#pragma unroll
-    for (int kk = 0; kk < kDim / 16; kk++) {
-      uint32_t a[4], b[4];
-      load_matrices(b, Tile<kDim>::step(lane_columns, 0, 2 * kk));
-      if constexpr (kKeepQueries) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) a[i] = q_[kk][i];
-      } else {
-        query(a, kk);
-      }
-      multiply_add(T{}, s_[0], a, b[0], b[1]);
-      multiply_add(T{}, s_[1], a, b[2], b[3]);
-    }
+    clear(s_);
+    multiply_rows<T, kDim>(
+        as_tiles(s_), Tile<kDim>::lane_columns(slot, 0, decode_lane()), [&](uint32_t(&room)[1][4], int kk) -> const auto& {
+          if constexpr (kKeepQueries) return q_[kk];
+          else return load_rows<kDim>(room, q_lane(), kk);
+        });
     const bool full = j0 >= at_.full_begin && j0 + kKeys <= at_.full_end && present == (1u << kKeys) - 1 && !p_.mask.data;
     if (!kProgram && full && !(p_.softcap > 0) && !p_.bias.data) {
 #pragma unroll
@@ -142,16 +125,7 @@ class Decode {
         s_[n][e] = exp2_fast(s_[n][e] - shift[e >> 1]);
         sum_[e >> 1] += s_[n][e];
       }
-    const uint32_t a[4] = {pack(T{}, s_[0][0], s_[0][1]), pack(T{}, s_[0][2], s_[0][3]), pack(T{}, s_[1][0], s_[1][1]),
-                           pack(T{}, s_[1][2], s_[1][3])};
-    const uint32_t lane_rows = Tile<kDim>::lane_rows(slot, 0, decode_lane());
-#pragma unroll
-    for (int n = 0; n < kDim / 8; n += 2) {
-      uint32_t b[4];
-      load_matrices_transposed(b, Tile<kDim>::step(lane_rows, 0, n));
-      multiply_add(T{}, out_[n], a, b[0], b[1]);
-      multiply_add(T{}, out_[n + 1], a, b[2], b[3]);
-    }
+    multiply_weights<T, kDim>(out_, s_, Tile<kDim>::lane_rows(slot, 0, decode_lane()));
   }
 
   __device__ __forceinline__ void finish() {
@@ -178,7 +152,7 @@ class Decode {
   float* const memory_;
   uint32_t* const there_;
   const uint32_t q_tile_;
-  uint32_t q_[kKeepQueries ? kDim / 16 : 1][4];
+  uint32_t q_[kKeepQueries ? kDim / 16 : 1][1][4];
   float s_[2][4], out_[kDim / 8][4];
   float top_[2] = {-infinity(), -infinity()}, sum_[2] = {0, 0};
 };

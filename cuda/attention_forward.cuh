@@ -11,8 +11,7 @@
 
 #include "attention_scores.cuh"
 #include "attention_visibility.cuh"
-#include "mma.cuh"
-#include "tile.cuh"
+#include "online_softmax.cuh"
 
 namespace fovea::cuda {
 
@@ -49,15 +48,7 @@ class Forward {
 
  private:
   __device__ __forceinline__ void visit(int begin, int end, Cursor& cursor) {
-#pragma unroll
-    for (int r = 0; r < kRowTiles; r++) {
-#pragma unroll
-      for (int n = 0; n < kDim / 8; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) out_[r][n][e] = 0;
-      top_[r][0] = top_[r][1] = -infinity();
-      sum_[r][0] = sum_[r][1] = 0;
-    }
+    clear(out_);
     int j0 = begin < end ? cursor.seek(begin / kKeys * kKeys, end) : end;
     if (j0 >= end) return;
     fetch_queries();
@@ -75,7 +66,7 @@ class Forward {
       const int next = cursor.seek(j0 + kKeys, end);
       if (next < end) fetch_keys(k_tile_, p_.k, next, p_.dim, kWideKey);
       commit_copies();
-      if (seen) weigh();
+      if (seen) weigh_values<T, kDim>(s_, unit_, rows_, Tile<kDim>::lane_rows(v_tile_, 0, lane_id()), out_);
       j0 = next;
     }
   }
@@ -95,9 +86,7 @@ class Forward {
     const uint32_t q_lane = Tile<kDim>::lane_rows(q_tile_, first_row(), lane_id());
     kept_ = true;
 #pragma unroll
-    for (int r = 0; r < kRowTiles; r++)
-#pragma unroll
-      for (int kk = 0; kk < (kKeepQueries ? kDim / 16 : 0); kk++) load_matrices(q_[r][kk], Tile<kDim>::step(q_lane, r * 16, 2 * kk));
+    for (int kk = 0; kk < (kKeepQueries ? kDim / 16 : 0); kk++) load_rows<kDim>(q_[kk], q_lane, kk);
   }
 
   // Scores of the tile of keys at j0 in base-2 units after `unit_`, -inf where masked. False: this warp sees none of them.
@@ -160,37 +149,13 @@ class Forward {
   }
 
   __device__ __forceinline__ void multiply() {
+    clear(s_);
     const uint32_t q_lane = Tile<kDim>::lane_rows(q_tile_, first_row(), lane_id());
-    const uint32_t k_lane = Tile<kDim>::lane_columns(k_tile_, 0, lane_id());
-#pragma unroll
-    for (int r = 0; r < kRowTiles; r++)
-#pragma unroll
-      for (int n = 0; n < kKeys / 8; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) s_[r][n][e] = 0;
-#pragma unroll
-    for (int kk = 0; kk < kDim / 16; kk++) {
-      uint32_t a[kRowTiles][4];
-#pragma unroll
-      for (int r = 0; r < kRowTiles; r++) {
-        if constexpr (kKeepQueries) {
-#pragma unroll
-          for (int i = 0; i < 4; i++) a[r][i] = q_[r][kk][i];
-        } else {
-          load_matrices(a[r], Tile<kDim>::step(q_lane, r * 16, 2 * kk));
-        }
-      }
-#pragma unroll
-      for (int n = 0; n < kKeys / 8; n += 2) {
-        uint32_t b[4];
-        load_matrices(b, Tile<kDim>::step(k_lane, n * 8, 2 * kk));
-#pragma unroll
-        for (int r = 0; r < kRowTiles; r++) {
-          multiply_add(T{}, s_[r][n], a[r], b[0], b[1]);
-          multiply_add(T{}, s_[r][n + 1], a[r], b[2], b[3]);
-        }
-      }
-    }
+    multiply_rows<T, kDim>(
+        s_, Tile<kDim>::lane_columns(k_tile_, 0, lane_id()), [&](uint32_t(&room)[kRowTiles][4], int kk) -> const auto& {
+          if constexpr (kKeepQueries) return q_[kk];
+          else return load_rows<kDim>(room, q_lane, kk);
+        });
   }
 
   // Scale, softcap, score program and bias, then base-2 units.
@@ -236,87 +201,21 @@ class Forward {
         for (int e = 0; e < 4; e++) f(s_[r][n][e], r, e >> 1, n, e & 1);
   }
 
-  // O = O 2^(old maximum - maximum) + P V.
-  __device__ __forceinline__ void weigh() {
-    const uint32_t v_lane = Tile<kDim>::lane_rows(v_tile_, 0, lane_id());
-#pragma unroll
-    for (int r = 0; r < kRowTiles; r++)
-#pragma unroll
-      for (int h = 0; h < 2; h++) {
-        float top = top_[r][h];
-#pragma unroll
-        for (int n = 0; n < kKeys / 8; n++) top = fmaxf(top, fmaxf(s_[r][n][2 * h], s_[r][n][2 * h + 1]));
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-        const float shift = top == -infinity() ? 0.f : top * unit_, change = exp2_fast(fmaf(top_[r][h], unit_, -shift));
-        top_[r][h] = top;
-        float part = 0;
-#pragma unroll
-        for (int n = 0; n < kKeys / 8; n++)
-#pragma unroll
-          for (int odd = 0; odd < 2; odd++) {
-            float& s = s_[r][n][2 * h + odd];
-            s = exp2_fast(fmaf(s, unit_, -shift));
-            part += s;
-          }
-        sum_[r][h] = sum_[r][h] * change + part;
-#pragma unroll
-        for (int n = 0; n < kDim / 8; n++) out_[r][n][2 * h] *= change, out_[r][n][2 * h + 1] *= change;
-      }
-#pragma unroll
-    for (int kk = 0; kk < kKeys / 16; kk++) {
-      uint32_t a[kRowTiles][4];
-#pragma unroll
-      for (int r = 0; r < kRowTiles; r++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const float* s = s_[r][2 * kk + i / 2] + i % 2 * 2;
-          a[r][i] = pack(T{}, s[0], s[1]);
-        }
-#pragma unroll
-      for (int n = 0; n < kDim / 8; n += 2) {
-        uint32_t b[4];
-        load_matrices_transposed(b, Tile<kDim>::step(v_lane, kk * 16, n));
-#pragma unroll
-        for (int r = 0; r < kRowTiles; r++) {
-          multiply_add(T{}, out_[r][n], a[r], b[0], b[1]);
-          multiply_add(T{}, out_[r][n + 1], a[r], b[2], b[3]);
-        }
-      }
-    }
-  }
-
   __device__ __forceinline__ void finish() {
-    const int lane = lane_id(), first = at_.first + first_row();
-    const int64_t step = p_.out.sd;
+    const int lane = lane_id(), first = at_.first + first_row(), batch = at_.seq.batch, head = at_.head;
     const bool pairs = (params_.wide & kWideOut) != 0;
 #pragma unroll
     for (int r = 0; r < kRowTiles; r++)
 #pragma unroll
       for (int h = 0; h < 2; h++) {
-        float sum = sum_[r][h];
-        sum += __shfl_xor_sync(~0u, sum, 1);
-        sum += __shfl_xor_sync(~0u, sum, 2);
+        const float sum = rows_[r][h].total();
         const int i = first + r * 16 + h * 8 + (lane >> 2);
         if (i >= at_.seq.q_len) continue;
-        const int row = query_row<kGeneral>(params_, at_.seq, at_.head, i);
+        const int row = query_row<kGeneral>(params_, at_.seq, head, i);
         if (kGeneral && row < 0) continue;
-        const float inverse = sum == 0.f ? 0.f : 1.f / sum;
-        T* to = static_cast<T*>(p_.out.data) + at_.seq.batch * p_.out.sb + at_.head * p_.out.sh + row * p_.out.sl;
-#pragma unroll
-        for (int n = 0; n < kDim / 8; n++) {
-          const int d = n * 8 + (lane & 3) * 2;
-          const uint32_t both = pack(T{}, out_[r][n][2 * h] * inverse, out_[r][n][2 * h + 1] * inverse);
-          if (pairs) {
-            if (d < p_.dim_v) *reinterpret_cast<uint32_t*>(to + d) = both;
-          } else {
-            if (d < p_.dim_v) to[d * step] = T{static_cast<uint16_t>(both)};
-            if (d + 1 < p_.dim_v) to[(d + 1) * step] = T{static_cast<uint16_t>(both >> 16)};
-          }
-        }
-        if (p_.lse && (lane & 3) == 0)
-          p_.lse[at_.seq.batch * p_.lse_sb + at_.head * p_.lse_sh + row * p_.lse_sl] =
-              sum == 0.f ? -infinity() : top_[r][h] * unit_ * kLn2 + logf(sum);
+        T* to = static_cast<T*>(p_.out.data) + batch * p_.out.sb + head * p_.out.sh + row * p_.out.sl;
+        store_row(to, p_.out.sd, p_.dim_v, out_[r], h, lane, sum == 0.f ? 0.f : 1.f / sum, pairs);
+        if (p_.lse && (lane & 3) == 0) p_.lse[batch * p_.lse_sb + head * p_.lse_sh + row * p_.lse_sl] = rows_[r][h].lse(sum, unit_);
       }
   }
 
@@ -337,8 +236,9 @@ class Forward {
   const uint32_t q_tile_, k_tile_, v_tile_;
   bool kept_ = false;
   float unit_ = 1;  // base-2 units of a score
-  uint32_t q_[kRowTiles][kKeepQueries ? kDim / 16 : 1][4];
-  float s_[kRowTiles][kKeys / 8][4], out_[kRowTiles][kDim / 8][4], top_[kRowTiles][2], sum_[kRowTiles][2];
+  uint32_t q_[kKeepQueries ? kDim / 16 : 1][kRowTiles][4];
+  float s_[kRowTiles][kKeys / 8][4], out_[kRowTiles][kDim / 8][4];
+  RowSoftmax<4> rows_[kRowTiles][2];
 };
 
 template <class T, int kDim, bool kGeneral>

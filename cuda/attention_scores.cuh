@@ -5,7 +5,7 @@
 #pragma once
 
 #include "attention_call.cuh"
-#include "mma.cuh"
+#include "elements.cuh"
 
 namespace fovea::cuda {
 
@@ -23,8 +23,8 @@ __device__ __forceinline__ float soft_cap_slope(float capped, float cap) {
 
 __device__ __forceinline__ float grid_element(const void* base, DType dtype, int64_t offset) {
   if (dtype == DType::F32) return static_cast<const float*>(base)[offset];
-  if (dtype == DType::BF16) return widen(static_cast<const bf16*>(base)[offset]);
-  return widen(static_cast<const f16*>(base)[offset]);
+  if (dtype == DType::BF16) return to_f32(static_cast<const bf16*>(base)[offset]);
+  return to_f32(static_cast<const f16*>(base)[offset]);
 }
 
 // Elements before the one at (first query, first key) of a tile; the rest is 32-bit arithmetic.

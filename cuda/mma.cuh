@@ -49,27 +49,4 @@ __device__ __forceinline__ uint32_t pack(f16, float lo, float hi) {
   return r;
 }
 
-__device__ __forceinline__ float widen(bf16 x) { return __uint_as_float(static_cast<uint32_t>(x.bits) << 16); }
-
-__device__ __forceinline__ float widen(f16 x) {
-  float r;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(x.bits));
-  return r;
-}
-
-__device__ __forceinline__ float widen(float x) { return x; }
-
-// 2^x, -inf gives 0; relative error below 2^-22.
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-__device__ __forceinline__ float reciprocal_fast(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 }  // namespace fovea::cuda

@@ -13,19 +13,6 @@
 
 namespace fovea::cuda {
 
-// Writes row h of this lane's accumulators, times `factor`.
-template <class T, int kDim>
-__device__ __forceinline__ void store_accumulators(T* to, int64_t step, int64_t dim, const float (&c)[kDim / 8][4], int h, int lane,
-                                                   float factor) {
-#pragma unroll
-  for (int n = 0; n < kDim / 8; n++) {
-    const int d = n * 8 + (lane & 3) * 2;
-    const uint32_t both = pack(T{}, c[n][2 * h] * factor, c[n][2 * h + 1] * factor);
-    if (d < dim) to[d * step] = T{static_cast<uint16_t>(both)};
-    if (d + 1 < dim) to[(d + 1) * step] = T{static_cast<uint16_t>(both >> 16)};
-  }
-}
-
 template <class T, int kDim, bool kWantKeys, bool kWantValues>
 class NeighborhoodBackwardKeys {
  public:
@@ -81,7 +68,7 @@ class NeighborhoodBackwardKeys {
     const int quad = lane_ & 3, group = lane_ >> 2;
     float s[kQueries / 8][4];
     clear(s);
-    multiply_rows<T, kDim, kQueries>(s, Tile<kDim>::lane_rows(k_tile_, row_, lane_), Tile<kDim>::lane_columns(q_tile_, 0, lane_));
+    multiply_rows<T, kDim>(s, Tile<kDim>::lane_rows(k_tile_, row_, lane_), Tile<kDim>::lane_columns(q_tile_, 0, lane_));
     const float scale = p_.scale * kLog2E;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -108,16 +95,16 @@ class NeighborhoodBackwardKeys {
           s[n][2 * h + odd] = visible ? exp2_fast(t - facts_.lse[query]) : 0.f;
         }
     }
-    if constexpr (kWantValues) multiply_weights<T, kDim, kQueries>(dv_, s, Tile<kDim>::lane_rows(do_tile_, 0, lane_));
+    if constexpr (kWantValues) multiply_weights<T, kDim>(dv_, s, Tile<kDim>::lane_rows(do_tile_, 0, lane_));
     if constexpr (kWantKeys) {
       float dp[kQueries / 8][4];
       clear(dp);
-      multiply_rows<T, kDim, kQueries>(dp, Tile<kDim>::lane_rows(v_tile_, row_, lane_), Tile<kDim>::lane_columns(do_tile_, 0, lane_));
+      multiply_rows<T, kDim>(dp, Tile<kDim>::lane_rows(v_tile_, row_, lane_), Tile<kDim>::lane_columns(do_tile_, 0, lane_));
 #pragma unroll
       for (int n = 0; n < kQueries / 8; n++)
 #pragma unroll
         for (int e = 0; e < 4; e++) dp[n][e] = s[n][e] * (dp[n][e] - facts_.delta[n * 8 + quad * 2 + (e & 1)]);
-      multiply_weights<T, kDim, kQueries>(dk_, dp, Tile<kDim>::lane_rows(q_tile_, 0, lane_));
+      multiply_weights<T, kDim>(dk_, dp, Tile<kDim>::lane_rows(q_tile_, 0, lane_));
     }
   }
 
@@ -128,8 +115,8 @@ class NeighborhoodBackwardKeys {
       int i[kAxes];
       if (!owned_coordinates(params_.forward, place_, row_ + h * 8 + (lane_ >> 2), i)) continue;
       auto row = [&](const NeighborhoodTensor& t) { return LatticeRows<T>(p_, t, place_.batch, place_.head, place_.group).at(i); };
-      if constexpr (kWantKeys) store_accumulators<T, kDim>(row(dk), dk.sd, p_.dim, dk_, h, lane_, p_.scale);
-      if constexpr (kWantValues) store_accumulators<T, kDim>(row(dv), dv.sd, p_.dim_v, dv_, h, lane_, 1.f);
+      if constexpr (kWantKeys) store_row(row(dk), dk.sd, p_.dim, dk_, h, lane_, p_.scale);
+      if constexpr (kWantValues) store_row(row(dv), dv.sd, p_.dim_v, dv_, h, lane_, 1.f);
     }
   }
 
@@ -210,8 +197,8 @@ class NeighborhoodBackwardQueries {
     clear(s);
     clear(dp);
     if (sight.view != View::kNone) {
-      multiply_rows<T, kDim, kKeys>(s, Tile<kDim>::lane_rows(q_tile_, row_, lane_), Tile<kDim>::lane_columns(k_tile_, 0, lane_));
-      multiply_rows<T, kDim, kKeys>(dp, Tile<kDim>::lane_rows(do_tile_, row_, lane_), Tile<kDim>::lane_columns(v_tile_, 0, lane_));
+      multiply_rows<T, kDim>(s, Tile<kDim>::lane_rows(q_tile_, row_, lane_), Tile<kDim>::lane_columns(k_tile_, 0, lane_));
+      multiply_rows<T, kDim>(dp, Tile<kDim>::lane_rows(do_tile_, row_, lane_), Tile<kDim>::lane_columns(v_tile_, 0, lane_));
     }
     const float scale = p_.scale * kLog2E;
     const bool biased = p_.rpb && !walk.extra();
@@ -237,7 +224,7 @@ class NeighborhoodBackwardQueries {
           else s[n][2 * h + odd] = slope;
         }
       }
-    if constexpr (!kBias) multiply_weights<T, kDim, kKeys>(dq_, s, Tile<kDim>::lane_rows(k_tile_, 0, lane_));
+    if constexpr (!kBias) multiply_weights<T, kDim>(dq_, s, Tile<kDim>::lane_rows(k_tile_, 0, lane_));
   }
 
   __device__ __forceinline__ void store() const {
@@ -247,7 +234,7 @@ class NeighborhoodBackwardQueries {
     for (int h = 0; h < 2; h++) {
       int i[kAxes];
       if (owned_coordinates(params_.forward, place_, row_ + h * 8 + (lane_ >> 2), i))
-        store_accumulators<T, kDim>(rows.at(i), dq.sd, p_.dim, dq_, h, lane_, p_.scale);
+        store_row(rows.at(i), dq.sd, p_.dim, dq_, h, lane_, p_.scale);
     }
   }
 

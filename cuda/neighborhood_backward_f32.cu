@@ -3,7 +3,8 @@
 // A block owns a box of kTile rows (keys, or queries; 32, and 16 above head dim 128) and visits boxes of kTile of the other side; both
 // sides have two tiles in shared memory (K and V, Q and dO). 128 threads are 16 groups of owned rows by 8 columns. They compute S and dP,
 // leave P and dS in shared memory, and add P dO, dS Q (or dS K) to their rows, or dS to a bias table.
-#include "neighborhood_f32.cuh"
+#include "float_tile.cuh"
+#include "neighborhood_tile.cuh"
 
 namespace fovea::cuda {
 
@@ -13,9 +14,9 @@ template <int kDim, Gradient kWanted>
 class NeighborhoodBackwardF32 {
  public:
   static constexpr bool kOwnKeys = kWanted == Gradient::kKeys;
-  static constexpr int kColumns = 8, kTile = kDim <= 128 ? 32 : 16, kWarpRows = kTile / kNaWarps, kWeightPitch = kTile + 4;
-  static constexpr int kRowsEach = kTile / 16, kVisitedEach = kTile / kColumns;
   using Rows = FloatTile<kDim>;
+  static constexpr int kColumns = Rows::kColumns, kTile = kDim <= 128 ? 32 : 16, kWarpRows = kTile / kNaWarps, kWeightPitch = kTile + 4;
+  static constexpr int kRowsEach = kTile / 16, kVisitedEach = kTile / kColumns;
   using Place = LatticePlace<kNaWarps>;
   using Facts = QueryFacts<kTile>;
 
@@ -36,7 +37,8 @@ class NeighborhoodBackwardF32 {
         row_(static_cast<int>(threadIdx.x) / kColumns * kRowsEach) {}
 
   __device__ __forceinline__ void run_keys() {
-    clear();
+    Rows::clear(key_);
+    Rows::clear(value_);
     fill(k_, owned_rows<float>(f_, p_.k, place_), p_.dim, p_.k.sd, f_.wide & kNaWideKey);
     fill(v_, owned_rows<float>(f_, p_.v, place_), p_.dim_v, p_.v.sd, f_.wide & kNaWideValue);
     const NeighborhoodTensor& dout = params_.grads.dout;
@@ -56,8 +58,8 @@ class NeighborhoodBackwardF32 {
           const uint32_t seen = __shfl_sync(~0u, word, own % kWarpRows);
           return sight.view == View::kAll || (seen >> other & 1);
         });
-        Rows::template weigh<kTile, kRowsEach, kWeightPitch>(do_, weights_, row_, column_, value_);
-        Rows::template weigh<kTile, kRowsEach, kWeightPitch>(q_, slopes_, row_, column_, key_);
+        Rows::template multiply_weights<kTile, kWeightPitch>(do_, weights_, row_, column_, value_);
+        Rows::template multiply_weights<kTile, kWeightPitch>(q_, slopes_, row_, column_, key_);
       } while (walk.next(f_, 0));
     }
     store(params_.grads.dk, p_.dim, key_, p_.scale);
@@ -67,7 +69,8 @@ class NeighborhoodBackwardF32 {
   // `table` is that of a bias kernel.
   __device__ __forceinline__ void run_queries(float* table) {
     constexpr bool kBias = kWanted == Gradient::kBias;
-    clear();
+    Rows::clear(key_);
+    Rows::clear(value_);
     const NeighborhoodTensor& dout = params_.grads.dout;
     fill(q_, owned_rows<float>(f_, p_.q, place_), p_.dim, p_.q.sd, f_.wide & kNaWideQuery);
     fill(do_, owned_rows<float>(f_, dout, place_), p_.dim_v, dout.sd, f_.wide & kNaWideGrad);
@@ -84,7 +87,7 @@ class NeighborhoodBackwardF32 {
           const uint32_t seen = sight.seen(0, other);
           return sight.view == View::kAll || (sight.view == View::kSome && (seen >> (own % kWarpRows) & 1));
         });
-        if constexpr (!kBias) Rows::template weigh<kTile, kRowsEach, kWeightPitch>(k_, slopes_, row_, column_, key_);
+        if constexpr (!kBias) Rows::template multiply_weights<kTile, kWeightPitch>(k_, slopes_, row_, column_, key_);
       }
       if constexpr (kBias) {
         __syncthreads();
@@ -96,7 +99,7 @@ class NeighborhoodBackwardF32 {
 
  private:
   static __device__ __forceinline__ void fill(float* tile, const BoxRows<float>& rows, int64_t dim, int64_t step, int wide) {
-    Rows::template fill<kTile>(tile, rows, dim, step, wide);
+    Rows::template fill<kTile>(tile, rows, static_cast<int>(dim), step, wide != 0);
   }
   __device__ __forceinline__ void fetch(float* tile, const TileWalk& walk, const NeighborhoodTensor& t, const NeighborhoodTensor& extra,
                                         int64_t dim, int wide) const {
@@ -109,8 +112,8 @@ class NeighborhoodBackwardF32 {
   template <class Visible>
   __device__ __forceinline__ void weigh(int head, bool biased, const int (&at)[kAxes], Visible&& visible) {
     float s[kRowsEach][kVisitedEach] = {}, dp[kRowsEach][kVisitedEach] = {};
-    Rows::template dot<kRowsEach, kVisitedEach, kColumns>(kOwnKeys ? k_ : q_, row_, kOwnKeys ? q_ : k_, column_, s);
-    Rows::template dot<kRowsEach, kVisitedEach, kColumns>(kOwnKeys ? v_ : do_, row_, kOwnKeys ? do_ : v_, column_, dp);
+    Rows::multiply_rows(kOwnKeys ? k_ : q_, row_, kOwnKeys ? q_ : k_, column_, s);
+    Rows::multiply_rows(kOwnKeys ? v_ : do_, row_, kOwnKeys ? do_ : v_, column_, dp);
     const BiasTable index(p_);
     const float* table = p_.rpb && biased ? p_.rpb + static_cast<int64_t>(head) * index.size : nullptr;
 #pragma unroll
@@ -139,7 +142,7 @@ class NeighborhoodBackwardF32 {
     return index.key(p_, j);
   }
 
-  __device__ __forceinline__ void store(const NeighborhoodTensor& t, int64_t dim, const float (&sum)[kRowsEach][kDim / 8],
+  __device__ __forceinline__ void store(const NeighborhoodTensor& t, int64_t dim, const typename Rows::RowSums (&sum)[kRowsEach],
                                         float factor) const {
     const LatticeRows<float> rows(p_, t, place_.batch, place_.head, place_.group);
 #pragma unroll
@@ -149,13 +152,6 @@ class NeighborhoodBackwardF32 {
     }
   }
 
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (int r = 0; r < kRowsEach; r++)
-#pragma unroll
-      for (int d = 0; d < kDim / 8; d++) key_[r][d] = value_[r][d] = 0;
-  }
-
   const NeighborhoodBackwardParams& params_;
   const NeighborhoodKernelParams& f_;
   const NeighborhoodParams& p_;
@@ -163,7 +159,7 @@ class NeighborhoodBackwardF32 {
   Facts& facts_;
   float *const q_, *const do_, *const k_, *const v_, *const weights_, *const slopes_;
   const int column_, row_;
-  float key_[kRowsEach][kDim / 8], value_[kRowsEach][kDim / 8];  // dk or dq, and dv
+  typename Rows::RowSums key_[kRowsEach], value_[kRowsEach];  // dk or dq, and dv
 };
 
 template <int kDim, Gradient kWanted>

@@ -7,9 +7,8 @@
 // or boxes: rows are found by their coordinates. Q fragments stay in registers as far as these reach.
 #pragma once
 
-#include "mma.cuh"
 #include "neighborhood_tile.cuh"
-#include "tile.cuh"
+#include "online_softmax.cuh"
 
 namespace fovea::cuda {
 
@@ -30,11 +29,6 @@ class NeighborhoodForward {
 
   __device__ __forceinline__ void run() {
     clear(out_);
-#pragma unroll
-    for (int r = 0; r < kRowTiles; r++) {
-      top_[r][0] = top_[r][1] = -infinity();
-      sum_[r][0] = sum_[r][1] = 0;
-    }
     TileWalk walk(place_.sight[kNaWarps]);
     fill<kRows>(q_tile_, owned_rows<uint16_t>(params_, p_.q, place_), p_.dim, p_.q.sd, params_.wide & kNaWideQuery);
     fetch_keys(walk);
@@ -51,21 +45,12 @@ class NeighborhoodForward {
       more = walk.next(params_, static_cast<int>(p_.extra));
       if (more) fetch_keys(walk);
       commit_copies();
-      if (seen) weigh();
+      if (seen) weigh_values<T, kDim>(s_, unit_, rows_, Tile<kDim>::lane_rows(v_tile_, 0, lane()), out_);
     }
     finish();
   }
 
  private:
-  template <int kCount>
-  static __device__ __forceinline__ void clear(float (&c)[kRowTiles][kCount][4]) {
-#pragma unroll
-    for (int r = 0; r < kRowTiles; r++)
-#pragma unroll
-      for (int n = 0; n < kCount; n++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) c[r][n][e] = 0;
-  }
   template <int kCount>
   static __device__ __forceinline__ void fill(uint32_t tile, const BoxRows<uint16_t>& rows, int64_t dim, int64_t step, int wide) {
     Tile<kDim>::template fill<kCount, kNaThreads>(tile, rows, static_cast<int>(dim), step, wide != 0);
@@ -83,36 +68,20 @@ class NeighborhoodForward {
   __device__ __forceinline__ void load_queries() {
     kept_ = true;
 #pragma unroll
-    for (int kk = 0; kk < (kKeepQueries ? kDim / 16 : 0); kk++) load_queries(q_[kk], kk);
+    for (int kk = 0; kk < (kKeepQueries ? kDim / 16 : 0); kk++) load_rows<kDim>(q_[kk], q_lane(), kk);
   }
-  __device__ __forceinline__ void load_queries(uint32_t (&a)[kRowTiles][4], int kk) const {
-    const uint32_t q_lane = Tile<kDim>::lane_rows(q_tile_, warp() * kWarpRows, lane());
-#pragma unroll
-    for (int r = 0; r < kRowTiles; r++) load_matrices(a[r], Tile<kDim>::step(q_lane, r * 16, 2 * kk));
-  }
+  __device__ __forceinline__ uint32_t q_lane() const { return Tile<kDim>::lane_rows(q_tile_, warp() * kWarpRows, lane()); }
 
   // Scores of the tile in base-2 units after `unit_`, -inf where not visible. False: this warp sees none of its keys.
   __device__ __forceinline__ bool score(const TileWalk& walk) {
     const auto sight = TileSight<kKeys>::template of<kWarpRows>(params_, place_, walk);
     if (sight.view == View::kNone) return false;
     clear(s_);
-    const uint32_t k_lane = Tile<kDim>::lane_columns(k_tile_, 0, lane());
-#pragma unroll
-    for (int kk = 0; kk < kDim / 16; kk++) {
-      uint32_t read[kRowTiles][4];
-      if constexpr (!kKeepQueries) load_queries(read, kk);
-      const auto& a = kKeepQueries ? q_[kKeepQueries ? kk : 0] : read;
-#pragma unroll
-      for (int n = 0; n < kKeys / 8; n += 2) {
-        uint32_t b[4];
-        load_matrices(b, Tile<kDim>::step(k_lane, n * 8, 2 * kk));
-#pragma unroll
-        for (int r = 0; r < kRowTiles; r++) {
-          multiply_add(T{}, s_[r][n], a[r], b[0], b[1]);
-          multiply_add(T{}, s_[r][n + 1], a[r], b[2], b[3]);
-        }
-      }
-    }
+    multiply_rows<T, kDim>(
+        s_, Tile<kDim>::lane_columns(k_tile_, 0, lane()), [&](uint32_t(&room)[kRowTiles][4], int kk) -> const auto& {
+          if constexpr (kKeepQueries) return q_[kk];
+          else return load_rows<kDim>(room, q_lane(), kk);
+        });
     const bool scaled = p_.rpb || !(p_.scale > 0);
     unit_ = scaled ? kLog2E : p_.scale * kLog2E;
     if (scaled) {
@@ -159,56 +128,6 @@ class NeighborhoodForward {
       }
   }
 
-  // O = O 2^(old maximum - maximum) + P V.
-  __device__ __forceinline__ void weigh() {
-#pragma unroll
-    for (int r = 0; r < kRowTiles; r++)
-#pragma unroll
-      for (int h = 0; h < 2; h++) {
-        float top = top_[r][h];
-#pragma unroll
-        for (int n = 0; n < kKeys / 8; n++) top = fmaxf(top, fmaxf(s_[r][n][2 * h], s_[r][n][2 * h + 1]));
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-        top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-        const float shift = top == -infinity() ? 0.f : top * unit_, change = exp2_fast(fmaf(top_[r][h], unit_, -shift));
-        top_[r][h] = top;
-        float part = 0;
-#pragma unroll
-        for (int n = 0; n < kKeys / 8; n++)
-#pragma unroll
-          for (int odd = 0; odd < 2; odd++) {
-            float& s = s_[r][n][2 * h + odd];
-            s = exp2_fast(fmaf(s, unit_, -shift));
-            part += s;
-          }
-        sum_[r][h] = sum_[r][h] * change + part;
-#pragma unroll
-        for (int n = 0; n < kDim / 8; n++) out_[r][n][2 * h] *= change, out_[r][n][2 * h + 1] *= change;
-      }
-    const uint32_t v_lane = Tile<kDim>::lane_rows(v_tile_, 0, lane());
-#pragma unroll
-    for (int kk = 0; kk < kKeys / 16; kk++) {
-      uint32_t a[kRowTiles][4];
-#pragma unroll
-      for (int r = 0; r < kRowTiles; r++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-          const float* s = s_[r][2 * kk + i / 2] + i % 2 * 2;
-          a[r][i] = pack(T{}, s[0], s[1]);
-        }
-#pragma unroll
-      for (int n = 0; n < kDim / 8; n += 2) {
-        uint32_t b[4];
-        load_matrices_transposed(b, Tile<kDim>::step(v_lane, kk * 16, n));
-#pragma unroll
-        for (int r = 0; r < kRowTiles; r++) {
-          multiply_add(T{}, out_[r][n], a[r], b[0], b[1]);
-          multiply_add(T{}, out_[r][n + 1], a[r], b[2], b[3]);
-        }
-      }
-    }
-  }
-
   __device__ __forceinline__ void finish() {
     const LatticeRows<T> rows(p_, p_.out, place_.batch, place_.head, place_.group);
     const bool pairs = (params_.wide & kNaWideOut) != 0;
@@ -216,26 +135,11 @@ class NeighborhoodForward {
     for (int r = 0; r < kRowTiles; r++)
 #pragma unroll
       for (int h = 0; h < 2; h++) {
-        float sum = sum_[r][h];
-        sum += __shfl_xor_sync(~0u, sum, 1);
-        sum += __shfl_xor_sync(~0u, sum, 2);
+        const float sum = rows_[r][h].total();
         int i[kAxes];
         if (!owned_coordinates(params_, place_, warp() * kWarpRows + r * 16 + h * 8 + (lane() >> 2), i)) continue;
-        const float inverse = 1.f / sum;
-        T* to = rows.at(i);
-#pragma unroll
-        for (int n = 0; n < kDim / 8; n++) {
-          const int d = n * 8 + (lane() & 3) * 2;
-          const uint32_t both = pack(T{}, out_[r][n][2 * h] * inverse, out_[r][n][2 * h + 1] * inverse);
-          if (pairs) {
-            if (d < p_.dim_v) *reinterpret_cast<uint32_t*>(to + d) = both;
-          } else {
-            if (d < p_.dim_v) to[d * p_.out.sd] = T{static_cast<uint16_t>(both)};
-            if (d + 1 < p_.dim_v) to[(d + 1) * p_.out.sd] = T{static_cast<uint16_t>(both >> 16)};
-          }
-        }
-        if (p_.lse && (lane() & 3) == 0)
-          p_.lse[row_index(p_, place_.batch, place_.head, place_.group, i)] = top_[r][h] * unit_ * kLn2 + logf(sum);
+        store_row(rows.at(i), p_.out.sd, p_.dim_v, out_[r], h, lane(), 1.f / sum, pairs);
+        if (p_.lse && (lane() & 3) == 0) p_.lse[row_index(p_, place_.batch, place_.head, place_.group, i)] = rows_[r][h].lse(sum, unit_);
       }
   }
 
@@ -249,7 +153,8 @@ class NeighborhoodForward {
   bool kept_ = false;
   float unit_ = 1;  // base-2 units of a score
   uint32_t q_[kKeepQueries ? kDim / 16 : 1][kRowTiles][4];
-  float s_[kRowTiles][kKeys / 8][4], out_[kRowTiles][kDim / 8][4], top_[kRowTiles][2], sum_[kRowTiles][2];
+  float s_[kRowTiles][kKeys / 8][4], out_[kRowTiles][kDim / 8][4];
+  RowSoftmax<4> rows_[kRowTiles][2];
 };
 
 template <class T, int kDim, int kRowTiles>

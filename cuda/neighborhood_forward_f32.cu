@@ -3,16 +3,18 @@
 // 128 threads own a box of 64 queries (32 at head dim 256) as 16 groups of rows by 8 columns of threads, and visit boxes of 32 keys. K and
 // V take turns in one tile. The eight threads of a row group are lanes of one warp, so the row maximum takes three shuffles and P passes
 // through shared memory with a warp barrier alone.
-#include "neighborhood_f32.cuh"
+#include "float_tile.cuh"
+#include "neighborhood_tile.cuh"
+#include "online_softmax.cuh"
 
 namespace fovea::cuda {
 
 template <int kDim>
 class NeighborhoodForwardF32 {
  public:
-  static constexpr int kColumns = 8, kKeys = 32, kRowsEach = kDim <= 128 ? 4 : 2, kKeysEach = kKeys / kColumns;
-  static constexpr int kRows = kNaThreads / kColumns * kRowsEach, kWarpRows = 4 * kRowsEach, kWeightPitch = kKeys + 4;
   using Rows = FloatTile<kDim>;
+  static constexpr int kColumns = Rows::kColumns, kKeys = 32, kRowsEach = kDim <= 128 ? 4 : 2, kKeysEach = kKeys / kColumns;
+  static constexpr int kRows = kNaThreads / kColumns * kRowsEach, kWarpRows = 4 * kRowsEach, kWeightPitch = kKeys + 4;
   using Place = LatticePlace<kNaWarps>;
 
   __device__ __forceinline__ NeighborhoodForwardF32(const NeighborhoodKernelParams& params, float* memory, const Place& place)
@@ -26,13 +28,8 @@ class NeighborhoodForwardF32 {
         row_(static_cast<int>(threadIdx.x) / kColumns * kRowsEach) {}
 
   __device__ __forceinline__ void run() {
-#pragma unroll
-    for (int r = 0; r < kRowsEach; r++) {
-      top_[r] = -infinity(), sum_[r] = 0;
-#pragma unroll
-      for (int d = 0; d < kDim / 8; d++) out_[r][d] = 0;
-    }
-    Rows::template fill<kRows>(q_, owned_rows<float>(params_, p_.q, place_), p_.dim, p_.q.sd, params_.wide & kNaWideQuery);
+    Rows::clear(out_);
+    fill<kRows>(q_, owned_rows<float>(params_, p_.q, place_), p_.dim, p_.q.sd, params_.wide & kNaWideQuery);
     TileWalk walk(place_.sight[kNaWarps]);
     do {
       __syncthreads();
@@ -42,19 +39,22 @@ class NeighborhoodForwardF32 {
       __syncthreads();
       fetch(walk, p_.v, p_.extra_v, p_.dim_v, kNaWideValue);
       __syncthreads();
-      if (seen) Rows::template weigh<kKeys, kRowsEach, kWeightPitch>(kv_, weights_, row_, column_, out_);
+      if (seen) Rows::template multiply_weights<kKeys, kWeightPitch>(kv_, weights_, row_, column_, out_);
     } while (walk.next(params_, static_cast<int>(p_.extra)));
     finish();
   }
 
  private:
+  template <int kCount>
+  static __device__ __forceinline__ void fill(float* tile, const BoxRows<float>& rows, int64_t dim, int64_t step, int wide) {
+    Rows::template fill<kCount>(tile, rows, static_cast<int>(dim), step, wide != 0);
+  }
   __device__ __forceinline__ void fetch(const TileWalk& walk, const NeighborhoodTensor& t, const NeighborhoodTensor& extra, int64_t dim,
                                         int wide) {
     const int kv_head = place_.head / (static_cast<int>(p_.heads_q) / static_cast<int>(p_.heads_kv));
     if (walk.extra())
-      Rows::template fill<kKeys>(kv_, extra_rows<float>(params_, extra, place_.batch, kv_head, walk), dim, extra.sd,
-                                 params_.wide_extra & wide);
-    else Rows::template fill<kKeys>(kv_, visited_rows<float>(params_, t, place_, kv_head, walk), dim, t.sd, params_.wide & wide);
+      fill<kKeys>(kv_, extra_rows<float>(params_, extra, place_.batch, kv_head, walk), dim, extra.sd, params_.wide_extra & wide);
+    else fill<kKeys>(kv_, visited_rows<float>(params_, t, place_, kv_head, walk), dim, t.sd, params_.wide & wide);
   }
 
   // P of this tile to shared memory, O and the sums scaled to the new maximum. False: this warp sees none of the keys.
@@ -62,7 +62,7 @@ class NeighborhoodForwardF32 {
     const auto sight = TileSight<kKeys>::template of<kWarpRows>(params_, place_, walk);
     if (sight.view == View::kNone) return false;
     float s[kRowsEach][kKeysEach] = {};
-    Rows::template dot<kRowsEach, kKeysEach, kColumns>(q_, row_, kv_, column_, s);
+    Rows::multiply_rows(q_, row_, kv_, column_, s);
     const bool biased = p_.rpb && !walk.extra();
     uint32_t seen[kKeysEach];
     int bias[kKeysEach] = {};
@@ -80,27 +80,17 @@ class NeighborhoodForwardF32 {
         owned_coordinates(params_, place_, row_ + r, i);
         of_row = p_.rpb + static_cast<int64_t>(place_.head) * table.size - table.query(i);
       }
-      float top = top_[r];
 #pragma unroll
       for (int j = 0; j < kKeysEach; j++) {
         const bool visible = seen[j] >> r & 1;
         s[r][j] = visible ? (s[r][j] * p_.scale + (biased ? of_row[bias[j]] : 0.f)) * kLog2E : -infinity();
-        top = fmaxf(top, s[r][j]);
       }
+      Rows::scale(out_[r], rows_[r].weigh(1.f, [&](auto f) {
 #pragma unroll
-      for (int step = 1; step < kColumns; step *= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, step));
-      const float shift = top == -infinity() ? 0.f : top, change = exp2_fast(top_[r] - shift);
-      top_[r] = top;
-      float part = 0;
+        for (float& x : s[r]) f(x);
+      }));
 #pragma unroll
-      for (int j = 0; j < kKeysEach; j++) {
-        const float p = exp2_fast(s[r][j] - shift);
-        part += p;
-        weights_[(row_ + r) * kWeightPitch + column_ + j * kColumns] = p;
-      }
-      sum_[r] = sum_[r] * change + part;
-#pragma unroll
-      for (int d = 0; d < kDim / 8; d++) out_[r][d] *= change;
+      for (int j = 0; j < kKeysEach; j++) weights_[(row_ + r) * kWeightPitch + column_ + j * kColumns] = s[r][j];
     }
     return true;
   }
@@ -109,13 +99,11 @@ class NeighborhoodForwardF32 {
     const LatticeRows<float> rows(p_, p_.out, place_.batch, place_.head, place_.group);
 #pragma unroll
     for (int r = 0; r < kRowsEach; r++) {
-      float sum = sum_[r];
-#pragma unroll
-      for (int step = 1; step < kColumns; step *= 2) sum += __shfl_xor_sync(~0u, sum, step);
+      const float sum = rows_[r].total();
       int i[kAxes];
       if (!owned_coordinates(params_, place_, row_ + r, i)) continue;
       Rows::store(rows.at(i), p_.out.sd, p_.dim_v, column_, out_[r], 1.f / sum);
-      if (p_.lse && column_ == 0) p_.lse[row_index(p_, place_.batch, place_.head, place_.group, i)] = top_[r] * kLn2 + logf(sum);
+      if (p_.lse && column_ == 0) p_.lse[row_index(p_, place_.batch, place_.head, place_.group, i)] = rows_[r].lse(sum, 1.f);
     }
   }
 
@@ -124,7 +112,8 @@ class NeighborhoodForwardF32 {
   const Place& place_;
   float *const q_, *const kv_, *const weights_;
   const int column_, row_;
-  float out_[kRowsEach][kDim / 8], top_[kRowsEach], sum_[kRowsEach];
+  typename Rows::RowSums out_[kRowsEach];
+  RowSoftmax<kColumns> rows_[kRowsEach];
 };
 
 template <int kDim>
@@ -136,19 +125,14 @@ __device__ __forceinline__ void neighborhood_forward(const NeighborhoodKernelPar
     Kernel(params, floats, place).run();
 }
 
-extern "C" {
-__global__ void __launch_bounds__(128, 2) neighborhood_forward_f32_d32(const __grid_constant__ NeighborhoodKernelParams params) {
-  neighborhood_forward<32>(params);
-}
-__global__ void __launch_bounds__(128, 2) neighborhood_forward_f32_d64(const __grid_constant__ NeighborhoodKernelParams params) {
-  neighborhood_forward<64>(params);
-}
-__global__ void __launch_bounds__(128, 2) neighborhood_forward_f32_d128(const __grid_constant__ NeighborhoodKernelParams params) {
-  neighborhood_forward<128>(params);
-}
-__global__ void __launch_bounds__(128, 2) neighborhood_forward_f32_d256(const __grid_constant__ NeighborhoodKernelParams params) {
-  neighborhood_forward<256>(params);
-}
-}
+#define ENTRY(dim)                                                                               \
+  extern "C" __global__ void __launch_bounds__(128, 2)                                           \
+      neighborhood_forward_f32_d##dim(const __grid_constant__ NeighborhoodKernelParams params) { \
+    neighborhood_forward<dim>(params);                                                           \
+  }
+ENTRY(32)
+ENTRY(64)
+ENTRY(128)
+ENTRY(256)
 
 }  // namespace fovea::cuda
