@@ -5,6 +5,7 @@ import {
   explainNeighborhood,
   grad,
   neighborhoodAttention,
+  slice,
   tensor,
   type DType,
   type NeighborhoodOptions,
@@ -154,6 +155,17 @@ describe.skipIf(cuda.skip)('neighborhoodAttention on CUDA', () => {
       expect(there.every(Number.isFinite)).toBe(true);
       expectClose(there, here, 'f32', 20);
     }
+  });
+
+  test.each(['f32', 'bf16'] as const)('hidden keys may hold anything, their values anything finite: %s', (dtype) => {
+    const early = (key: number, value: number): Float64Array => {
+      const [q, k, v] = [1, 2, 3].map((seed) => uniform(70 * 8, seed)).map((x, operand) =>
+        tensor(x.map((old, i) => (i < 40 * 8 || operand === 0 ? old : operand === 1 ? key : value)), [1, 70, 1, 8], { dtype, device: 'cuda' })); // prettier-ignore
+      return numbers(slice(neighborhoodAttention(q, k, v, { kernelSize: 20, causal: true }), 1, 0, 40));
+    };
+    const plain = early(0, 0);
+    expect(plain.every(Number.isFinite)).toBe(true);
+    for (const key of [NaN, Infinity, 1e30]) expect(early(key, -1e30)).toEqual(plain);
   });
 
   test('an empty batch gives an empty result; explain names the kernel', () => {
