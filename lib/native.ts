@@ -13,6 +13,18 @@ export type MaybeHandle = Handle | null;
 type Shape = readonly number[];
 type Memory = ArrayBuffer | NodeJS.TypedArray;
 
+/** An attention call, as csrc/ops/attention_call.h reads it. */
+export type AttentionArguments = readonly [
+  operands: readonly MaybeHandle[],
+  block: readonly Handle[],
+  tables: readonly Handle[],
+  program: Int32Array | null,
+  uniforms: Int32Array | null,
+  integers: readonly number[],
+  scale: number,
+  softcap: number,
+];
+
 export interface Native {
   // tensors in and out
   fromBytes(bytes: Memory, dtype: number, shape: Shape, device?: number): Handle;
@@ -216,16 +228,7 @@ export interface Native {
   ): number;
 
   // attention: arguments as csrc/ops/attention_call.h lists them
-  attention(
-    operands: readonly MaybeHandle[],
-    block: readonly Handle[],
-    tables: readonly Handle[],
-    program: Int32Array | null,
-    uniforms: Int32Array | null,
-    integers: readonly number[],
-    scale: number,
-    softcap: number,
-  ): [out: Handle, lse: Handle];
+  attention(...call: AttentionArguments): [out: Handle, lse: Handle];
   attentionBackward(
     operands: readonly MaybeHandle[],
     block: readonly Handle[],
@@ -239,16 +242,7 @@ export interface Native {
     saved: readonly MaybeHandle[],
     wanted: readonly number[],
   ): MaybeHandle[];
-  attentionExplain(
-    operands: readonly MaybeHandle[],
-    block: readonly Handle[],
-    tables: readonly Handle[],
-    program: Int32Array | null,
-    uniforms: Int32Array | null,
-    integers: readonly number[],
-    scale: number,
-    softcap: number,
-  ): string;
+  attentionExplain(...call: AttentionArguments): string;
   neighborhoodAttention(
     operands: readonly MaybeHandle[],
     axes: readonly number[],

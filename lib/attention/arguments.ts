@@ -12,7 +12,7 @@ import { buildBlockMask, DEFAULT_BLOCK } from '../mask/build.ts';
 import { intersect } from '../mask/intersect.ts';
 import { encodeProgram, uniformBits, type Program, type Table } from '../mask/program.ts';
 import type { Mask, Score } from '../mask/mask.ts';
-import { native, type Handle, type MaybeHandle } from '../native.ts';
+import { native, type AttentionArguments } from '../native.ts';
 import { evaluateTilesOn } from '../ops/block_mask.ts';
 import { cast, contiguous } from '../ops/copy.ts';
 import type { DeviceName } from '../tensor/device.ts';
@@ -74,19 +74,8 @@ export const OPERANDS = [
   'q', 'k', 'v', 'bias', 'mask', 'kvLengths', 'cuQ', 'cuKv', 'qRows', 'kvRows', 'pageTable', 'keyRanges',
 ] as const; // prettier-ignore
 
-type NativeCall = readonly [
-  operands: readonly MaybeHandle[],
-  block: readonly Handle[],
-  tables: readonly Handle[],
-  program: Int32Array | null,
-  uniforms: Int32Array | null,
-  integers: readonly number[],
-  scale: number,
-  softcap: number,
-];
-
 /** The call as the addon's functions take it. */
-export function nativeCall(call: AttentionCall): NativeCall {
+export function nativeCall(call: AttentionCall): AttentionArguments {
   return [
     call.operands.map((t) => t?.handle ?? null),
     call.block.map((t) => t.handle),

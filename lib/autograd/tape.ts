@@ -21,10 +21,9 @@ export function gradEnabled(): boolean {
   return enabled;
 }
 
-/** Runs `fn` without recording: results need no gradients. */
-export function noGrad<R>(fn: () => R): R {
+function withRecording<R>(recording: boolean, fn: () => R): R {
   const before = enabled;
-  enabled = false;
+  enabled = recording;
   try {
     return fn();
   } finally {
@@ -32,15 +31,14 @@ export function noGrad<R>(fn: () => R): R {
   }
 }
 
+/** Runs `fn` without recording: results need no gradients. */
+export function noGrad<R>(fn: () => R): R {
+  return withRecording(false, fn);
+}
+
 /** Runs `fn` recording, also inside noGrad (checkpoint needs that). */
 export function enableGrad<R>(fn: () => R): R {
-  const before = enabled;
-  enabled = true;
-  try {
-    return fn();
-  } finally {
-    enabled = before;
-  }
+  return withRecording(true, fn);
 }
 
 export class GradNode {
