@@ -117,9 +117,7 @@ void pack_panels(const float* columns, int64_t dim, float* to) {
       for (int z = 0; z < NZ; z++) {
         vf v[kLanes];
         const int64_t d0 = (first + i) * kLanes;
-        FOVEA_UNROLL
-        for (int d = 0; d < kLanes; d++) v[d] = d0 + d < dim ? load(columns + ((d0 + d) * NZ + z) * kLanes) : zero();
-        transpose(v);
+        load_rows([&](int d) { return columns + ((d0 + d) * NZ + z) * kLanes; }, static_cast<int>(least(dim - d0, kLanes)), v);
         FOVEA_UNROLL
         for (int lane = 0; lane < kLanes; lane++) store(to + ((z * kLanes + lane) * width + i) * kLanes, v[lane]);
       }

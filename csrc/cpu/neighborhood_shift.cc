@@ -129,9 +129,9 @@ class Unit {
       const int64_t z = packed_ / ny, y = packed_ % ny, slot = ring_.slot(z, y), dilation = p_.axis[2].dilation;
       const int64_t ahead = p_.axis[1].dilation;
       pack_columns<T>(row_of(p_.k, head_kv_, z, y, 0), dilation * p_.k.sp[2], p_.k.sd, l_.length[2], p_.dim, 1.f, ring_.pitch,
-                      w_.k + slot * p_.dim * ring_.pitch + ring_.pad, ahead * p_.k.sp[1]);
+                      w_.k + slot * p_.dim * ring_.pitch, ahead * p_.k.sp[1]);
       pack_columns<T>(row_of(p_.v, head_kv_, z, y, 0), dilation * p_.v.sp[2], p_.v.sd, l_.length[2], p_.dim_v, 1.f, ring_.pitch,
-                      w_.v + slot * p_.dim_v * ring_.pitch + ring_.pad, ahead * p_.v.sp[1]);
+                      w_.v + slot * p_.dim_v * ring_.pitch, ahead * p_.v.sp[1]);
     }
   }
 
@@ -153,7 +153,7 @@ class Unit {
         }
         g->count += kernel, g->rows++;
         const int64_t slot = ring_.slot(z, y) * ring_.pitch;
-        for (int64_t j = 0; j < kernel; j++, n++) w_.key[n] = slot * p_.dim + ring_.pad + j, w_.value[n] = slot * p_.dim_v + ring_.pad + j;
+        for (int64_t j = 0; j < kernel; j++, n++) w_.key[n] = slot * p_.dim + j, w_.value[n] = slot * p_.dim_v + j;
       }
   }
 
@@ -250,15 +250,15 @@ class Unit {
   __attribute__((noinline)) void write_row(int64_t head, int row, int64_t x0, int lanes, vf factor, const float* from) {
     T* to = const_cast<T*>(row_of(p_.out, head, z_, y_ + row, x0));
     const int64_t step = p_.axis[2].dilation * p_.out.sp[2];
+    alignas(64) float scale[kLanes];
+    store(scale, factor);
     for (int64_t d0 = 0; d0 < p_.dim_v; d0 += kLanes) {
       vf v[kLanes];
       const int n = static_cast<int>(least(p_.dim_v - d0, kLanes));
-      FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++) v[i] = i < n ? load(from + (d0 + i) * kLanes) * factor : zero();
-      transpose(v);
+      load_rows([&](int i) { return from + (d0 + i) * kLanes; }, n, v);
       FOVEA_UNROLL
       for (int i = 0; i < kLanes; i++)
-        if (i < lanes) store_row(to + i * step + d0 * p_.out.sd, p_.out.sd, n, v[i]);
+        if (i < lanes) store_row(to + i * step + d0 * p_.out.sd, p_.out.sd, n, v[i] * scale[i]);
     }
   }
 

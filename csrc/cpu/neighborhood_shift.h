@@ -23,10 +23,16 @@ FOVEA_INLINE vf permute(vf v, vi index) {
 #endif
 }
 
+// Loaded once: left alone, the compiler reads it again for every product, and most of these loads cross a cache line.
 template <bool kMoved>
 FOVEA_INLINE vf load_shifted(const float* p, vi index) {
   vf v = load(p);
   if constexpr (kMoved) v = permute(v, index);
+#if defined(__aarch64__)
+  asm("" : "+w"(v));
+#else
+  asm("" : "+v"(v));
+#endif
   return v;
 }
 
@@ -58,19 +64,24 @@ FOVEA_INLINE void score_block(const float* queries, int64_t q_pitch, const float
   for (int i = 0; i < N; i++) store(scores[a] + (first + i) * kLanes, acc[a][i]);
 }
 
+// Calls f<n>() with 1 <= n <= N.
+template <int N, class F>
+FOVEA_INLINE void with_count(int n, F&& f) {
+  if constexpr (N > 1)
+    if (n < N) return with_count<N - 1>(n, f);
+  f.template operator()<N>();
+}
+
+// Blocks of nearly equal width: a narrow one would wait for its few accumulators.
 template <int A, bool kMoved>
 __attribute__((noinline)) void score_rows(const float* queries, int64_t q_pitch, const float* const* keys, int count, int64_t pitch,
                                           int64_t dim, vi index, float* const* scores) {
-  constexpr int N = kAccumulators / A > 12 ? 12 : kAccumulators / A;
-  int i = 0;
-  for (; i + N <= count; i += N) score_block<A, N, kMoved>(queries, q_pitch, keys + i, pitch, dim, index, scores, i);
-  if constexpr (N > 8)
-    if (count - i >= 8) score_block<A, 8, kMoved>(queries, q_pitch, keys + i, pitch, dim, index, scores, i), i += 8;
-  if constexpr (N > 4)
-    if (count - i >= 4) score_block<A, 4, kMoved>(queries, q_pitch, keys + i, pitch, dim, index, scores, i), i += 4;
-  if constexpr (N > 2)
-    if (count - i >= 2) score_block<A, 2, kMoved>(queries, q_pitch, keys + i, pitch, dim, index, scores, i), i += 2;
-  for (; i < count; i++) score_block<A, 1, kMoved>(queries, q_pitch, keys + i, pitch, dim, index, scores, i);
+  constexpr int kMost = kAccumulators / A > 12 ? 12 : kAccumulators / A;
+  for (int i = 0, blocks = (count + kMost - 1) / kMost; blocks > 0; blocks--) {
+    const int n = (count - i + blocks - 1) / blocks;
+    with_count<kMost>(n, [&]<int N>() { score_block<A, N, kMoved>(queries, q_pitch, keys + i, pitch, dim, index, scores, i); });
+    i += n;
+  }
 }
 
 // out[a][d] += sum_i weights[a][i] * values[i][d] for N channels from d.
@@ -111,12 +122,12 @@ __attribute__((noinline)) void value_rows(const float* const* weights, const flo
   for (; d < dim; d++) value_block<A, 1, kMoved>(weights, values, count, pitch, d, index, out, out_pitch);
 }
 
-// Rows of keys or values of one (batch, head, lattice) with channels apart: [slot][d][pitch], column c of a row at `pad` + c. A ring along
+// Rows of keys or values of one (batch, head, lattice) with channels apart: [slot][d][pitch], columns of a row from the first on. A ring along
 // the first axis that is longer than one: rows are packed once, just before the first tile that reads them, and overwritten when no later
 // tile does.
 struct Ring {
   int64_t slots[2];  // planes kept, rows kept of a plane
-  int64_t pitch, pad;
+  int64_t pitch;
 
   Ring(const NeighborhoodParams& p) {
     const NeighborhoodAxis& y = p.axis[1];
@@ -131,8 +142,7 @@ struct Ring {
       span = least(span + 1, n);  // groups that are shorter by one
     }
     slots[0] = least(p.axis[0].kernel, group_length(p.axis[0], 0)), slots[1] = span;
-    pad = p.axis[2].kernel / 2;
-    pitch = whole(pad + group_length(p.axis[2], 0) + kLanes - 1, 16);
+    pitch = whole(group_length(p.axis[2], 0) + kLanes - 1, 16);
     if (pitch / 16 % 2 == 0) pitch += 16;  // an odd number of cache lines, so that channels do not fall into the same sets
   }
   int64_t slot(int64_t z, int64_t y) const { return z % slots[0] * slots[1] + y % slots[1]; }
@@ -151,12 +161,10 @@ __attribute__((noinline)) void pack_columns(const T* from, int64_t step, int64_t
     for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
       vf v[kLanes];
       const int channels = static_cast<int>(least(dim - d0, kLanes));
-      FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++) v[i] = load_row(from + least(x0 + i, n - 1) * step + d0 * sd, sd, channels) * factor;
-      transpose(v);
+      load_columns<T>([&](int i) { return from + least(x0 + i, n - 1) * step + d0 * sd; }, sd, channels, v);
       FOVEA_UNROLL
       for (int i = 0; i < kLanes; i++)
-        if (i < channels) store(to + (d0 + i) * pitch + x0, v[i]);
+        if (i < channels) store(to + (d0 + i) * pitch + x0, v[i] * factor);
     }
   }
 }

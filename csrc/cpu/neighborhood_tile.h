@@ -170,6 +170,74 @@ FOVEA_INLINE void store_row(T* row, int64_t step, int n, vf v) {
   for (int j = 0; j < n; j++) row[j * step] = narrow<T>(part[j]);
 }
 
+// v[i] lane j = row(j)[i], for kLanes rows of kLanes floats. Rows are put together from pieces of four, which the load ports do, so that only
+// squares of four are turned by shuffles.
+template <class Row>
+FOVEA_INLINE void load_turned(Row&& row, vf (&v)[kLanes]) {
+  typedef float quad __attribute__((vector_size(16)));
+  typedef float quad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+  typedef double vd __attribute__((vector_size(kVectorBytes)));
+  auto piece = [&](int j, int i) -> quad { return *reinterpret_cast<const quad_unaligned*>(row(j) + i); };
+  auto low = []<class V>(V a, V b) {
+    constexpr int n = sizeof(V) / sizeof(a[0]);
+    if constexpr (n == 2) return __builtin_shufflevector(a, b, 0, 2);
+    else if constexpr (sizeof(a[0]) == 4 && n == 4) return __builtin_shufflevector(a, b, 0, 4, 1, 5);
+    else if constexpr (n == 4) return __builtin_shufflevector(a, b, 0, 4, 2, 6);
+    else if constexpr (sizeof(a[0]) == 4 && n == 8) return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
+    else if constexpr (n == 8) return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
+    else return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
+  };
+  auto high = []<class V>(V a, V b) {
+    constexpr int n = sizeof(V) / sizeof(a[0]);
+    if constexpr (n == 2) return __builtin_shufflevector(a, b, 1, 3);
+    else if constexpr (sizeof(a[0]) == 4 && n == 4) return __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    else if constexpr (n == 4) return __builtin_shufflevector(a, b, 1, 5, 3, 7);
+    else if constexpr (sizeof(a[0]) == 4 && n == 8) return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
+    else if constexpr (n == 8) return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
+    else return __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
+  };
+  FOVEA_UNROLL
+  for (int i = 0; i < kLanes; i += 4) {
+    vf part[4];
+    FOVEA_UNROLL
+    for (int j = 0; j < 4; j++) {
+#if defined(__AVX512F__)
+      __m512 r = _mm512_castps128_ps512(piece(j, i));
+      r = _mm512_insertf32x4(r, piece(j + 4, i), 1);
+      r = _mm512_insertf32x4(r, piece(j + 8, i), 2);
+      part[j] = _mm512_insertf32x4(r, piece(j + 12, i), 3);
+#elif defined(__AVX2__)
+      part[j] = _mm256_insertf128_ps(_mm256_castps128_ps256(piece(j, i)), piece(j + 4, i), 1);
+#else
+      part[j] = piece(j, i);
+#endif
+    }
+    const vd a = reinterpret_cast<vd>(low(part[0], part[1])), b = reinterpret_cast<vd>(low(part[2], part[3]));
+    const vd c = reinterpret_cast<vd>(high(part[0], part[1])), d = reinterpret_cast<vd>(high(part[2], part[3]));
+    v[i] = reinterpret_cast<vf>(low(a, b)), v[i + 1] = reinterpret_cast<vf>(high(a, b));
+    v[i + 2] = reinterpret_cast<vf>(low(c, d)), v[i + 3] = reinterpret_cast<vf>(high(c, d));
+  }
+}
+
+// Columns from rows: v[i] lane j = row(j)[i * step] for the first n of kLanes, the others 0.
+template <class T, class Row>
+FOVEA_INLINE void load_columns(Row&& row, int64_t step, int n, vf (&v)[kLanes]) {
+  if constexpr (sizeof(T) == 4)
+    if (step == 1 && n == kLanes) return load_turned(row, v);
+  FOVEA_UNROLL
+  for (int i = 0; i < kLanes; i++) v[i] = load_row(row(i), step, n);
+  transpose(v);
+}
+
+// The reverse: v[j] lane i = column(i) lane j for the first n columns.
+template <class Column>
+FOVEA_INLINE void load_rows(Column&& column, int n, vf (&v)[kLanes]) {
+  if (n == kLanes) return load_turned(column, v);
+  FOVEA_UNROLL
+  for (int i = 0; i < kLanes; i++) v[i] = i < n ? load(column(i)) : zero();
+  transpose(v);
+}
+
 // to[d][z] = factor * row of query z, lanes as columns; rows are at data + query_offset.
 template <class T, int NZ>
 __attribute__((noinline)) void pack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, float factor, float* to) {
@@ -179,12 +247,10 @@ __attribute__((noinline)) void pack_queries(const Box& b, const NeighborhoodTens
     for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
       vf v[kLanes];
       const int n = static_cast<int>(least(dim - d0, kLanes));
-      FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++) v[i] = load_row(row[i] + d0 * t.sd, t.sd, n) * factor;
-      transpose(v);
+      load_columns<T>([&](int i) { return row[i] + d0 * t.sd; }, t.sd, n, v);
       FOVEA_UNROLL
       for (int i = 0; i < kLanes; i++)
-        if (i < n) store(to + ((d0 + i) * NZ + z) * kLanes, v[i]);
+        if (i < n) store(to + ((d0 + i) * NZ + z) * kLanes, v[i] * factor);
     }
   }
 }
@@ -195,17 +261,17 @@ __attribute__((noinline)) void unpack_queries(const Box& b, const NeighborhoodTe
                                               const float* from) {
   for (int z = 0; z < NZ; z++) {
     const int lanes = b.count - z * kLanes < kLanes ? b.count - z * kLanes : kLanes;
+    alignas(64) float scale[kLanes];
+    store(scale, factor[z]);
     T* row[kLanes];
     for (int i = 0; i < kLanes; i++) row[i] = static_cast<T*>(t.data) + b.query_offset(t, z * kLanes + i);
     for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
       vf v[kLanes];
       const int n = static_cast<int>(least(dim - d0, kLanes));
-      FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++) v[i] = i < n ? load(from + ((d0 + i) * NZ + z) * kLanes) * factor[z] : zero();
-      transpose(v);
+      load_rows([&](int i) { return from + ((d0 + i) * NZ + z) * kLanes; }, n, v);
       FOVEA_UNROLL
       for (int i = 0; i < kLanes; i++)
-        if (i < lanes) store_row(row[i] + d0 * t.sd, t.sd, n, v[i]);
+        if (i < lanes) store_row(row[i] + d0 * t.sd, t.sd, n, v[i] * scale[i]);
     }
   }
 }
