@@ -40,13 +40,20 @@ struct Workspace {
 
 // Turns a chunk's scores into weights, with the running maximum and sum; scales what is in `out`.
 template <int NZ>
-void weigh(int keys, int64_t dim_v, float* scores, vf (&maximum)[NZ], vf (&sum)[NZ], float* out) {
-  vf top[NZ];
+__attribute__((noinline)) void weigh(const Chunk& chunk, int64_t dim_v, float* scores, vf (&maximum)[NZ], vf (&sum)[NZ], float* out) {
+  vf top[NZ], factor[NZ];
   FOVEA_UNROLL
   for (int z = 0; z < NZ; z++) top[z] = maximum[z];
-  for (int j = 0; j < keys; j++) FOVEA_UNROLL
-  for (int z = 0; z < NZ; z++) top[z] = max(top[z], load(scores + (j * NZ + z) * kLanes));
-  vf factor[NZ];
+  each_run<NZ>(chunk, [&]<int N>(int begin, int end, int first) {
+    const int last = static_cast<int>(least(end, chunk.count)) - 1;
+    vf most[N][2];
+    FOVEA_UNROLL
+    for (int z = 0; z < N; z++) most[z][0] = most[z][1] = load(scores + (last * NZ + first + z) * kLanes);
+    for (int j = begin; j < last; j += 2) FOVEA_UNROLL
+    for (int z = 0; z < N; z++) FOVEA_UNROLL
+    for (int i = 0; i < 2; i++) most[z][i] = max(most[z][i], load(scores + ((j + i) * NZ + first + z) * kLanes));
+    for (int z = 0; z < N; z++) top[first + z] = max(top[first + z], max(most[z][0], most[z][1]));
+  });
   FOVEA_UNROLL
   for (int z = 0; z < NZ; z++) {
     factor[z] = exp2(maximum[z] - top[z]);
@@ -56,18 +63,47 @@ void weigh(int keys, int64_t dim_v, float* scores, vf (&maximum)[NZ], vf (&sum)[
   for (int64_t d = 0; d < dim_v; d++) FOVEA_UNROLL
   for (int z = 0; z < NZ; z++) store(out + (d * NZ + z) * kLanes, load(out + (d * NZ + z) * kLanes) * factor[z]);
   const Exp2Constants* constants = exp2_constants();
-  for (int j = 0; j < keys; j++) FOVEA_UNROLL
-  for (int z = 0; z < NZ; z++) {
-    float* at = scores + (j * NZ + z) * kLanes;
-    vf weight = exp2_weight<Words::F32>(load(at) - top[z], constants);
-    sum[z] = sum[z] + weight;
-    store(at, weight);
-  }
+  each_run<NZ>(chunk, [&]<int N>(int begin, int end, int first) {
+    vf total[N], shift[N];
+    FOVEA_UNROLL
+    for (int z = 0; z < N; z++) total[z] = zero(), shift[z] = top[first + z];
+    for (int j = begin; j < least(end, chunk.count); j++) FOVEA_UNROLL
+    for (int z = 0; z < N; z++) {
+      float* at = scores + (j * NZ + first + z) * kLanes;
+      const vf weight = exp2_weight<Words::F32>(load(at) - shift[z], constants);
+      total[z] = total[z] + weight;
+      store(at, weight);
+    }
+    for (int z = 0; z < N; z++) sum[first + z] = sum[first + z] + total[z];
+  });
 }
 
+// Fetches memory that is needed later, a few lines between products: the queries of the next box, which lie `step` elements further on, and
+// the rows this box will write.
+template <class T>
+class Ahead {
+ public:
+  Ahead(const Box& b, int64_t step) : b_(b), step_(step) {}
+  void operator()() {
+    if (lane_ == b_.count) return;
+    constexpr int64_t kLine = 64 / sizeof(T);
+    const T* q = static_cast<const T*>(b_.p.q.data) + b_.query_offset(b_.p.q, lane_) + step_;
+    const T* out = static_cast<const T*>(b_.p.out.data) + b_.query_offset(b_.p.out, lane_);
+    for (int64_t d = 0; d < b_.p.dim; d += kLine) __builtin_prefetch(q + d, 0, 2);
+    for (int64_t d = 0; d < b_.p.dim_v; d += kLine) __builtin_prefetch(out + d, 0, 2);
+    lane_++;
+  }
+
+ private:
+  const Box& b_;
+  const int64_t step_;
+  int lane_ = 0;
+};
+
 template <class T, int NZ>
-void run_box(const Box& b, const Workspace& w) {
+void run_box(const Box& b, int64_t step, const Workspace& w) {
   const NeighborhoodParams& p = b.p;
+  Ahead<T> ahead(b, step);
   vf maximum[NZ], sum[NZ];
   for (int z = 0; z < NZ; z++) maximum[z] = set1(kLowest), sum[z] = zero();
   for (int64_t i = 0; i < p.dim_v * NZ; i++) store(w.out + i * kLanes, zero());
@@ -76,15 +112,15 @@ void run_box(const Box& b, const Workspace& w) {
     const BiasIndex index(p);
     for (int lane = 0; lane < NZ * kLanes; lane++) w.bias[lane] = static_cast<int32_t>(index.query(b, lane));
   }
-  KeyWalk<T> walk(b, w.rows, w.pitch);
+  KeyWalk<T> walk(b, NZ, w.rows, w.pitch);
   for (Chunk chunk; walk.next(chunk);) {
     const float* rows[kChunkKeys + kRowsOfTile];
     for (int j = 0; j < chunk.count; j++) rows[j] = chunk.k[j];
     for (int j = chunk.count; j % kRowsOfTile; j++) rows[j] = chunk.k[chunk.count - 1];
-    multiply_rows<NZ>(rows, chunk.count, w.queries, p.dim, w.scores);
+    multiply_rows<NZ>(chunk, rows, w.queries, p.dim, w.scores, ahead);
     finish_scores<NZ>(b, chunk, w.bias, w.scores);
-    weigh<NZ>(chunk.count, p.dim_v, w.scores, maximum, sum, w.out);
-    accumulate_values<NZ, Words::F32>(chunk.v, chunk.count, 0, static_cast<int>(p.dim_v), w.scores, w.out);
+    weigh<NZ>(chunk, p.dim_v, w.scores, maximum, sum, w.out);
+    add_rows<NZ>(chunk, chunk.v, p.dim_v, w.scores, w.out);
   }
   vf inverse[NZ];
   for (int z = 0; z < NZ; z++) {
@@ -103,17 +139,18 @@ void run(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>*
   const bool copies = KeyWalk<T>::copies(p);
   const size_t bytes = static_cast<size_t>(Workspace{}.cut(p, shape.vectors, copies, nullptr));
   auto visit = [&](int64_t item, int thread) {
-    const int64_t box_index = item % boxes, rest = item / boxes;
+    // Heads of a box one after the other: their rows lie side by side in memory.
+    const int64_t head = item % p.heads_q, box_index = item / p.heads_q % boxes, rest = item / p.heads_q / boxes;
     Box box(p, rest % lattices);
-    const int64_t head = rest / lattices % p.heads_q, batch = rest / lattices / p.heads_q;
-    if (!box.place(shape, box_index, batch, head)) return;
+    if (!box.place(shape, box_index, rest / lattices, head)) return;
+    const int64_t step = head + 1 < p.heads_q ? p.q.sh : shape.tile[2] * p.axis[2].dilation * p.q.sp[2] - head * p.q.sh;
     Workspace w;
     w.cut(p, shape.vectors, copies, static_cast<float*>(pool.scratch(thread, bytes)));
-    if (shape.vectors == 1) run_box<T, 1>(box, w);
-    else if (shape.vectors == 2) run_box<T, 2>(box, w);
-    else run_box<T, 3>(box, w);
+    if (shape.vectors == 1) run_box<T, 1>(box, step, w);
+    else if (shape.vectors == 2) run_box<T, 2>(box, step, w);
+    else run_box<T, 3>(box, step, w);
   };
-  pool.run(p.batch * p.heads_q * lattices * boxes, visit, cancel);
+  pool.run(p.batch * lattices * boxes * p.heads_q, visit, cancel);
 }
 
 }  // namespace

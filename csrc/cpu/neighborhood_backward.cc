@@ -130,7 +130,7 @@ template <int kWidth>
 FOVEA_INLINE void add_panel(const float* const* weights, int count, int lanes, const float* panel, float* const* sums) {
   for (int j = 0; j < count; j += kRowsOfTile) {
     vf acc[kRowsOfTile][kWidth];
-    score_tile<kWidth, Words::F32>(weights + j, panel, lanes, acc, [](int) {});
+    multiply_tile<kWidth>(weights + j, panel, kWidth * kLanes, lanes, acc);
     FOVEA_UNROLL
     for (int i = 0; i < kRowsOfTile; i++) {
       if (j + i >= count) break;
@@ -140,18 +140,25 @@ FOVEA_INLINE void add_panel(const float* const* weights, int count, int lanes, c
   }
 }
 
-// sums[j][d] += sum over lanes of weights[j][lane] * row d of the panels.
+// sums[j][d] += sum of weights[j][lane] * row d of the panels over the lanes of vectors that see key j.
 template <int NZ>
-void add_outer(const float* weights, int count, int64_t dim, const float* panels, float** sums) {
+void add_outer(const Chunk& chunk, const float* weights, int64_t dim, const float* panels, float** sums) {
   const float* rows[kChunkKeys + kRowsOfTile];
-  for (int j = 0; j < whole(count, kRowsOfTile); j++) rows[j] = weights + least(j, count - 1) * NZ * kLanes;
+  for (int j = 0; j < whole(chunk.count, kRowsOfTile); j++) rows[j] = weights + least(j, chunk.count - 1) * NZ * kLanes;
+  each_run<NZ>(chunk, [&]<int N>(int begin, int end, int seen) {
+    for (int j = begin; j < end; j++) rows[j] += seen * kLanes;
+  });
   const int64_t vectors = divide_up(dim, kLanes);
   for (int64_t first = 0; first < vectors;) {
     const int width = panel_width(first, vectors);
-    if (width == 1) add_panel<1>(rows, count, NZ * kLanes, panels, sums);
-    else if (width == 2) add_panel<2>(rows, count, NZ * kLanes, panels, sums);
-    else add_panel<3>(rows, count, NZ * kLanes, panels, sums);
-    for (int j = 0; j < count; j++) sums[j] += width * kLanes;
+    each_run<NZ>(chunk, [&]<int N>(int begin, int end, int seen) {
+      const int count = static_cast<int>(least(end, chunk.count)) - begin;
+      const float* panel = panels + seen * kLanes * width * kLanes;
+      if (width == 1) add_panel<1>(rows + begin, count, N * kLanes, panel, sums + begin);
+      else if (width == 2) add_panel<2>(rows + begin, count, N * kLanes, panel, sums + begin);
+      else add_panel<3>(rows + begin, count, N * kLanes, panel, sums + begin);
+    });
+    for (int j = 0; j < chunk.count; j++) sums[j] += width * kLanes;
     panels += int64_t{NZ} * kLanes * width * kLanes;
     first += width;
   }
@@ -194,18 +201,18 @@ struct BoxPass {
   void run() {
     const NeighborhoodParams& p = b.p;
     begin();
-    KeyWalk<T> walk(b, w.rows, w.pitch);
+    KeyWalk<T> walk(b, NZ, w.rows, w.pitch);
     for (Chunk chunk; walk.next(chunk);) {
       const float *k[kChunkKeys + kRowsOfTile], *v[kChunkKeys + kRowsOfTile];
       for (int j = 0; j < whole(chunk.count, kRowsOfTile); j++) {
         const int64_t from = least(j, chunk.count - 1);
         k[j] = chunk.k[from], v[j] = chunk.v[from];
       }
-      multiply_rows<NZ>(k, chunk.count, w.q, p.dim, w.weights);
+      multiply_rows<NZ>(chunk, k, w.q, p.dim, w.weights, [] {});
       finish_scores<NZ>(b, chunk, w.bias, w.weights);
-      multiply_rows<NZ>(v, chunk.count, w.dout, p.dim_v, w.grads);
-      differentiate(chunk.count);
-      accumulate_values<NZ, Words::F32>(k, chunk.count, 0, static_cast<int>(p.dim), w.grads, w.dq);
+      multiply_rows<NZ>(chunk, v, w.dout, p.dim_v, w.grads, [] {});
+      differentiate(chunk);
+      add_rows<NZ>(chunk, k, p.dim, w.grads, w.dq);
       float *dk[kChunkKeys], *dv[kChunkKeys];
       for (int j = 0; j < chunk.count; j++) {
         const int32_t* at = chunk.at[j];
@@ -214,8 +221,8 @@ struct BoxPass {
         dk[j] = (extra ? sums.extra_k : sums.k) + row * bands.pitch_k;
         dv[j] = (extra ? sums.extra_v : sums.v) + row * bands.pitch_v;
       }
-      add_outer<NZ>(w.grads, chunk.count, p.dim, w.q_rows, dk);
-      add_outer<NZ>(w.weights, chunk.count, p.dim_v, w.dout_rows, dv);
+      add_outer<NZ>(chunk, w.grads, p.dim, w.q_rows, dk);
+      add_outer<NZ>(chunk, w.weights, p.dim_v, w.dout_rows, dv);
       if (bands.bias) add_bias(chunk);
     }
     vf scale[NZ];
@@ -224,15 +231,17 @@ struct BoxPass {
   }
 
   // Scores to weights, and products dP to dS.
-  void differentiate(int keys) {
+  void differentiate(const Chunk& chunk) {
     const Exp2Constants* constants = exp2_constants();
-    for (int j = 0; j < keys; j++) FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) {
-      const int at = (j * NZ + z) * kLanes;
-      vf weight = exp2_weight<Words::F32>(load(w.weights + at) - lse[z], constants);
-      store(w.weights + at, weight);
-      store(w.grads + at, weight * (load(w.grads + at) - delta[z]));
-    }
+    each_run<NZ>(chunk, [&]<int N>(int begin, int end, int first) {
+      for (int j = begin; j < end; j++) FOVEA_UNROLL
+      for (int z = 0; z < N; z++) {
+        const int at = (j * NZ + first + z) * kLanes;
+        vf weight = exp2_weight<Words::F32>(load(w.weights + at) - lse[first + z], constants);
+        store(w.weights + at, weight);
+        store(w.grads + at, weight * (load(w.grads + at) - delta[first + z]));
+      }
+    });
   }
 
   void add_bias(const Chunk& chunk) {
@@ -241,7 +250,8 @@ struct BoxPass {
     float* table = sums.bias + b.head % (p.heads_q / p.heads_kv) * index.size;
     for (int j = 0; j < chunk.count && chunk.at[j][0] >= 0; j++) {
       const int64_t key = index.key(p, chunk.at[j]);
-      for (int lane = 0; lane < b.count; lane++) {
+      const Block& block = chunk.block[j / kRowsOfTile];
+      for (int lane = block.first * kLanes; lane < least(block.end * kLanes, b.count); lane++) {
         const float ds = w.grads[j * NZ * kLanes + lane];
         if (ds != 0) table[key - w.bias[lane]] += ds;
       }

@@ -122,9 +122,9 @@ __attribute__((noinline)) void value_rows(const float* const* weights, const flo
   for (; d < dim; d++) value_block<A, 1, kMoved>(weights, values, count, pitch, d, index, out, out_pitch);
 }
 
-// Rows of keys or values of one (batch, head, lattice) with channels apart: [slot][d][pitch], columns of a row from the first on. A ring along
-// the first axis that is longer than one: rows are packed once, just before the first tile that reads them, and overwritten when no later
-// tile does.
+// Rows of keys or values of one (batch, head, lattice) with channels apart: [slot][d][pitch], columns of a row from the first on. A ring
+// along the first axis that is longer than one: rows are packed once, just before the first tile that reads them, and overwritten when no
+// later tile does.
 struct Ring {
   int64_t slots[2];  // planes kept, rows kept of a plane
   int64_t pitch;

@@ -17,9 +17,13 @@ struct Box {
   const NeighborhoodParams& p;
   Lattice lattice;
   int64_t batch, head, head_kv;
-  int count = 0;                   // queries; lanes beyond repeat the last
-  int64_t lo[3], hi[3];            // keys visited
-  int64_t full_lo[3], full_hi[3];  // keys all queries see
+  int count = 0;         // queries; lanes beyond repeat the last
+  int64_t lo[3], hi[3];  // keys visited
+  struct Seen {
+    int64_t lo[3], hi[3];            // keys that any of a vector's queries sees
+    int64_t full_lo[3], full_hi[3];  // keys that all of them see
+  };
+  Seen seen[kVectors];
   alignas(64) int32_t at[3][kVectors * kLanes], begin[3][kVectors * kLanes], width[3][kVectors * kLanes];
 
   Box(const NeighborhoodParams& params, int64_t lattice_index) : p(params), lattice(params, lattice_index) {}
@@ -35,18 +39,20 @@ struct Box {
       if (n[a] <= 0) return false;
       Range r = union_of(p.axis[a], lattice.length[a], first[a], n[a]);
       lo[a] = r.begin, hi[a] = r.end;
-      full_lo[a] = window_of(p.axis[a], lattice.length[a], first[a] + n[a] - 1).begin;
-      full_hi[a] = window_of(p.axis[a], lattice.length[a], first[a]).end;
     }
     count = static_cast<int>(n[0] * n[1] * n[2]);
     int32_t own[3] = {0, 0, 0};
     Range r[3];
     for (int a = 0; a < 3; a++) r[a] = window_of(p.axis[a], lattice.length[a], first[a]);
     for (int lane = 0; lane < shape.vectors * kLanes; lane++) {
+      Seen& s = seen[lane / kLanes];
       for (int a = 0; a < 3; a++) {
         at[a][lane] = static_cast<int32_t>(first[a]) + own[a];
         begin[a][lane] = static_cast<int32_t>(r[a].begin);
         width[a][lane] = static_cast<int32_t>(r[a].end - r[a].begin);
+        if (lane % kLanes == 0) s.lo[a] = s.full_lo[a] = r[a].begin, s.hi[a] = s.full_hi[a] = r[a].end;
+        s.lo[a] = least(s.lo[a], r[a].begin), s.hi[a] = most(s.hi[a], r[a].end);
+        s.full_lo[a] = most(s.full_lo[a], r[a].begin), s.full_hi[a] = least(s.full_hi[a], r[a].end);
       }
       if (lane + 1 >= count) continue;
       for (int a = 2; a >= 0; a--) {
@@ -73,9 +79,15 @@ struct Box {
   }
 };
 
+// Vectors [first, end) of a box see some of a block of kRowsOfTile keys; those with a bit in `full` see all of them, with all queries.
+struct Block {
+  uint8_t first, end, full;
+};
+
 // Up to kChunkKeys keys of a box: coordinates, and rows of k and v. Extra keys have coordinate -1 and come last.
 struct Chunk {
   int count;
+  Block block[kChunkKeys / kRowsOfTile];
   int32_t at[kChunkKeys][3];
   const float* k[kChunkKeys];
   const float* v[kChunkKeys];
@@ -93,7 +105,7 @@ FOVEA_INLINE void widen(const T* from, int64_t step, int64_t n, float* to) {
 template <class T>
 class KeyWalk {
  public:
-  KeyWalk(const Box& box, float* rows, int64_t pitch) : b_(box), p_(box.p), rows_(rows), pitch_(pitch) {
+  KeyWalk(const Box& box, int vectors, float* rows, int64_t pitch) : b_(box), p_(box.p), vectors_(vectors), rows_(rows), pitch_(pitch) {
     for (int a = 0; a < 3; a++) c_[a] = b_.lo[a];
   }
   static bool copies(const NeighborhoodParams& p) {
@@ -102,6 +114,7 @@ class KeyWalk {
 
   bool next(Chunk& chunk) {
     chunk.count = 0;
+    for (Block& block : chunk.block) block = {static_cast<uint8_t>(vectors_), 0, 0};
     while (chunk.count < kChunkKeys && c_[0] < b_.hi[0]) {
       const int64_t n = least(b_.hi[2] - c_[2], kChunkKeys - chunk.count);
       add_row(chunk, n);
@@ -112,6 +125,8 @@ class KeyWalk {
       c_[1] = b_.lo[1];
       c_[0]++;
     }
+    if (extra_ < p_.extra)
+      for (int z = 0; z < vectors_; z++) mark(chunk, chunk.count, least(chunk.count + p_.extra - extra_, kChunkKeys), z, 0, 0);
     for (; chunk.count < kChunkKeys && extra_ < p_.extra; extra_++) {
       int32_t* at = chunk.at[chunk.count];
       at[0] = at[1] = -1, at[2] = static_cast<int32_t>(extra_);
@@ -127,10 +142,27 @@ class KeyWalk {
     const T* k = data(p_.k) + offset_of(p_, b_.lattice, p_.k, c_[0], c_[1], c_[2]);
     const T* v = data(p_.v) + offset_of(p_, b_.lattice, p_.v, c_[0], c_[1], c_[2]);
     const int64_t dilation = p_.axis[2].dilation;
+    for (int z = 0; z < vectors_; z++) {
+      const Box::Seen& s = b_.seen[z];
+      if (c_[0] < s.lo[0] || c_[0] >= s.hi[0] || c_[1] < s.lo[1] || c_[1] >= s.hi[1]) continue;
+      const bool full = c_[0] >= s.full_lo[0] && c_[0] < s.full_hi[0] && c_[1] >= s.full_lo[1] && c_[1] < s.full_hi[1];
+      const int64_t shift = chunk.count - c_[2], end = chunk.count + n;
+      mark(chunk, most(s.lo[2] + shift, chunk.count), least(s.hi[2] + shift, end), z, most(s.full_lo[2] + shift, chunk.count),
+           full ? least(s.full_hi[2] + shift, end) : 0);
+    }
     for (int64_t i = 0; i < n; i++) {
       int32_t* at = chunk.at[chunk.count];
       at[0] = static_cast<int32_t>(c_[0]), at[1] = static_cast<int32_t>(c_[1]), at[2] = static_cast<int32_t>(c_[2] + i);
       put(chunk, k + i * dilation * p_.k.sp[2], p_.k.sd, v + i * dilation * p_.v.sp[2], p_.v.sd);
+    }
+  }
+
+  // Vector z sees some of keys [from, to), and with all its queries keys [full_from, full_to).
+  static void mark(Chunk& chunk, int64_t from, int64_t to, int z, int64_t full_from, int64_t full_to) {
+    for (int64_t i = from / kRowsOfTile; i * kRowsOfTile < to && from < to; i++) {
+      Block& block = chunk.block[i];
+      block.first = static_cast<uint8_t>(least(block.first, z)), block.end = static_cast<uint8_t>(most(block.end, z + 1));
+      if (full_from <= i * kRowsOfTile && (i + 1) * kRowsOfTile <= full_to) block.full |= static_cast<uint8_t>(1 << z);
     }
   }
 
@@ -149,6 +181,7 @@ class KeyWalk {
 
   const Box& b_;
   const NeighborhoodParams& p_;
+  const int vectors_;
   float* rows_;
   int64_t pitch_, c_[3], extra_ = 0;
 };
@@ -170,8 +203,8 @@ FOVEA_INLINE void store_row(T* row, int64_t step, int n, vf v) {
   for (int j = 0; j < n; j++) row[j * step] = narrow<T>(part[j]);
 }
 
-// v[i] lane j = row(j)[i], for kLanes rows of kLanes floats. Rows are put together from pieces of four, which the load ports do, so that only
-// squares of four are turned by shuffles.
+// v[i] lane j = row(j)[i], for kLanes rows of kLanes floats. Rows are put together from pieces of four, which the load ports do, so that
+// only squares of four are turned by shuffles.
 template <class Row>
 FOVEA_INLINE void load_turned(Row&& row, vf (&v)[kLanes]) {
   typedef float quad __attribute__((vector_size(16)));
@@ -276,16 +309,96 @@ __attribute__((noinline)) void unpack_queries(const Box& b, const NeighborhoodTe
   }
 }
 
-// to[j][z] = rows[j] . columns of z, for whole register tiles of rows (the caller repeats the last row).
-template <int NZ>
-__attribute__((noinline)) void multiply_rows(const float* const* rows, int count, const float* columns, int64_t words, float* to) {
-  for (int j = 0; j < count; j += kRowsOfTile) {
-    vf acc[kRowsOfTile][NZ];
-    score_tile<NZ, Words::F32>(rows + j, columns, static_cast<int>(words), acc, [](int) {});
-    FOVEA_UNROLL
-    for (int i = 0; i < kRowsOfTile; i++) FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) store(to + ((j + i) * NZ + z) * kLanes, acc[i][z]);
+// Calls visit.operator()<n>(begin, end, first) for runs of keys that vectors [first, first + n) see; whole blocks, so that end may lie
+// beyond the last key.
+template <int NZ, class Visit>
+FOVEA_INLINE void each_run(const Chunk& chunk, Visit&& visit) {
+  const int blocks = (chunk.count + kRowsOfTile - 1) / kRowsOfTile;
+  for (int i = 0, next; i < blocks; i = next) {
+    const Block& block = chunk.block[i];
+    for (next = i + 1; next < blocks && chunk.block[next].first == block.first && chunk.block[next].end == block.end;) next++;
+    const int begin = i * kRowsOfTile, end = next * kRowsOfTile, n = block.end - block.first;
+    if (n == 1) visit.template operator()<1>(begin, end, block.first);
+    if constexpr (NZ >= 2)
+      if (n == 2) visit.template operator()<2>(begin, end, block.first);
+    if constexpr (NZ >= 3)
+      if (n == 3) visit.template operator()<3>(begin, end, block.first);
   }
+}
+
+// acc[i][z] = sum_w rows[i][w] * columns[w][z], words of a column `pitch` floats apart.
+template <int N>
+FOVEA_INLINE void multiply_tile(const float* const* rows, const float* columns, int64_t pitch, int64_t words, vf (&acc)[kRowsOfTile][N]) {
+  FOVEA_UNROLL
+  for (int i = 0; i < kRowsOfTile; i++) FOVEA_UNROLL
+  for (int z = 0; z < N; z++) acc[i][z] = zero();
+  const float* row[kRowsOfTile];
+  FOVEA_UNROLL
+  for (int i = 0; i < kRowsOfTile; i++) row[i] = rows[i];
+  for (int64_t w = 0; w < words; w++, columns += pitch) {
+    vf b[N];
+    FOVEA_UNROLL
+    for (int z = 0; z < N; z++) b[z] = load(columns + z * kLanes);
+    FOVEA_UNROLL
+    for (int i = 0; i < kRowsOfTile; i++) {
+      const vf a = broadcast(row[i] + w);
+      FOVEA_UNROLL
+      for (int z = 0; z < N; z++) acc[i][z] = fma(a, b[z], acc[i][z]);
+    }
+  }
+}
+
+// to[j][z] = rows[j] . columns of z, where z sees j (whole blocks: the caller repeats the last row). meanwhile() is called between blocks.
+template <int NZ, class Meanwhile>
+__attribute__((noinline)) void multiply_rows(const Chunk& chunk, const float* const* rows, const float* columns, int64_t words, float* to,
+                                             Meanwhile&& meanwhile) {
+  each_run<NZ>(chunk, [&]<int N>(int begin, int end, int first) {
+    for (int j = begin; j < end; j += kRowsOfTile) {
+      vf acc[kRowsOfTile][N];
+      multiply_tile<N>(rows + j, columns + first * kLanes, NZ * kLanes, words, acc);
+      FOVEA_UNROLL
+      for (int i = 0; i < kRowsOfTile; i++) FOVEA_UNROLL
+      for (int z = 0; z < N; z++) store(to + ((j + i) * NZ + first + z) * kLanes, acc[i][z]);
+      meanwhile();
+    }
+  });
+}
+
+// out[d][z] += sum_j rows[j][d] * weights[j][z] for R values of d and N vectors; both are NZ vectors wide.
+template <int NZ, int R, int N>
+FOVEA_INLINE void add_tile(const float* const* rows, int count, int64_t d, const float* weights, float* out) {
+  vf acc[R][N];
+  FOVEA_UNROLL
+  for (int i = 0; i < R; i++) FOVEA_UNROLL
+  for (int z = 0; z < N; z++) acc[i][z] = load(out + ((d + i) * NZ + z) * kLanes);
+  for (int j = 0; j < count; j++, weights += NZ * kLanes) {
+    vf b[N];
+    FOVEA_UNROLL
+    for (int z = 0; z < N; z++) b[z] = load(weights + z * kLanes);
+    FOVEA_UNROLL
+    for (int i = 0; i < R; i++) {
+      const vf a = broadcast(rows[j] + d + i);
+      FOVEA_UNROLL
+      for (int z = 0; z < N; z++) acc[i][z] = fma(a, b[z], acc[i][z]);
+    }
+  }
+  FOVEA_UNROLL
+  for (int i = 0; i < R; i++) FOVEA_UNROLL
+  for (int z = 0; z < N; z++) store(out + ((d + i) * NZ + z) * kLanes, acc[i][z]);
+}
+
+// out[d][z] += sum of rows[j][d] * weights[j][z] over the keys j that z sees.
+template <int NZ>
+__attribute__((noinline)) void add_rows(const Chunk& chunk, const float* const* rows, int64_t dim, const float* weights, float* out) {
+  each_run<NZ>(chunk, [&]<int N>(int begin, int end, int first) {
+    const int count = static_cast<int>(least(end, chunk.count)) - begin;
+    const float* from = weights + (begin * NZ + first) * kLanes;
+    float* to = out + first * kLanes;
+    int64_t d = 0;
+    for (; d + kRowsOfTile <= dim; d += kRowsOfTile) add_tile<NZ, kRowsOfTile, N>(rows + begin, count, d, from, to);
+    if (dim - d >= 4) add_tile<NZ, 4, N>(rows + begin, count, d, from, to), d += 4;
+    for (; d < dim; d++) add_tile<NZ, 1, N>(rows + begin, count, d, from, to);
+  });
 }
 
 // Index of a query's and a key's coordinates in one head of the bias table: their difference, see NeighborhoodParams::rpb.
@@ -313,28 +426,23 @@ void finish_scores(const Box& b, const Chunk& chunk, const int32_t* bias_of_quer
   const BiasIndex index(p);
   const float* table = p.rpb ? p.rpb + b.head * index.size : nullptr;
   const vf hidden = set1(-__builtin_inff());
-  vi outer[NZ] = {};
-  int64_t row0 = -2, row1 = -2;
-  bool outer_full = false;
-  for (int j = 0; j < chunk.count; j++) {
-    const int32_t* at = chunk.at[j];
-    if (at[0] < 0) return;
-    if (at[0] != row0 || at[1] != row1) {
-      row0 = at[0], row1 = at[1];
-      outer_full = row0 >= b.full_lo[0] && row0 < b.full_hi[0] && row1 >= b.full_lo[1] && row1 < b.full_hi[1];
-      FOVEA_UNROLL
-      for (int z = 0; z < NZ; z++) outer[z] = b.sees(0, row0, z) & b.sees(1, row1, z);
-    }
-    const bool full = outer_full && at[2] >= b.full_lo[2] && at[2] < b.full_hi[2];
-    if (full && !table) continue;
-    const int32_t key = table ? static_cast<int32_t>(index.key(p, at)) : 0;
-    FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) {
+  for (int z = 0; z < NZ; z++) {
+    vi outer{};
+    int64_t row0 = -2, row1 = -2;
+    for (int j = 0; j < chunk.count; j++) {
+      const Block& block = chunk.block[j / kRowsOfTile];
+      if (z < block.first || z >= block.end || ((block.full >> z & 1) && !table)) {
+        j |= kRowsOfTile - 1;
+        continue;
+      }
+      const int32_t* at = chunk.at[j];
+      if (at[0] < 0) break;
+      if (at[0] != row0 || at[1] != row1) row0 = at[0], row1 = at[1], outer = b.sees(0, row0, z) & b.sees(1, row1, z);
       float* to = scores + (j * NZ + z) * kLanes;
-      const vi seen = outer[z] & b.sees(2, at[2], z);
+      const vi seen = outer & b.sees(2, at[2], z);
       vf s = load(to);
       if (table) {
-        const vi which = select(seen, set1(key) - load(bias_of_query + z * kLanes), vi{});
+        const vi which = select(seen, set1(static_cast<int32_t>(index.key(p, at))) - load(bias_of_query + z * kLanes), vi{});
         vf bias;
         FOVEA_UNROLL
         for (int i = 0; i < kLanes; i++) bias[i] = table[which[i]];

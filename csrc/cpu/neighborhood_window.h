@@ -1,8 +1,8 @@
 // Windows, dilation groups and query tiles of neighborhood attention.
 //
 // A call is a set of independent lattices, one per combination of dilation groups. Queries of a lattice are cut into boxes of at most
-// kVectors * kLanes tokens; a box visits the union of its windows. Boxes are chosen to make the work (keys visited times vectors of
-// queries) smallest; the shifted windows at the borders overlap more than those inside, so the choice counts real unions.
+// kVectors * kLanes tokens; a box visits the union of its windows, and every vector of its queries the keys that one of them sees. The
+// shifted windows at the borders overlap more than those inside, so the choice of boxes counts real unions.
 #pragma once
 
 #include "core/neighborhood_params.h"
@@ -64,26 +64,27 @@ struct TileShape {
   int64_t count() const { return grid[0] * grid[1] * grid[2]; }
 };
 
-// Keys visited along an axis by boxes of `tile` queries, all boxes together.
-inline int64_t visited(const NeighborhoodAxis& a, int64_t tile) {
+// Mean number of keys that `count` neighbouring queries of an axis see together, over the first kSample queries.
+inline double mean_union(const NeighborhoodAxis& a, int64_t count) {
+  constexpr int64_t kSample = 512;
   const int64_t n = group_length(a, 0);
-  int64_t sum = 0;
-  for (int64_t i = 0; i < n; i += tile) {
-    Range r = union_of(a, n, i, tile);
+  int64_t sum = 0, unions = 0;
+  for (int64_t i = 0; i < least(n, kSample); i += count, unions++) {
+    Range r = union_of(a, n, i, count);
     sum += r.end - r.begin;
   }
-  return sum;
+  return static_cast<double>(sum) / static_cast<double>(unions);
 }
 
+// The shape that makes the work smallest: a key costs a part by itself and a part for every vector that sees it.
 inline TileShape choose_tile(const NeighborhoodParams& p) {
   constexpr int64_t kMost = int64_t{kVectors} * kLanes;
-  // Time of a key against 1, 2 or 3 vectors of queries, relative, and what a box costs beside its keys.
-  constexpr double kCost[] = {0, 1.5, 2.4, 3.3}, kBox = 24;
+  constexpr double kKey = 0.4, kPair = 1.1, kBox = 12;  // relative times; what a box costs beside its keys, in keys
   int64_t n[3];
-  double visits[3][kMost + 1];
+  double keys[3][kMost + 1];
   for (int a = 0; a < 3; a++) {
     n[a] = group_length(p.axis[a], 0);
-    for (int64_t t = 1; t <= least(n[a], kMost); t++) visits[a][t] = static_cast<double>(visited(p.axis[a], t));
+    for (int64_t t = 1; t <= least(n[a], kMost); t++) keys[a][t] = mean_union(p.axis[a], t);
   }
   TileShape best{};
   double least_cost = 0;
@@ -92,9 +93,15 @@ inline TileShape choose_tile(const NeighborhoodParams& p) {
       for (int64_t t2 = 1; t2 <= least(n[2], kMost / (t0 * t1)); t2++) {
         const int vectors = static_cast<int>(divide_up(t0 * t1 * t2, kLanes));
         const int64_t grid[3] = {divide_up(n[0], t0), divide_up(n[1], t1), divide_up(n[2], t2)};
-        const double boxes = static_cast<double>(grid[0] * grid[1] * grid[2]);
-        const double cost =
-            (visits[0][t0] * visits[1][t1] * visits[2][t2] + boxes * (kBox + static_cast<double>(p.extra))) * kCost[vectors];
+        double pairs = 0;  // of a key and a vector that sees it
+        for (int64_t first = 0; first < t0 * t1 * t2; first += kLanes) {
+          const int64_t last = least(first + kLanes, t0 * t1 * t2) - 1, rows = last / t2 - first / t2,
+                        planes = last / (t1 * t2) - first / (t1 * t2);
+          pairs += keys[0][planes + 1] * keys[1][planes ? t1 : rows + 1] * keys[2][rows ? t2 : last - first + 1];
+        }
+        const double more = kBox + static_cast<double>(p.extra);
+        const double cost = static_cast<double>(grid[0] * grid[1] * grid[2]) *
+                            (kKey * (keys[0][t0] * keys[1][t1] * keys[2][t2] + more) + kPair * (pairs + more * vectors));
         if (best.vectors && cost >= least_cost) continue;
         least_cost = cost;
         best = {{t0, t1, t2}, {grid[0], grid[1], grid[2]}, vectors};
