@@ -46,13 +46,13 @@ __attribute__((noinline)) void weigh(const Chunk& chunk, int64_t dim_v, float* s
   for (int z = 0; z < NZ; z++) top[z] = maximum[z];
   each_run<NZ>(chunk, [&]<int N>(int begin, int end, int first) {
     const int last = static_cast<int>(least(end, chunk.count)) - 1;
-    vf most[N][2];
+    vf highest[N][2];
     FOVEA_UNROLL
-    for (int z = 0; z < N; z++) most[z][0] = most[z][1] = load(scores + (last * NZ + first + z) * kLanes);
+    for (int z = 0; z < N; z++) highest[z][0] = highest[z][1] = load(scores + (last * NZ + first + z) * kLanes);
     for (int j = begin; j < last; j += 2) FOVEA_UNROLL
     for (int z = 0; z < N; z++) FOVEA_UNROLL
-    for (int i = 0; i < 2; i++) most[z][i] = max(most[z][i], load(scores + ((j + i) * NZ + first + z) * kLanes));
-    for (int z = 0; z < N; z++) top[first + z] = max(top[first + z], max(most[z][0], most[z][1]));
+    for (int i = 0; i < 2; i++) highest[z][i] = max(highest[z][i], load(scores + ((j + i) * NZ + first + z) * kLanes));
+    for (int z = 0; z < N; z++) top[first + z] = max(top[first + z], max(highest[z][0], highest[z][1]));
   });
   FOVEA_UNROLL
   for (int z = 0; z < NZ; z++) {

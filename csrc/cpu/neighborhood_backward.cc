@@ -164,6 +164,10 @@ void add_outer(const Chunk& chunk, const float* weights, int64_t dim, const floa
   }
 }
 
+struct Nothing {
+  void operator()() const {}
+};
+
 template <class T, int NZ>
 struct BoxPass {
   const Bands& bands;
@@ -208,9 +212,9 @@ struct BoxPass {
         const int64_t from = least(j, chunk.count - 1);
         k[j] = chunk.k[from], v[j] = chunk.v[from];
       }
-      multiply_rows<NZ>(chunk, k, w.q, p.dim, w.weights, [] {});
+      multiply_rows<NZ>(chunk, k, w.q, p.dim, w.weights, Nothing{});
       finish_scores<NZ>(b, chunk, w.bias, w.weights);
-      multiply_rows<NZ>(chunk, v, w.dout, p.dim_v, w.grads, [] {});
+      multiply_rows<NZ>(chunk, v, w.dout, p.dim_v, w.grads, Nothing{});
       differentiate(chunk);
       add_rows<NZ>(chunk, k, p.dim, w.grads, w.dq);
       float *dk[kChunkKeys], *dv[kChunkKeys];
@@ -294,28 +298,44 @@ void write_row(const NeighborhoodTensor& t, int64_t offset, const float* from, i
 template <class T>
 void merge_tokens(const Bands& bands, const NeighborhoodGrads& g, const float* partial, int64_t item) {
   const NeighborhoodParams& p = bands.p;
-  const int64_t x0 = item / p.axis[1].length % p.axis[0].length, x1 = item % p.axis[1].length;
-  const int64_t rest = item / (p.axis[0].length * p.axis[1].length), head = rest % p.heads_kv, batch = rest / p.heads_kv;
-  alignas(64) float row_k[256 + 16], row_v[256 + 16];
-  for (int64_t x2 = 0; x2 < p.axis[2].length; x2++) {
-    const int64_t x[3] = {x0, x1, x2};
-    int64_t lattice = 0, at[3];
-    for (int a = 0; a < 3; a++) lattice = lattice * p.axis[a].dilation + x[a] % p.axis[a].dilation, at[a] = x[a] / p.axis[a].dilation;
+  const NeighborhoodAxis* axis = p.axis;
+  const int64_t x0 = item / axis[1].length % axis[0].length, x1 = item % axis[1].length;
+  const int64_t rest = item / (axis[0].length * axis[1].length), head = rest % p.heads_kv, batch = rest / p.heads_kv;
+  const int64_t outer = x0 % axis[0].dilation * axis[1].dilation + x1 % axis[1].dilation;
+  for (int64_t group = 0; group < axis[2].dilation; group++) {
+    const int64_t lattice = outer * axis[2].dilation + group;
     const Lattice l(p, lattice);
-    for (int64_t d = 0; d < bands.pitch_k; d += kLanes) store(row_k + d, zero());
-    for (int64_t d = 0; d < bands.pitch_v; d += kLanes) store(row_v + d, zero());
+    // The bands that see tokens [begin, end) of the row, and where their rows of token 0 would be.
+    struct Part {
+      const float* unit;
+      int64_t k, v, begin, end;
+    } part[kLeastUnits];
+    int parts = 0;
     for (int64_t band = 0; band < bands.count; band++) {
       const Range keys = bands.keys(l.length[bands.axis], band);
-      if (at[bands.axis] < keys.begin || at[bands.axis] >= keys.end) continue;
+      const int64_t at[3] = {x0 / axis[0].dilation, x1 / axis[1].dilation, 0};
+      if (bands.axis != 2 && (at[bands.axis] < keys.begin || at[bands.axis] >= keys.end)) continue;
       const int64_t unit = ((batch * p.heads_kv + head) * bands.lattices + lattice) * bands.count + band;
-      const Sums sums(bands, l, keys, const_cast<float*>(partial) + unit * bands.unit_floats);
+      float* const base = const_cast<float*>(partial) + unit * bands.unit_floats;
+      const Sums sums(bands, l, keys, base);
       const int64_t row = sums.row(bands, at);
-      for (int64_t d = 0; d < bands.pitch_k; d += kLanes) store(row_k + d, load(row_k + d) + load(sums.k + row * bands.pitch_k + d));
-      for (int64_t d = 0; d < bands.pitch_v; d += kLanes) store(row_v + d, load(row_v + d) + load(sums.v + row * bands.pitch_v + d));
+      part[parts++] = {base, sums.k - base + row * bands.pitch_k, sums.v - base + row * bands.pitch_v, bands.axis == 2 ? keys.begin : 0,
+                       bands.axis == 2 ? keys.end : l.length[2]};
     }
-    auto offset = [&](const NeighborhoodTensor& t) { return batch * t.sb + head * t.sh + x0 * t.sp[0] + x1 * t.sp[1] + x2 * t.sp[2]; };
-    write_row<T>(g.dk, offset(g.dk), row_k, p.dim);
-    write_row<T>(g.dv, offset(g.dv), row_v, p.dim_v);
+    alignas(64) float row_k[256 + 16], row_v[256 + 16];
+    for (int64_t i = 0; i < l.length[2]; i++) {
+      auto merge = [&](const NeighborhoodTensor& t, int64_t Part::*from, int64_t pitch, int64_t dim, float* row) {
+        for (int64_t d = 0; d < pitch; d += kLanes) {
+          vf sum = zero();
+          for (const Part* q = part; q < part + parts; q++)
+            if (i >= q->begin && i < q->end) sum = sum + load(q->unit + q->*from + i * pitch + d);
+          store(row + d, sum);
+        }
+        write_row<T>(t, batch * t.sb + head * t.sh + x0 * t.sp[0] + x1 * t.sp[1] + l.token(p, 2, i) * t.sp[2], row, dim);
+      };
+      merge(g.dk, &Part::k, bands.pitch_k, p.dim, row_k);
+      merge(g.dv, &Part::v, bands.pitch_v, p.dim_v, row_v);
+    }
   }
 }
 

@@ -275,8 +275,6 @@ class Unit {
   Range planes_{}, window_[kRows]{};
 };
 
-constexpr int64_t kLeastUnits = 8;
-
 template <class T>
 void run(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
   const int64_t lattices = Lattice::count(p), whole_units = p.batch * p.heads_kv * lattices;
@@ -284,7 +282,9 @@ void run(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>*
   const Ring ring(p);
   const BiasColumns bias(p);
   const int64_t tiles = group_length(p.axis[0], 0) * divide_up(group_length(p.axis[1], 0), kRows);
-  const int64_t bands = most(1, least(divide_up(kLeastUnits, whole_units), tiles / 2)), of_band = divide_up(tiles, bands);
+  // Every band packs the rows around it once more, so there are no more of them than the threads need; results do not depend on it.
+  const int64_t least_units = pool.threads() == 1 ? 1 : 2 * pool.threads();
+  const int64_t bands = most(1, least(divide_up(least_units, whole_units), tiles / 2)), of_band = divide_up(tiles, bands);
   const int64_t bias_floats = bias.floats * (p.heads_q / p.heads_kv) * divide_up(group_length(p.axis[2], 0), kLanes);
   const size_t bytes = static_cast<size_t>(Workspace{}.cut(p, ring, bias_floats, nullptr));
   auto visit = [&](int64_t item, int thread) {

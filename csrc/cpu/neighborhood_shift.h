@@ -72,16 +72,22 @@ FOVEA_INLINE void with_count(int n, F&& f) {
   f.template operator()<N>();
 }
 
-// Blocks of nearly equal width: a narrow one would wait for its few accumulators.
-template <int A, bool kMoved>
-__attribute__((noinline)) void score_rows(const float* queries, int64_t q_pitch, const float* const* keys, int count, int64_t pitch,
-                                          int64_t dim, vi index, float* const* scores) {
+// Cuts `count` columns of A accumulators each into blocks and calls f<n>(first). They are nearly equal in width: a narrow one would wait
+// for its few accumulators.
+template <int A, class F>
+FOVEA_INLINE void each_block(int count, F&& f) {
   constexpr int kMost = kAccumulators / A > 12 ? 12 : kAccumulators / A;
   for (int i = 0, blocks = (count + kMost - 1) / kMost; blocks > 0; blocks--) {
     const int n = (count - i + blocks - 1) / blocks;
-    with_count<kMost>(n, [&]<int N>() { score_block<A, N, kMoved>(queries, q_pitch, keys + i, pitch, dim, index, scores, i); });
+    with_count<kMost>(n, [&]<int N>() { f.template operator()<N>(i); });
     i += n;
   }
+}
+
+template <int A, bool kMoved>
+__attribute__((noinline)) void score_rows(const float* queries, int64_t q_pitch, const float* const* keys, int count, int64_t pitch,
+                                          int64_t dim, vi index, float* const* scores) {
+  each_block<A>(count, [&]<int N>(int i) { score_block<A, N, kMoved>(queries, q_pitch, keys + i, pitch, dim, index, scores, i); });
 }
 
 // out[a][d] += sum_i weights[a][i] * values[i][d] for N channels from d.
@@ -116,10 +122,8 @@ FOVEA_INLINE void value_block(const float* const* weights, const float* const* v
 template <int A, bool kMoved>
 __attribute__((noinline)) void value_rows(const float* const* weights, const float* const* values, int count, int64_t pitch, int64_t dim,
                                           vi index, float* out, int64_t out_pitch) {
-  constexpr int N = kRegisters == 32 ? (A == 4 ? 4 : 8) : 2;
-  int64_t d = 0;
-  for (; d + N <= dim; d += N) value_block<A, N, kMoved>(weights, values, count, pitch, d, index, out, out_pitch);
-  for (; d < dim; d++) value_block<A, 1, kMoved>(weights, values, count, pitch, d, index, out, out_pitch);
+  each_block<A>(static_cast<int>(dim),
+                [&]<int N>(int d) { value_block<A, N, kMoved>(weights, values, count, pitch, d, index, out, out_pitch); });
 }
 
 // Rows of keys or values of one (batch, head, lattice) with channels apart: [slot][d][pitch], columns of a row from the first on. A ring
