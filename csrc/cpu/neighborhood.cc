@@ -78,32 +78,11 @@ __attribute__((noinline)) void weigh(const Chunk& chunk, int64_t dim_v, float* s
   });
 }
 
-// Fetches memory that is needed later, a few lines between products: the queries of the next box, which lie `step` elements further on, and
-// the rows this box will write.
-template <class T>
-class Ahead {
- public:
-  Ahead(const Box& b, int64_t step) : b_(b), step_(step) {}
-  void operator()() {
-    if (lane_ == b_.count) return;
-    constexpr int64_t kLine = 64 / sizeof(T);
-    const T* q = static_cast<const T*>(b_.p.q.data) + b_.query_offset(b_.p.q, lane_) + step_;
-    const T* out = static_cast<const T*>(b_.p.out.data) + b_.query_offset(b_.p.out, lane_);
-    for (int64_t d = 0; d < b_.p.dim; d += kLine) __builtin_prefetch(q + d, 0, 2);
-    for (int64_t d = 0; d < b_.p.dim_v; d += kLine) __builtin_prefetch(out + d, 0, 2);
-    lane_++;
-  }
-
- private:
-  const Box& b_;
-  const int64_t step_;
-  int lane_ = 0;
-};
-
 template <class T, int NZ>
-void run_box(const Box& b, int64_t step, const Workspace& w) {
+void run_box(const Box& b, int64_t to_next, const Workspace& w) {
   const NeighborhoodParams& p = b.p;
-  Ahead<T> ahead(b, step);
+  const typename Ahead<T, 2>::Rows later[] = {{p.q, p.dim, to_next}, {p.out, p.dim_v, 0}};
+  Ahead<T, 2> ahead(b, later);
   vf maximum[NZ], sum[NZ];
   for (int z = 0; z < NZ; z++) maximum[z] = set1(kLowest), sum[z] = zero();
   for (int64_t i = 0; i < p.dim_v * NZ; i++) store(w.out + i * kLanes, zero());
@@ -143,12 +122,12 @@ void run(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>*
     const int64_t head = item % p.heads_q, box_index = item / p.heads_q % boxes, rest = item / p.heads_q / boxes;
     Box box(p, rest % lattices);
     if (!box.place(shape, box_index, rest / lattices, head)) return;
-    const int64_t step = head + 1 < p.heads_q ? p.q.sh : shape.tile[2] * p.axis[2].dilation * p.q.sp[2] - head * p.q.sh;
+    const int64_t to_next = head + 1 < p.heads_q ? p.q.sh : shape.tile[2] * p.axis[2].dilation * p.q.sp[2] - head * p.q.sh;
     Workspace w;
     w.cut(p, shape.vectors, copies, static_cast<float*>(pool.scratch(thread, bytes)));
-    if (shape.vectors == 1) run_box<T, 1>(box, step, w);
-    else if (shape.vectors == 2) run_box<T, 2>(box, step, w);
-    else run_box<T, 3>(box, step, w);
+    if (shape.vectors == 1) run_box<T, 1>(box, to_next, w);
+    else if (shape.vectors == 2) run_box<T, 2>(box, to_next, w);
+    else run_box<T, 3>(box, to_next, w);
   };
   pool.run(p.batch * lattices * boxes * p.heads_q, visit, cancel);
 }

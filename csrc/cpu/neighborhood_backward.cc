@@ -164,10 +164,6 @@ void add_outer(const Chunk& chunk, const float* weights, int64_t dim, const floa
   }
 }
 
-struct Nothing {
-  void operator()() const {}
-};
-
 template <class T, int NZ>
 struct BoxPass {
   const Bands& bands;
@@ -205,6 +201,10 @@ struct BoxPass {
   void run() {
     const NeighborhoodParams& p = b.p;
     begin();
+    const int64_t tokens = bands.shape.tile[2] * p.axis[2].dilation;  // to the next box
+    const typename Ahead<T, 3>::Rows later[] = {
+        {p.q, p.dim, tokens * p.q.sp[2]}, {g.dout, p.dim_v, tokens * g.dout.sp[2]}, {p.out, p.dim_v, tokens * p.out.sp[2]}};
+    Ahead<T, 3> ahead(b, later);
     KeyWalk<T> walk(b, NZ, w.rows, w.pitch);
     for (Chunk chunk; walk.next(chunk);) {
       const float *k[kChunkKeys + kRowsOfTile], *v[kChunkKeys + kRowsOfTile];
@@ -212,9 +212,9 @@ struct BoxPass {
         const int64_t from = least(j, chunk.count - 1);
         k[j] = chunk.k[from], v[j] = chunk.v[from];
       }
-      multiply_rows<NZ>(chunk, k, w.q, p.dim, w.weights, Nothing{});
+      multiply_rows<NZ>(chunk, k, w.q, p.dim, w.weights, ahead);
       finish_scores<NZ>(b, chunk, w.bias, w.weights);
-      multiply_rows<NZ>(chunk, v, w.dout, p.dim_v, w.grads, Nothing{});
+      multiply_rows<NZ>(chunk, v, w.dout, p.dim_v, w.grads, ahead);
       differentiate(chunk);
       add_rows<NZ>(chunk, k, p.dim, w.grads, w.dq);
       float *dk[kChunkKeys], *dv[kChunkKeys];

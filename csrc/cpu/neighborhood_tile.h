@@ -79,6 +79,31 @@ struct Box {
   }
 };
 
+// Fetches rows that are needed later, a few lines between products: those of the next box, which lie `step` elements further on, and those
+// this box will write.
+template <class T, int N>
+class Ahead {
+ public:
+  struct Rows {
+    const NeighborhoodTensor& tensor;
+    int64_t dim, step;
+  };
+  Ahead(const Box& box, const Rows (&rows)[N]) : b_(box), rows_(rows) {}
+  void operator()() {
+    if (lane_ == b_.count) return;
+    for (const Rows& r : rows_) {
+      const T* row = static_cast<const T*>(r.tensor.data) + b_.query_offset(r.tensor, lane_) + r.step;
+      for (int64_t d = 0; d < r.dim; d += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + d, 0, 2);
+    }
+    lane_++;
+  }
+
+ private:
+  const Box& b_;
+  const Rows (&rows_)[N];
+  int lane_ = 0;
+};
+
 // Vectors [first, end) of a box see some of a block of kRowsOfTile keys; those with a bit in `full` see all of them, with all queries.
 struct Block {
   uint8_t first, end, full;

@@ -79,7 +79,7 @@ inline double mean_union(const NeighborhoodAxis& a, int64_t count) {
 // The shape that makes the work smallest: a key costs a part by itself and a part for every vector that sees it.
 inline TileShape choose_tile(const NeighborhoodParams& p) {
   constexpr int64_t kMost = int64_t{kVectors} * kLanes;
-  constexpr double kKey = 0.4, kPair = 1.1, kBox = 12;  // relative times; what a box costs beside its keys, in keys
+  constexpr double kKey = 0.2, kPair = 1.3, kBox = 12;  // relative times; what a box costs beside its keys, in keys
   int64_t n[3];
   double keys[3][kMost + 1];
   for (int a = 0; a < 3; a++) {
