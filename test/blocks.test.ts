@@ -8,7 +8,6 @@ import {
   add,
   arange,
   attention,
-  channelAttention,
   chunk,
   concat,
   cos,
@@ -27,7 +26,6 @@ import {
   mean,
   mixtureOfHeads,
   mul,
-  pad,
   permute,
   promptMask,
   promptMaskedAttention,
@@ -46,54 +44,12 @@ import {
   tensor,
   transpose,
   where,
-  type Activation,
   type Tensor,
 } from '../lib/index.ts';
+import { channelBranch, davitBlock, windowAttention } from './davit_block.ts';
 import { checkGolden, type GoldenCase } from './golden_case.ts';
 import { numbers } from './inputs.ts';
-
-/** Models are deeper than an op: their tolerance is 2e-4. */
-const MODEL = { factor: 10 };
-
-/** Weights under a prefix of their names. */
-class Layers {
-  readonly #golden: GoldenCase;
-  readonly #prefix: string;
-
-  constructor(golden: GoldenCase, prefix = '') {
-    this.#golden = golden;
-    this.#prefix = prefix;
-  }
-  at(name: string): Layers {
-    return new Layers(this.#golden, `${this.#prefix}${name}.`);
-  }
-  weight(name: string): Tensor {
-    return this.#golden.weight(`${this.#prefix}${name}`);
-  }
-  linear(x: Tensor, name: string, activation: Activation = 'none'): Tensor {
-    return linear(x, this.weight(`${name}.weight`), this.weight(`${name}.bias`), activation);
-  }
-  norm(x: Tensor, name: string, eps = 1e-5): Tensor {
-    return layerNorm(x, this.weight(`${name}.weight`), this.weight(`${name}.bias`), { eps });
-  }
-  mlp(x: Tensor, activation: Activation = 'gelu'): Tensor {
-    return this.linear(this.linear(x, 'mlp.fc1', activation), 'mlp.fc2');
-  }
-}
-
-const setting = (g: GoldenCase, name: string): number => g.config[name] as number;
-
-/** [batch, tokens, channels] to [batch, heads, tokens, dim], and back. */
-const toHeads = (x: Tensor, heads: number): Tensor =>
-  permute(reshape(x, [x.shape[0], x.shape[1], heads, x.shape[2] / heads]), [0, 2, 1, 3]);
-const toTokens = (x: Tensor): Tensor =>
-  reshape(permute(x, [0, 2, 1, 3]), [x.shape[0], x.shape[2], x.shape[1] * x.shape[3]]);
-
-/** q, k, v of a joint projection. */
-function qkvOf(w: Layers, x: Tensor, heads: number, bias = true): [Tensor, Tensor, Tensor] {
-  const joint = linear(x, w.weight('qkv.weight'), bias ? w.weight('qkv.bias') : null);
-  return chunk(joint, 3, -1).map((t) => toHeads(t, heads)) as [Tensor, Tensor, Tensor];
-}
+import { channelsFirst, channelsLast, Layers, MODEL, qkvOf, setting, toHeads, toTokens } from './layers.ts';
 
 /** Non-overlapping patches of [batch, channels, rows, columns] through a convolution of their size: [batch, patches, width]. */
 function patches(x: Tensor, weight: Tensor, bias: Tensor): Tensor {
@@ -107,26 +63,13 @@ function patches(x: Tensor, weight: Tensor, bias: Tensor): Tensor {
 
 describe('DaViT', () => {
   const block = (rows: number, columns: number, attend: (w: Layers, x: Tensor, heads: number) => Tensor) => (g: GoldenCase) => {
-    const w = new Layers(g);
     const x = g.input('x');
-    const [batch, tokens, channels] = x.shape;
-    const position = (t: Tensor, name: string): Tensor => {
-      const image = reshape(t, [batch, rows, columns, channels]);
-      const moved = depthwiseConv(image, w.weight(`${name}.proj.weight`), w.weight(`${name}.proj.bias`));
-      return add(t, reshape(moved, [batch, tokens, channels]));
-    };
-    const first = position(x, 'cpe.0');
-    const attended = attend(w.at('attn'), w.norm(first, 'norm1'), setting(g, 'num_heads'));
-    const second = position(add(first, attended), 'cpe.1');
-    return { y: add(second, w.mlp(w.norm(second, 'norm2'))) };
+    const image = reshape(x, [x.shape[0], rows, columns, x.shape[2]]);
+    const y = davitBlock(new Layers(g), image, (w, t) => attend(w, t, setting(g, 'num_heads')));
+    return { y: reshape(y, x.shape) };
   }; // prettier-ignore
 
-  test('davit_channel_block', () =>
-    checkGolden(
-      'davit_channel_block',
-      block(5, 4, (w, x, heads) => w.linear(toTokens(channelAttention(...qkvOf(w, x, heads))), 'proj')),
-      MODEL,
-    ));
+  test('davit_channel_block', () => checkGolden('davit_channel_block', block(5, 4, channelBranch), MODEL));
 
   test.each([
     ['davit_spatial_block', 8, 8, 4],
@@ -134,26 +77,13 @@ describe('DaViT', () => {
   ])('%s', (name, rows, columns, window) =>
     checkGolden(
       name,
-      block(rows, columns, (w, x, heads) => {
-        const [batch, tokens, channels] = x.shape;
-        const [down, across] = [Math.ceil(rows / window), Math.ceil(columns / window)];
-        const image = pad(reshape(x, [batch, rows, columns, channels]), [[0, 0], [0, down * window - rows], [0, across * window - columns], [0, 0]]); // prettier-ignore
-        const cut = permute(reshape(image, [batch, down, window, across, window, channels]), [0, 1, 3, 2, 4, 5]);
-        const windows = reshape(cut, [batch * down * across, window * window, channels]);
-        const out = w.linear(toTokens(attention(...qkvOf(w, windows, heads))), 'proj');
-        const back = permute(reshape(out, [batch, down, across, window, window, channels]), [0, 1, 3, 2, 4, 5]);
-        const whole = reshape(back, [batch, down * window, across * window, channels]);
-        return reshape(slice(slice(whole, 1, 0, rows), 2, 0, columns), [batch, tokens, channels]);
-      }),
+      block(rows, columns, (w, x, heads) => windowAttention(w, x, heads, window)),
       MODEL,
     ),
   );
 });
 
 describe('CARE', () => {
-  /** [batch, channels, rows, columns] with channels last, and back. */
-  const last = (x: Tensor): Tensor => permute(x, [0, 2, 3, 1]);
-  const first = (x: Tensor): Tensor => permute(x, [0, 3, 1, 2]);
   const pointwise = (w: Layers, x: Tensor, name: string): Tensor => {
     const weight = w.weight(`${name}.weight`);
     return linear(x, reshape(weight, weight.shape.slice(0, 2)), w.weight(`${name}.bias`));
@@ -178,8 +108,8 @@ describe('CARE', () => {
 
   test('care_tokenmixer_conv', () =>
     checkGolden('care_tokenmixer_conv', (g) => {
-      const [mem, feats] = mixer(new Layers(g), last(g.input('x')), setting(g, 'mem_dim'), 0);
-      return { mem: mul(first(mem), 1), feats: first(feats) };
+      const [mem, feats] = mixer(new Layers(g), channelsLast(g.input('x')), setting(g, 'mem_dim'), 0);
+      return { mem: mul(channelsFirst(mem), 1), feats: channelsFirst(feats) };
     }));
 
   test('care_block', () =>
@@ -187,17 +117,15 @@ describe('CARE', () => {
       'care_block',
       (g) => {
         const w = new Layers(g);
-        const x = last(g.input('x'));
+        const x = channelsLast(g.input('x'));
         const [mem, feats] = mixer(w.at('token_mixer'), x, setting(g, 'mem_dim'), setting(g, 'att_head_dim'));
         const inter = (t: Tensor, name: string): Tensor => {
           const layers = new Layers(g, `inter_layer.${name}_`);
-          const part = (key: string): Tensor => layers.weight(`norm.${key}`);
-          const normal = mul(sub(t, part('running_mean')), part('running_var').add(1e-5).rsqrt());
-          const wide = gelu(pointwise(layers, add(mul(normal, part('weight')), part('bias')), 'fc1'));
+          const wide = gelu(pointwise(layers, layers.batchNorm(t, 'norm'), 'fc1'));
           return add(t, pointwise(layers, depthwise(layers, wide, 'conv'), 'fc2'));
         };
         const joined = inter(concat([mem, inter(feats, 'inter1')], 3), 'inter2');
-        return { y: first(add(x, mul(joined, w.weight('gamma')))) };
+        return { y: channelsFirst(add(x, mul(joined, w.weight('gamma')))) };
       },
       MODEL,
     ));
