@@ -2,7 +2,8 @@
 //
 // Tiles of a and b (matmul_operand.cuh) go through a ring of stages; a step is one stage. The fragments of the next group of k are read
 // while this one's are multiplied, over the edge of a step as well, so the barrier stands between two groups of products and not before the
-// first. Sums go through shared memory once more, a row of warps at a time, so that the epilogue is short code over whole rows.
+// first. Sums go through shared memory once more, as many rows as the stages have room for, so that the epilogue is short code over whole
+// rows.
 //
 // The value of an element depends on its row of a and its column of b alone, whatever the tile: tiles beyond the edge hold zeros, and every
 // element takes the same groups of k in the same order.

@@ -119,6 +119,12 @@ MatmulOperand dense(const MatmulParams& p, float* data) {
 
 }  // namespace
 
+MatmulPlan plan_matmul(const MatmulParams& p, const DeviceInfo& device) {
+  const Cut runs = cut(p);
+  const Choice choice = choose(p, runs, device);
+  return {choice.tile->name, runs.chunks, runs.chunk, choice.split};
+}
+
 void matmul(const MatmulParams& p, Stream& stream) {
   check(p.m <= INT32_MAX - 256 && p.n <= INT32_MAX - 256 && p.k <= INT32_MAX - 256, "ERR_UNSUPPORTED", "matmul on cuda: [", p.m, ", ", p.k,
         "] x [", p.k, ", ", p.n, "]; sizes must be below 2^31 - 256");
