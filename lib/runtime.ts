@@ -58,8 +58,9 @@ export function resetPeakMemory(): void {
 
 /** Makes allocations beyond `bytes` (live and cached) fail with ERR_OOM; 0 lifts the limit. */
 export function setMemoryLimit(bytes: number): void {
-  if (!(bytes >= 0)) throw new FoveaError('ERR_ARGUMENT', `setMemoryLimit: expected bytes >= 0, got ${bytes}`);
-  native().setMemoryLimit(bytes);
+  if (!(bytes >= 0 && bytes < Infinity))
+    throw new FoveaError('ERR_ARGUMENT', `setMemoryLimit: expected a number of bytes, 0 or more, got ${bytes}`);
+  native().setMemoryLimit(Math.ceil(bytes));
 }
 
 /** Number of threads kernels use; results have the same bits for any number. Throws ERR_ARGUMENT outside 1..256. */

@@ -77,6 +77,19 @@ describe('creation', () => {
     expect(() => fromBytes(new Uint8Array(3), 'bf16', [2])).toThrow(code('ERR_SHAPE'));
     expect(() => tensor([1, 2]).itemSync()).toThrow(code('ERR_SHAPE'));
     expect(() => tensor(new Float32Array(1), [1, 1, 1, 1, 1, 1, 1, 1, 1])).toThrow(code('ERR_SHAPE'));
+    expect(() => tensor(new BigUint64Array(1) as never)).toThrow(code('ERR_DTYPE'));
+  });
+
+  it('refuses shapes of more elements than can be counted', () => {
+    const many = 2 ** 32; // squared, it is 0 in 64 bits
+    expect(() => F.zeros([many, many])).toThrow(code('ERR_SHAPE'));
+    expect(() => F.zeros([1]).expand([many, many])).toThrow(code('ERR_SHAPE'));
+    expect(() =>
+      F.zeros([1])
+        .expand([many, 1])
+        .add(F.zeros([1]).expand([1, many])),
+    ).toThrow(code('ERR_SHAPE'));
+    expect(F.zeros([many, many, 0]).size).toBe(0);
   });
 });
 
@@ -138,12 +151,27 @@ describe('views', () => {
     expect([...numbers(view)]).toEqual([0, 0, 0, 0]);
   });
 
+  it('copyFrom refuses a source of more axes, and a target whose indices share elements', () => {
+    const t = tensor([1, 2, 3]);
+    expect(() => t.copyFrom(tensor([[4, 5, 6], [7, 8, 9]]))).toThrow(code('ERR_SHAPE')); // prettier-ignore
+    expect(() => t.expand([2, 3]).copyFrom(tensor(0))).toThrow(code('ERR_ARGUMENT'));
+    t.slice(0, 0, 3, 2).copyFrom(tensor([7, 9]));
+    expect([...numbers(t)]).toEqual([7, 2, 9]);
+  });
+
   it('reshape copies only what has no view', () => {
     const t = tensor(counting([4, 6]), [4, 6], { dtype: 'f32' });
     expect(t.reshape([2, 2, -1]).strides).toEqual([12, 6, 1]);
     expect(t.transpose().reshape([6, 2, 2]).strides).toEqual([1, 12, 6]);
     expect(t.slice(1, 0, 6, 2).reshape([2, 2, 3, 1]).strides.slice(0, 3)).toEqual([12, 6, 2]);
     expect([...numbers(t.transpose().reshape([24]))].slice(0, 5)).toEqual([0, 6, 12, 18, 1]);
+  });
+
+  it('slice takes bounds as Array.prototype.slice does', () => {
+    const rows = [[0, 1], [2, 3], [4, 5]]; // prettier-ignore
+    for (const bounds of [[0.5, 2.5], [NaN, 2], [-1.9], [-Infinity, Infinity], [1, -1], [2, 1]])
+      // prettier-ignore
+      expect([...numbers(tensor(rows).slice(0, ...bounds))]).toEqual(rows.slice(...bounds).flat());
   });
 
   it('refuse what is out of range', () => {

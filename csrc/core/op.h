@@ -37,6 +37,7 @@ class Call {
   virtual const Tensor& tensor(int i) = 0;
   virtual std::vector<Tensor> tensors(int i) = 0;  // null entries are tensors without storage
   virtual double number(int i) = 0;
+  virtual int64_t integer(int i) = 0;
   virtual bool boolean(int i) = 0;
   virtual std::string text(int i) = 0;
   virtual std::vector<int64_t> integers(int i) = 0;
@@ -69,7 +70,7 @@ auto argument(Call& call, int i) {
   else if constexpr (std::is_same_v<A, std::vector<Tensor>>) return call.tensors(i);
   else if constexpr (std::is_same_v<A, bool>) return call.boolean(i);
   else if constexpr (std::is_floating_point_v<A>) return static_cast<A>(call.number(i));
-  else if constexpr (std::is_integral_v<A>) return static_cast<A>(call.number(i));
+  else if constexpr (std::is_integral_v<A>) return static_cast<A>(call.integer(i));
   else if constexpr (std::is_same_v<A, std::string>) return call.text(i);
   else if constexpr (std::is_same_v<A, std::vector<int64_t>>) return call.integers(i);
   else if constexpr (std::is_same_v<A, Bytes>) return call.bytes(i);

@@ -1,5 +1,9 @@
 #include "core/tensor.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
 namespace fovea {
 
 Dims::Dims(std::initializer_list<int64_t> list) {
@@ -13,7 +17,12 @@ void Dims::push(int64_t x) {
 
 int64_t Dims::product() const {
   int64_t n = 1;
-  for (int i = 0; i < rank; i++) n *= v[i];
+  bool fits = true;
+  for (int i = 0; i < rank; i++) {
+    if (v[i] == 0) return 0;
+    fits &= !__builtin_mul_overflow(n, v[i], &n);
+  }
+  check(fits, "ERR_SHAPE", "shape ", text_of(*this), " has more than 2^63 elements");
   return n;
 }
 
@@ -36,9 +45,17 @@ Dims contiguous_strides(const Dims& shape) {
   int64_t step = 1;
   for (int i = shape.rank - 1; i >= 0; i--) {
     strides[i] = step;
-    step *= shape[i];
+    if (__builtin_mul_overflow(step, shape[i], &step)) step = 0;  // of a shape without elements, or too large for any tensor
   }
   return strides;
+}
+
+size_t bytes_of(const Dims& shape, DType dtype) {
+  for (int64_t n : shape) check(n >= 0, "ERR_SHAPE", "shape ", text_of(shape), " has a negative size");
+  int64_t bytes;
+  check(!__builtin_mul_overflow(shape.product(), static_cast<int64_t>(size_of(dtype)), &bytes), "ERR_SHAPE", "shape ", text_of(shape),
+        " of ", name_of(dtype), " has more than 2^63 bytes");
+  return static_cast<size_t>(bytes);
 }
 
 Dims broadcast_shape(const char* op, const Dims& a, const Dims& b) {
@@ -59,7 +76,7 @@ Tensor Tensor::empty(const Dims& shape, DType dtype, bool idle) {
   t.dtype = dtype;
   t.shape = shape;
   t.strides = contiguous_strides(shape);
-  t.storage = StorageOwner(Storage::pooled(static_cast<size_t>(shape.product()) * size_of(dtype), idle));
+  t.storage = StorageOwner(Storage::pooled(bytes_of(shape, dtype), idle));
   return t;
 }
 
@@ -69,7 +86,7 @@ Tensor Tensor::empty(const Dims& shape, DType dtype, Device device) {
   t.dtype = dtype;
   t.shape = shape;
   t.strides = contiguous_strides(shape);
-  t.storage = StorageOwner(Storage::on_device(device, static_cast<size_t>(shape.product()) * size_of(dtype)));
+  t.storage = StorageOwner(Storage::on_device(device, bytes_of(shape, dtype)));
   return t;
 }
 
@@ -83,7 +100,24 @@ bool Tensor::contiguous() const {
   return true;
 }
 
+bool Tensor::elements_apart() const {
+  std::vector<std::pair<int64_t, int64_t>> axes;  // step and size
+  for (int i = 0; i < rank(); i++) {
+    if (shape[i] == 0) return true;
+    if (shape[i] > 1) axes.emplace_back(std::abs(strides[i]), shape[i]);
+  }
+  std::sort(axes.begin(), axes.end());
+  int64_t span = 0;  // of the axes so far
+  for (const auto& [step, size] : axes) {
+    if (step <= span) return false;
+    span += step * (size - 1);
+  }
+  return true;
+}
+
 Tensor Tensor::broadcast_to(const Dims& target) const {
+  check(shape.rank <= target.rank, "ERR_SHAPE", "shape ", text_of(shape), " does not broadcast to ", text_of(target),
+        ", which has fewer axes");
   Tensor t = *this;
   t.shape = target;
   t.strides.rank = target.rank;

@@ -24,6 +24,7 @@ struct Dims {
   const int64_t* begin() const { return v; }
   const int64_t* end() const { return v + rank; }
   void push(int64_t x);
+  // Throws ERR_SHAPE beyond 2^63.
   int64_t product() const;
   bool operator==(const Dims& o) const;
 };
@@ -31,6 +32,8 @@ struct Dims {
 // "[2, 3]"
 std::string text_of(const Dims& dims);
 Dims contiguous_strides(const Dims& shape);
+// What the elements take; throws ERR_SHAPE for a negative size and for more bytes than can be counted.
+size_t bytes_of(const Dims& shape, DType dtype);
 // The shape both broadcast to; throws ERR_SHAPE naming `op` and both shapes.
 Dims broadcast_shape(const char* op, const Dims& a, const Dims& b);
 
@@ -50,6 +53,8 @@ class Tensor {
   int64_t count() const { return shape.product(); }
   Device device() const { return storage->device(); }
   bool contiguous() const;
+  // False when two indices may lie at one element, as where a view is expanded.
+  bool elements_apart() const;
   template <class T = void>
   T* data() const {
     return reinterpret_cast<T*>(static_cast<char*>(storage->data()) + offset * static_cast<int64_t>(size_of(dtype)));

@@ -1,6 +1,17 @@
 #include "napi/call.h"
 
+#include <cmath>
+
 namespace fovea::napi {
+namespace {
+
+int64_t whole(double x, int i) {
+  check(x == std::trunc(x) && std::abs(x) < 0x1p63, "ERR_ARGUMENT", "native argument ", i, ": got ", x,
+        ", expected a whole number below 2^63");
+  return static_cast<int64_t>(x);
+}
+
+}  // namespace
 
 JsCall::JsCall(napi_env env, napi_callback_info info) : env_(env), environment_(Environment::of(env)) {
   napi_get_cb_info(env, info, &count_, args_, nullptr, &data_);
@@ -41,6 +52,8 @@ double JsCall::number(int i) {
   return x;
 }
 
+int64_t JsCall::integer(int i) { return whole(number(i), i); }
+
 bool JsCall::boolean(int i) {
   bool x;
   if (napi_get_value_bool(env_, args_[i], &x) != napi_ok) wrong(i, "a boolean");
@@ -61,8 +74,10 @@ std::vector<int64_t> JsCall::integers(int i) {
   std::vector<int64_t> out(n);
   for (uint32_t k = 0; k < n; k++) {
     napi_value element;
+    double x;
     napi_get_element(env_, args_[i], k, &element);
-    if (napi_get_value_int64(env_, element, &out[k]) != napi_ok) wrong(i, "an array of integers");
+    if (napi_get_value_double(env_, element, &x) != napi_ok) wrong(i, "an array of integers");
+    out[k] = whole(x, i);
   }
   return out;
 }
@@ -73,10 +88,12 @@ Bytes JsCall::bytes(int i) {
   napi_is_typedarray(env_, args_[i], &is_typed);
   void* data = nullptr;
   if (is_typed) {
-    napi_typedarray_type type;
+    // A kind of array that this Node-API does not know leaves `type` as it is.
+    constexpr size_t element_bytes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
+    auto type = static_cast<napi_typedarray_type>(std::size(element_bytes));
     size_t length;
     napi_get_typedarray_info(env_, args_[i], &type, &length, &data, nullptr, nullptr);
-    constexpr size_t element_bytes[] = {1, 1, 1, 2, 2, 4, 4, 4, 8, 8, 8};
+    if (static_cast<size_t>(type) >= std::size(element_bytes)) wrong(i, "a typed array of 8 to 64-bit integers, f32 or f64");
     return {data, length * element_bytes[type]};
   }
   napi_is_arraybuffer(env_, args_[i], &is_buffer);

@@ -25,6 +25,7 @@ class JsCall final : public Call {
   const Tensor& tensor(int i) override;
   std::vector<Tensor> tensors(int i) override;
   double number(int i) override;
+  int64_t integer(int i) override;
   bool boolean(int i) override;
   std::string text(int i) override;
   std::vector<int64_t> integers(int i) override;

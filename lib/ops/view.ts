@@ -169,7 +169,10 @@ export function slice(t: Tensor, axis: number, start = 0, end = Number.MAX_SAFE_
     throw new FoveaError('ERR_ARGUMENT', `slice: step must be a positive integer, got ${step}`);
   const { shape, strides } = t;
   const extent = shape[at];
-  const clamp = (x: number): number => Math.min(Math.max(x < 0 ? x + extent : x, 0), extent);
+  const clamp = (bound: number): number => {
+    const x = Math.trunc(bound) || 0;
+    return Math.min(Math.max(x < 0 ? x + extent : x, 0), extent);
+  };
   const from = clamp(start);
   const count = Math.max(0, Math.ceil((clamp(end) - from) / step));
   const handle = viewOf(

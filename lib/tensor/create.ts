@@ -121,10 +121,21 @@ export function tensor(
           'ERR_DEVICE',
           'tensor: copy: false keeps the memory of the CPU; leave copy out to use another device',
         );
-      t = new Tensor(native().borrow(array, dtypeCode(dtype), dims)[0]);
+      t = new Tensor(native().borrow(array, dtypeCode(dtype), dims));
     } else if (own) t = new Tensor(upload(array, own, dtype, dims, device));
-    else {
-      const wide = array instanceof Uint32Array ? Float64Array.from(array) : Int32Array.from(array as Int16Array);
+    else if (!(
+      array instanceof Int8Array ||
+      array instanceof Int16Array ||
+      array instanceof Uint16Array ||
+      array instanceof Uint32Array
+    )) {
+      const { name } = (array as ArrayData).constructor;
+      throw new FoveaError(
+        'ERR_DTYPE',
+        `tensor: ${name} holds elements of no dtype; expected one of the arrays of ArrayData (16-bit floats: fromBytes)`,
+      );
+    } else {
+      const wide = array instanceof Uint32Array ? Float64Array.from(array) : Int32Array.from(array);
       t = new Tensor(upload(wide, wide instanceof Float64Array ? 'f64' : 'i32', dtype, dims, device));
     }
   } else {
