@@ -28,7 +28,7 @@ export type AttentionArguments = readonly [
 export interface Native {
   // tensors in and out
   fromBytes(bytes: Memory, dtype: number, shape: Shape, device?: number): Handle;
-  borrow(bytes: Memory, dtype: number, shape: Shape): [Handle, Promise<unknown>];
+  borrow(bytes: Memory, dtype: number, shape: Shape): Handle;
   read(t: Handle): Promise<ArrayBuffer>;
   readSync(t: Handle): ArrayBuffer;
   synchronize(): Promise<void>;
@@ -84,6 +84,7 @@ export interface Native {
 
   // copies
   contiguous(t: Handle): Handle;
+  own(t: Handle): Handle;
   cast(t: Handle, dtype: number): Handle;
   copyFrom(target: Handle, source: Handle): void;
 

@@ -23,6 +23,14 @@ describe('backward', () => {
     expect(gradOf(x)).toEqual([63]);
   });
 
+  it('gives each leaf a gradient in memory of its own', () => {
+    const [x, y] = [leaf(1, 2), leaf(3, 4)];
+    const gradient = tensor([5, 6]);
+    x.add(y).backward({ gradient });
+    F.copyFrom(x.grad as Tensor, tensor([0]));
+    expect([gradOf(x), gradOf(y), [...numbers(gradient)]]).toEqual([[0, 0], [5, 6], [5, 6]]); // prettier-ignore
+  });
+
   it('handles deep diamonds without repeating work', () => {
     const x = leaf(1);
     let y: Tensor = x;

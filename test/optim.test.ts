@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   AdamW,
+  add,
   clipGradNorm,
   cosineSchedule,
   linearSchedule,
@@ -195,6 +196,38 @@ describe('optimizers', () => {
     expect(() => new SGD([mul(p, 2)])).toThrow(code('ERR_ARGUMENT'));
     expect(() => new SGD([p], { nesterov: true })).toThrow(code('ERR_ARGUMENT'));
     expect(() => clipGradNorm([p], 1)).toThrow(code('ERR_ARGUMENT'));
+  });
+
+  it('clipGradNorm scales each gradient once, whatever autograd passed on', () => {
+    const [a, b, c] = [3, 4, 5].map((x) => tensor([x], null, { requiresGrad: true }));
+    sum(mul(add(a, b), 10)).backward(); // one tensor is the gradient of both
+    sum(c).backward(); // an expanded one
+    const norm = Math.sqrt(201);
+    expectClose([clipGradNorm([a, b, c], 1).itemSync()], [norm]);
+    for (const [t, g] of [
+      [a, 10],
+      [b, 10],
+      [c, 1],
+    ] as const)
+      // prettier-ignore
+      expectClose(t.grad?.dataSync() as Float32Array, [g / norm]);
+  });
+
+  it('refuse tensors that share memory, and leave them', () => {
+    const whole = tensor([1, 2, 3], null, { requiresGrad: true });
+    const parts = [whole.detach().slice(0, 0, 2), whole.detach().slice(0, 1, 3)];
+    for (const part of parts) {
+      part.requiresGrad = true;
+      part.grad = tensor([1, 1]);
+    }
+    const [left, right] = [whole.detach().slice(0, 0, 1), whole.detach().slice(0, 1, 3)];
+    left.requiresGrad = right.requiresGrad = true;
+    [left.grad, right.grad] = [tensor([1]), tensor([1, 1])];
+    expect(() => new SGD(parts).step()).toThrow(code('ERR_ARGUMENT'));
+    expect(() => clipGradNorm([left, left], 1)).toThrow(code('ERR_ARGUMENT'));
+    expect([...(whole.dataSync() as Float32Array)]).toEqual([1, 2, 3]);
+    new SGD([left, right], { lr: 1 }).step();
+    expect([...(whole.dataSync() as Float32Array)]).toEqual([0, 1, 2]);
   });
 
   it('give the same bits for any number of threads', () => {

@@ -47,6 +47,9 @@ Tensor contiguous(const Tensor& t) { return t.contiguous() ? t : copy_as(t, t.dt
 
 namespace {
 
+// `t` itself when it is contiguous and nothing else has its memory, else a queued copy.
+Tensor own(const Tensor& t) { return t.contiguous() && t.storage->sole_owner() ? t : copy_as(t, t.dtype); }
+
 Tensor cast(const Tensor& t, int64_t dtype) {
   check(dtype >= 0 && dtype < kDTypeCount, "ERR_DTYPE", "cast: unknown dtype code ", dtype);
   return copy_as(t, static_cast<DType>(dtype));
@@ -54,6 +57,10 @@ Tensor cast(const Tensor& t, int64_t dtype) {
 
 void copy_from(const Tensor& target, const Tensor& source) {
   check(!target.storage->read_only(), "ERR_ARGUMENT", "copyFrom: the target is read-only memory (a mapped file)");
+  check(target.elements_apart(), "ERR_ARGUMENT", "copyFrom: several indices of the target of shape ", text_of(target.shape), ", strides ",
+        text_of(target.strides), " are one element; write to the tensor that the view was expanded from");
+  check(source.rank() <= target.rank(), "ERR_SHAPE", "copyFrom: a source of shape ", text_of(source.shape),
+        " does not broadcast to the target's, ", text_of(target.shape));
   common_device("copyFrom", {&target, &source});
   Tensor from = source.broadcast_to(target.shape);
   // Overlapping source and target are read in full before anything is written.
@@ -63,6 +70,7 @@ void copy_from(const Tensor& target, const Tensor& source) {
 }
 
 const RegisterOp<&contiguous> contiguous_registration{"contiguous"};
+const RegisterOp<&own> own_registration{"own"};
 const RegisterOp<&cast> cast_registration{"cast"};
 const RegisterOp<&copy_from> copy_from_registration{"copyFrom"};
 

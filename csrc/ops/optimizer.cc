@@ -1,7 +1,9 @@
 // Optimizer steps and gradient clipping, in place, one task for all parameters of a group.
 #include "cpu/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/op.h"
 #include "core/stream.h"
@@ -13,11 +15,36 @@
 namespace fovea {
 namespace {
 
-void check_writable(const char* op, const Tensor& t) {
-  check(t.contiguous(), "ERR_SHAPE", op, ": a tensor to be updated in place has gaps between its elements; make it with contiguous()");
-  check(!t.storage->read_only(), "ERR_ARGUMENT", op,
-        ": a tensor to be updated in place is read-only memory (a mapped file); copy it first");
-}
+// The tensors that one task updates in place.
+class Updates {
+ public:
+  explicit Updates(const char* op) : op_(op) {}
+
+  void* add(const Tensor& t) {
+    check(t.contiguous(), "ERR_SHAPE", op_, ": a tensor to be updated in place has gaps between its elements; make it with contiguous()");
+    check(!t.storage->read_only(), "ERR_ARGUMENT", op_,
+          ": a tensor to be updated in place is read-only memory (a mapped file); copy it first");
+    const char* data = t.data<const char>();
+    storages_.push_back(t.storage.get());
+    if (t.count() > 0) ranges_.emplace_back(data, data + bytes_of(t.shape, t.dtype));
+    return t.data();
+  }
+
+  // Once all are added: their storages, with new versions. Throws ERR_ARGUMENT where two share elements, which would be updated twice.
+  const std::vector<Storage*>& begin() {
+    std::sort(ranges_.begin(), ranges_.end());
+    for (size_t i = 1; i < ranges_.size(); i++)
+      check(ranges_[i - 1].second <= ranges_[i].first, "ERR_ARGUMENT", op_,
+            ": two tensors to be updated share memory; give each parameter once, and no views of it");
+    for (Storage* storage : storages_) storage->bump_version();
+    return storages_;
+  }
+
+ private:
+  const char* op_;
+  std::vector<Storage*> storages_;
+  std::vector<std::pair<const char*, const char*>> ranges_;
+};
 
 // The tensors of one step, and what the kernel needs of them.
 struct Group {
@@ -25,12 +52,14 @@ struct Group {
   Device device;
   std::vector<Tensor> grads;
   std::vector<cpu::OptimizerItem> items;
-  std::vector<Storage*> reads, writes;
+  std::vector<Storage*> reads;
+  Updates updates;
 
   // Lists are parallel to params; entries of first, second and master may be null.
   Group(const char* name, const std::vector<Tensor>& params, const std::vector<Tensor>& gradients, const std::vector<Tensor>& first,
         const std::vector<Tensor>& second, const std::vector<Tensor>& master)
-      : op(name) {
+      : op(name), updates(name) {
+    check(params.size() == gradients.size(), "ERR_INTERNAL", op, ": ", params.size(), " parameters and ", gradients.size(), " gradients");
     for (size_t i = 0; i < params.size(); i++) {
       const Tensor& param = params[i];
       check_float(op, param);
@@ -41,7 +70,7 @@ struct Group {
             text_of(gradients[i].shape));
       grads.push_back(contiguous(gradients[i]));
       cpu::OptimizerItem item{};
-      item.param = written(param);
+      item.param = updates.add(param);
       item.grad = grads[i].data();
       item.first = state(first, i, param);
       item.second = state(second, i, param);
@@ -56,23 +85,17 @@ struct Group {
 
   template <class Cpu, class Cuda>
   void launch(Cpu&& cpu, Cuda&& cuda) {
+    const std::vector<Storage*>& writes = updates.begin();
     launch_spans(op, device, reads.data(), reads.size(), writes.data(), writes.size(), true, std::forward<Cpu>(cpu),
                  std::forward<Cuda>(cuda));
   }
 
  private:
-  void* written(const Tensor& t) {
-    check_writable(op, t);
-    t.storage->bump_version();
-    writes.push_back(t.storage.get());
-    return t.data();
-  }
-
   float* state(const std::vector<Tensor>& list, size_t i, const Tensor& param) {
     if (i >= list.size() || !list[i].storage) return nullptr;
     check(list[i].dtype == DType::F32 && list[i].shape == param.shape, "ERR_SHAPE", op, ": state of parameter ", i, " is ",
           name_of(list[i].dtype), " ", text_of(list[i].shape), "; expected f32 ", text_of(param.shape));
-    return static_cast<float*>(written(list[i]));
+    return static_cast<float*>(updates.add(list[i]));
   }
 };
 
@@ -131,20 +154,18 @@ Tensor clip_grad_norm(const std::vector<Tensor>& grads, double max_norm) {
   std::vector<void*> data;
   std::vector<int64_t> counts;
   std::vector<DType> dtypes;
-  std::vector<Storage*> storages;
+  Updates updates(op);
   int64_t tiles = 0;
   for (const Tensor& t : grads) {
     check_float(op, t);
     common_device(op, {&grads[0], &t});
-    check_writable(op, t);
-    t.storage->bump_version();
-    data.push_back(t.data());
+    data.push_back(updates.add(t));
     counts.push_back(t.count());
     dtypes.push_back(t.dtype);
-    storages.push_back(t.storage.get());
     tiles += cpu::optimizer_tiles(t.count());
   }
   Tensor partial = Tensor::empty({device.is_cpu() ? tiles : 0}, DType::F64, device);
+  const std::vector<Storage*>& storages = updates.begin();
   std::vector<Storage*> writes = storages;
   writes.push_back(norm.storage.get());
   writes.push_back(partial.storage.get());

@@ -152,9 +152,16 @@ function sum(held: Tensor | undefined | null, grad: Tensor): Tensor {
   return total;
 }
 
-/** Adds `grad`, which is given away, to `leaf.grad`. */
+/** `grad`, which is given away, in memory of its own: what a rule passes through is also the gradient of others, or the caller's. */
+function own(grad: Tensor): Tensor {
+  const owned = new Tensor(native().own(grad.handle));
+  grad.dispose();
+  return owned;
+}
+
+/** Adds `grad`, which is given away, to `leaf.grad`, which may then be changed in place (clipGradNorm). */
 export function accumulateGrad(leaf: Tensor, grad: Tensor): void {
-  leaf.grad = keep(leaf.grad ? sum(leaf.grad.detach(), grad) : grad);
+  leaf.grad = keep(leaf.grad ? sum(leaf.grad.detach(), grad) : own(grad));
 }
 
 /**

@@ -37,7 +37,8 @@ export function to(t: Tensor, target: DType | DeviceName): Tensor {
 
 /**
  * Overwrites `target` in place with `source`, broadcast and converted as needed, and raises the version of its storage.
- * Throws ERR_SHAPE when source does not broadcast to target, ERR_AUTOGRAD when target is part of a graph.
+ * Throws ERR_SHAPE when source does not broadcast to target, ERR_ARGUMENT when indices of target share elements (an expanded view),
+ * ERR_AUTOGRAD when target is part of a graph.
  */
 export function copyFrom(target: Tensor, source: Tensor): void {
   if (target.node)

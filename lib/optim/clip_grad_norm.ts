@@ -4,8 +4,8 @@ import { Tensor } from '../tensor/tensor.ts';
 
 /**
  * Scales all gradients of `params`, in place, so that their norm as one vector is at most `maxNorm`; returns the norm before, a scalar f32
- * tensor (nothing waits for it). Parameters without a gradient are passed over. Throws ERR_ARGUMENT for a negative maxNorm or when no
- * parameter has a gradient.
+ * tensor (nothing waits for it). Parameters without a gradient are passed over. Throws ERR_ARGUMENT for a negative maxNorm, when no
+ * parameter has a gradient, and when gradients share memory (a parameter given twice).
  *
  * Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
  */
