@@ -13,13 +13,14 @@
 //
 // Synchronous, on the caller's thread where that is at most a few milliseconds of work, since the thread pool may be busy with a kernel. On
 // a device behind everything queued there.
-#include <cstdlib>
+#include <algorithm>
 #include <cstring>
 #include <future>
 #include <memory>
 #include <unordered_map>
 #include <vector>
 
+#include "core/call_memory.h"
 #include "core/error.h"
 #include "core/op.h"
 #include "core/thread_pool.h"
@@ -68,19 +69,17 @@ BoundProgram bind(const Bytes& flat, const Bytes& uniforms, const Bytes& tables,
   return bound;
 }
 
+// With memory of its own: the scratch of the pool's threads belongs to the kernel that the stream runs meanwhile.
 void evaluate(const MaskBitsParams& params, int64_t count) {
   dispatch_isa([&](auto isa) {
-    size_t scratch = cpu::mask_bits_scratch<isa()>(params);
-    if (count <= kTilesAlone) {
-      std::unique_ptr<void, decltype(&std::free)> memory(std::aligned_alloc(64, (scratch + 63) / 64 * 64), &std::free);
-      check(memory != nullptr, "ERR_OOM", "maskBits: no memory for ", scratch, " bytes");
-      return cpu::mask_bits<isa()>(params, 0, count, memory.get());
-    }
-    ThreadPool& pool = ThreadPool::instance();
-    pool.run((count + kTilesPerTask - 1) / kTilesPerTask, [&](int64_t task, int thread) {
-      int64_t first = task * kTilesPerTask, last = first + kTilesPerTask < count ? first + kTilesPerTask : count;
-      cpu::mask_bits<isa()>(params, first, last, pool.scratch(thread, scratch));
-    });
+    const auto scratch = static_cast<int64_t>(cpu::mask_bits_scratch<isa()>(params));
+    const auto run = [&](int64_t first, int64_t last) {
+      const CallMemory memory(scratch);
+      cpu::mask_bits<isa()>(params, first, last, memory.data);
+    };
+    if (count <= kTilesAlone) return run(0, count);
+    ThreadPool::instance().run((count + kTilesPerTask - 1) / kTilesPerTask,
+                               [&](int64_t task, int) { run(task * kTilesPerTask, std::min(count, (task + 1) * kTilesPerTask)); });
   });
 }
 
