@@ -6,6 +6,7 @@
 
 #include "cuda/attention_backward_rows.h"
 #include "cuda/attention_backward_scores.h"
+#include "cuda/grid.h"
 #include "cuda/score_program.h"
 
 namespace fovea::cuda {
@@ -51,10 +52,10 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
   auto launch = [&](int64_t blocks, size_t bytes, const MaskProgram* derivative) {
     std::optional<ScoreSplice> splice;
     if (p.score) splice.emplace(kernel, *p.score, offsetof(AttentionForwardParams, score), derivative);
-    stream.launch(kernel, {static_cast<unsigned>(blocks)}, {kBlockThreads}, bytes, params, splice ? &*splice : nullptr);
+    stream.launch(kernel, grid_of(blocks), {kBlockThreads}, bytes, params, splice ? &*splice : nullptr);
   };
   std::snprintf(kernel, sizeof kernel, "attention_backward_delta_%s", dtype);
-  stream.launch(kernel, {static_cast<unsigned>((row_count + 3) / 4)}, {kBlockThreads}, 0, params);
+  stream.launch(kernel, grid_of((row_count + 3) / 4), {kBlockThreads}, 0, params);
 
   // f32 leaves P and dS of a pair of tiles in shared memory too.
   auto bytes_of = [&](int visited) {

@@ -4,13 +4,14 @@
 #include <cstddef>
 #include <cstdio>
 
+#include "cuda/grid.h"
 #include "cuda/score_program.h"
 
 namespace fovea::cuda {
 namespace {
 
 constexpr int64_t kLargest = 1 << 30;  // positions and in-tile offsets are 32-bit
-constexpr int kThreads = 128;
+constexpr unsigned kBlockThreads = 128;
 
 bool needs_general(const AttentionParams& p) {
   return p.bias.data || p.mask.data || p.softcap > 0 || p.block_mask || p.score || p.q_rows || p.kv_rows || p.key_ranges || p.page_table ||
@@ -63,10 +64,10 @@ void attention_forward(const AttentionParams& p, const AttentionLimits& limits, 
   char kernel[64];
   std::snprintf(kernel, sizeof kernel, "attention_forward_%s_d%d%s", name_of(p.dtype), bucket, general && !single ? "_general" : "");
   const AttentionForwardParams params = attention_kernel_params(p, limits, rows);
-  const auto blocks = static_cast<unsigned>(params.q_tiles * p.batch * p.heads_q);
-  if (!p.score) return stream.launch(kernel, {blocks}, {kThreads}, bytes, params);
+  const Dim3 grid = grid_of(params.q_tiles * p.batch * p.heads_q);
+  if (!p.score) return stream.launch(kernel, grid, {kBlockThreads}, bytes, params);
   const ScoreSplice splice(kernel, *p.score, offsetof(AttentionForwardParams, score));
-  stream.launch(kernel, {blocks}, {kThreads}, bytes, params, &splice);
+  stream.launch(kernel, grid, {kBlockThreads}, bytes, params, &splice);
 }
 
 }  // namespace fovea::cuda

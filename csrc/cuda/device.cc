@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "cuda/kernels.h"
+#include "core/error_of.h"
 
 namespace fovea::cuda {
 namespace {
@@ -20,7 +20,8 @@ int64_t rounded(size_t bytes) { return (static_cast<int64_t>(bytes) + kGrainByte
 bool is_sticky(CUresult result) {
   const int code = result;
   return code == CUDA_ERROR_ILLEGAL_ADDRESS || code == CUDA_ERROR_LAUNCH_TIMEOUT || code == CUDA_ERROR_ASSERT ||
-         (code >= 714 && code <= CUDA_ERROR_LAUNCH_FAILED) || code == CUDA_ERROR_UNKNOWN || code == 4 || code == 709;
+         (code >= 714 && code <= CUDA_ERROR_LAUNCH_FAILED) || code == CUDA_ERROR_UNKNOWN || code == CUDA_ERROR_DEINITIALIZED ||
+         code == 709 || code == 214 || code == 220;  // the context is destroyed; an error of memory or NVLink that can't be corrected
 }
 
 int attribute(CUdevice device, CUdevice_attribute which) {
@@ -63,14 +64,13 @@ Device* Device::opened(int ordinal) {
 
 Device& Device::get(int ordinal) {
   if (Device* device = opened(ordinal)) return *device;
-  const Driver& d = driver();
-  (void)d;
+  driver();
   const int count = driver_state().devices;
   check(ordinal >= 0 && ordinal < std::min(count, kMaxDevices), "ERR_DEVICE", "there is no device cuda:", ordinal, ": the driver sees ",
         count, count == 1 ? " device" : " devices", ", counted from 0");
   std::lock_guard lock(open_mutex);
   if (Device* device = opened(ordinal)) return *device;
-  auto* device = new Device(ordinal);
+  auto* device = new Device(open(ordinal));
   devices[ordinal].store(device, std::memory_order_release);
   note_opened(*device);
   return *device;
@@ -89,21 +89,31 @@ DeviceStatus Device::status(int ordinal) {
                     " MiB; driver for CUDA " + std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10)};
 }
 
-Device::Device(int ordinal)
-    : modules_(*this), lanes_(*this), queue_(*new fovea::Stream(fovea::Device{static_cast<int8_t>(ordinal)}, &lanes_)) {
+Device::Opened Device::open(int ordinal) {
   const Driver& d = driver();
-  const std::string name = "opening cuda:" + std::to_string(ordinal);
-  expect(d.cuDeviceGet(&device_, ordinal), name);
-  info_ = info_of(ordinal, device_);
-  const std::string problem = problem_of(info_, device_);
+  const auto expect = [&](CUresult result) {
+    check(result == CUDA_SUCCESS, "ERR_DEVICE", "opening cuda:", ordinal, ": ", text_of(result));
+  };
+  Opened opened{};
+  expect(d.cuDeviceGet(&opened.device, ordinal));
+  opened.info = info_of(ordinal, opened.device);
+  const std::string problem = problem_of(opened.info, opened.device);
   check(problem.empty(), "ERR_DEVICE", "cuda:", ordinal, " cannot be used: ", problem);
-  expect(d.cuDevicePrimaryCtxRetain(&context_, device_), name);
-  enter();
-  lanes_.start();
-  expect(d.cuDeviceGetDefaultMemPool(&pool_, device_), name);
+  expect(d.cuDevicePrimaryCtxRetain(&opened.context, opened.device));
+  expect(d.cuCtxSetCurrent(opened.context));
+  expect(d.cuDeviceGetDefaultMemPool(&opened.pool, opened.device));
   // Freed memory stays in the pool until trim() or somebody is out of memory.
   uint64_t threshold = UINT64_MAX;
-  expect(d.cuMemPoolSetAttribute(pool_, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold), name);
+  expect(d.cuMemPoolSetAttribute(opened.pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, &threshold));
+  return opened;
+}
+
+Device::Device(const Opened& opened)
+    : info_(opened.info), context_(opened.context), pool_(opened.pool), modules_(*this), lanes_(*this), queue_(start()) {}
+
+fovea::Stream& Device::start() {
+  lanes_.start();
+  return *new fovea::Stream(device(), &lanes_);
 }
 
 void Device::enter() const {
@@ -255,19 +265,20 @@ void Device::upload(void* to, const void* from, size_t bytes) {
 }
 
 void Device::download(void* to, const void* from, size_t bytes, WhenDone done) {
-  // The last callback reports the first error; callbacks come in order, on one thread.
-  auto first = std::make_shared<std::shared_ptr<const Error>>(lost());
   enter();
-  for (size_t at = 0; at < bytes && !lost();) {
-    const Staging::Chunk chunk = staging_.take(bytes - at);
-    const size_t n = std::min(bytes - at, chunk.bytes);
-    const CUresult result = driver().cuMemcpyDtoHAsync_v2(chunk.data, reinterpret_cast<CUdeviceptr>(from) + at, n, cu_stream());
-    std::shared_ptr<const Error> error;
-    try {
-      expect(result, "a copy of " + std::to_string(bytes) + " bytes from the device");
-    } catch (const Error& e) {
-      error = std::make_shared<const Error>(e);
-    }
+  std::shared_ptr<const Error> error = lost();
+  // The last callback reports the first error; callbacks come in order, on one thread.
+  auto first = std::make_shared<std::shared_ptr<const Error>>();
+  for (size_t at = 0; at < bytes && !error;) {
+    Staging::Chunk chunk;
+    size_t n = 0;
+    error = error_of("a copy from the device", [&] {
+      chunk = staging_.take(bytes - at);
+      n = std::min(bytes - at, chunk.bytes);
+      expect(driver().cuMemcpyDtoHAsync_v2(chunk.data, reinterpret_cast<CUdeviceptr>(from) + at, n, cu_stream()),
+             "a copy of " + std::to_string(bytes) + " bytes from the device");
+    });
+    if (!chunk.data) break;
     events().after_issued(
         [this, chunk, n, first, target = static_cast<char*>(to) + at](const std::shared_ptr<const Error>& failed) {
           if (!failed) std::memcpy(target, chunk.data, n);
@@ -277,7 +288,8 @@ void Device::download(void* to, const void* from, size_t bytes, WhenDone done) {
         error);
     at += n;
   }
-  events().after_issued([first, done = std::move(done)](const std::shared_ptr<const Error>& failed) { done(*first ? *first : failed); });
+  events().after_issued([first, done = std::move(done)](const std::shared_ptr<const Error>& failed) { done(*first ? *first : failed); },
+                        error);
 }
 
 void Device::after_issued(const WhenDone& done) {

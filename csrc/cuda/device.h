@@ -79,7 +79,16 @@ class Device final : public DeviceBackend {
   uint64_t launches() const { return launches_.load(std::memory_order_acquire); }
 
  private:
-  explicit Device(int ordinal);
+  struct Opened {
+    DeviceInfo info;
+    CUdevice device;
+    CUcontext context;
+    CUmemoryPool pool;
+  };
+  static Opened open(int ordinal);
+  explicit Device(const Opened& opened);
+  // The last step of construction: the default lane, and the queue.
+  fovea::Stream& start();
   std::string unfinished_kernels();
   // Null when the pool is exhausted.
   void* try_allocate(size_t bytes, CUstream stream);
@@ -89,10 +98,9 @@ class Device final : public DeviceBackend {
   void after_issued(const WhenDone& done);
   [[noreturn]] void out_of_memory(size_t bytes);
 
-  DeviceInfo info_;
-  CUdevice device_ = 0;
-  CUcontext context_ = nullptr;
-  CUmemoryPool pool_ = nullptr;
+  const DeviceInfo info_;
+  const CUcontext context_;
+  const CUmemoryPool pool_;
 
   std::atomic<int64_t> live_bytes_{0}, live_blocks_{0}, peak_bytes_{0};
 

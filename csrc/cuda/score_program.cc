@@ -284,7 +284,7 @@ class Writer {
 void append_key(std::string& key, const MaskProgram& p) {
   key.append(reinterpret_cast<const char*>(&p.size), sizeof p.size);
   key.append(reinterpret_cast<const char*>(p.code), static_cast<size_t>(p.size) * sizeof(MaskInstr));
-  key.append(reinterpret_cast<const char*>(&p.result), sizeof p.result);
+  for (const int32_t n : {p.batch_head_end, p.result}) key.append(reinterpret_cast<const char*>(&n), sizeof n);
   for (int32_t i = 0; i < p.table_count; i++) key += static_cast<char>('0' + p.tables[i].dtype + (p.tables[i].length ? 0 : 4));
 }
 
