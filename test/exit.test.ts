@@ -5,7 +5,7 @@ const root = new URL('..', import.meta.url).pathname;
 
 function run(script: string): { status: number | null; signal: string | null; stdout: string; stderr: string } {
   const source = `
-    import { tensor, cast, abortable, synchronize } from ${JSON.stringify(root + 'lib/index.ts')};
+    import { tensor, cast, abortable, mergeAttentions, synchronize, synchronizeSync, zeros } from ${JSON.stringify(root + 'lib/index.ts')};
     process.on('unhandledRejection', (error) => { console.log('unhandled', error); });
     const queue = () => {
       let t = tensor(new Float32Array(1 << 18));
@@ -27,11 +27,30 @@ test.each([
   ['process.exit while a read is pending', 'void queue().data(); setTimeout(() => process.exit(4), 5);', 4],
   ['an uncaught error with work in flight', 'queue(); throw new Error("mine");', 1],
   ['running off the end with work queued', 'queue();', 0],
+  [
+    'running off the end with a tensor over the memory of a TypedArray',
+    'globalThis.held = tensor(new Float32Array(4), null, { copy: false });',
+    0,
+  ],
 ])('%s ends the process cleanly', (_, script, status) => {
   const result = run(script);
   expect(result.signal).toBe(null);
   expect(result.status).toBe(status);
   expect(result.stdout).toBe('');
+});
+
+test('a full queue lets in what its tasks let go of', () => {
+  const result = run(`
+    for (let i = 0; i < 10; i++) queue();
+    const lse = zeros([1]);
+    for (let i = 0; i < 6000; i++) {
+      const out = tensor(new Float32Array(4), [1, 4], { copy: false });
+      const merged = mergeAttentions([{ out, lse }]);
+      for (const t of [out, merged.out, merged.lse]) t.dispose();
+    }
+    synchronizeSync();
+    console.log('end');`);
+  expect(result.stdout).toBe('end\n');
 });
 
 test('a pending read keeps the process alive until it settles', () => {

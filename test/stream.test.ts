@@ -98,6 +98,17 @@ describe('streams on the CPU', () => {
     await expect(synchronize()).rejects.toMatchObject({ code: 'ERR_INDEX' });
   });
 
+  test('a stream is not disposed while a function of it runs, whatever runs inside', async () => {
+    using a = new Stream('cpu');
+    using b = new Stream('cpu');
+    const refused = expect.objectContaining({ code: 'ERR_ARGUMENT' });
+    a.run(() => {
+      expect(() => a.dispose()).toThrow(refused);
+      b.run(() => expect(() => a.dispose()).toThrow(refused));
+    });
+    expect(await a.run(() => full([1], 5)).item()).toBe(5);
+  });
+
   test('aborted work on a stream rejects, the stream goes on', async () => {
     using a = new Stream('cpu');
     const controller = new AbortController();
@@ -108,6 +119,35 @@ describe('streams on the CPU', () => {
     });
     await expect(out.data()).rejects.toMatchObject({ code: 'ERR_ABORTED' });
     expect(await a.run(() => full([1], 5)).item()).toBe(5);
+  });
+
+  test('an outer signal stops what inner ones were given; what follows them stays its own', async () => {
+    const [outer, inner] = [new AbortController(), new AbortController()];
+    const [first, nested, last] = abortable(outer.signal, () => {
+      const before = full([1 << 20], 1);
+      const inside = abortable(inner.signal, () => before.add(1));
+      const after = before.add(2);
+      outer.abort();
+      return [inside, after, abortable(inner.signal, () => full([1], 3))];
+    });
+    for (const t of [first, nested, last]) await expect(t.data()).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    const [stopped, going] = abortable(new AbortController().signal, () => {
+      const pending = full([1 << 20], 1);
+      return [abortable(inner.signal, () => (inner.abort(), pending.add(1))), pending.add(2)];
+    });
+    await expect(stopped.data()).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    expect((await going.data())[0]).toBe(3);
+  });
+
+  test('an update in place that was aborted before it ran leaves its target', async () => {
+    const target = zeros([2]);
+    const controller = new AbortController();
+    abortable(controller.signal, () => {
+      controller.abort();
+      copyFrom(target, full([1], 1));
+    });
+    await expect(synchronize()).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    expect(await target.data()).toEqual(Float32Array.of(0, 0));
   });
 
   test('a disposed stream throws, what it held still runs', async () => {

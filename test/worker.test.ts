@@ -33,6 +33,19 @@ test('work a worker queued for a shared tensor runs although the worker has left
   expect(data.every((x) => x === 1.5)).toBe(true);
 });
 
+test('a worker that has left still changes the tensor it received', async () => {
+  const t = tensor([1, 2, 3]);
+  await once(start({ action: 'changeAndLeave', token: t.share() }), 'exit');
+  expect(await t.data()).toEqual(new Float32Array([1.5, 1.5, 1.5]));
+});
+
+test('memory of a TypedArray, which goes with its thread, is not handed on', () => {
+  const t = tensor(new Float32Array(3), null, { copy: false });
+  const refused = expect.objectContaining({ code: 'ERR_UNSUPPORTED' });
+  expect(() => t.share()).toThrow(refused);
+  expect(() => t.detach().share()).toThrow(refused);
+});
+
 test('terminating a worker with work in flight frees what it held', async () => {
   await synchronize();
   const before = memory().liveBytes;

@@ -53,11 +53,11 @@ Storage* Storage::on_device(Device device, size_t bytes) {
   return storage;
 }
 
-Storage* Storage::foreign(void* data, size_t bytes, void (*release)(void*), void* ctx, bool read_only) {
+Storage* Storage::foreign(void* data, size_t bytes, void (*release)(void*), void* ctx, Memory memory) {
   Storage* storage = make();
   storage->data_ = data;
   storage->bytes_ = bytes;
-  storage->read_only_ = read_only;
+  storage->memory_ = memory;
   storage->release_ = release;
   storage->release_ctx_ = ctx;
   return storage;
@@ -66,9 +66,22 @@ Storage* Storage::foreign(void* data, size_t bytes, void (*release)(void*), void
 void Storage::drop_owner() {
   if (owners_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   if (!device_.is_cpu()) return backend_of(device_).release(this);
-  if (!release_) Allocator::instance().release(data_, bytes_);
+  if (memory_ == Memory::Pooled) Allocator::instance().release(data_, bytes_);
   else Stream::cpu().post("release", [release = release_, ctx = release_ctx_](const TaskContext&) { release(ctx); });
   drop_reference();
+}
+
+bool Storage::add_handle(const void* environment) {
+  const void* reporter = nullptr;
+  const bool first = reporter_.compare_exchange_strong(reporter, environment, std::memory_order_acq_rel);
+  if (first || reporter == environment) handles_++;
+  return first;
+}
+
+bool Storage::drop_handle(const void* environment) {
+  if (reporter_.load(std::memory_order_acquire) != environment || --handles_ > 0) return false;
+  reporter_.store(nullptr, std::memory_order_release);
+  return true;
 }
 
 void Storage::drop_reference() {

@@ -23,12 +23,15 @@ class Storage {
   static Storage* pooled(size_t bytes, bool idle = false);
   // Memory of a device, uninitialised.
   static Storage* on_device(Device device, size_t bytes);
+  // Whose the memory is: a pool's, a TypedArray's of one JavaScript environment, or a file's, which can't be written.
+  enum class Memory : uint8_t { Pooled, Borrowed, Mapped };
   // Memory of somebody else; release(ctx) runs on the stream thread once nothing queued uses it.
-  static Storage* foreign(void* data, size_t bytes, void (*release)(void*), void* ctx, bool read_only = false);
+  static Storage* foreign(void* data, size_t bytes, void (*release)(void*), void* ctx, Memory memory);
 
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }
-  bool read_only() const { return read_only_; }
+  bool read_only() const { return memory_ == Memory::Mapped; }
+  bool borrowed() const { return memory_ == Memory::Borrowed; }
   Device device() const { return device_; }
 
   void add_owner() { owners_.fetch_add(1, std::memory_order_relaxed); }
@@ -36,6 +39,11 @@ class Storage {
   bool sole_owner() const { return owners_.load(std::memory_order_relaxed) == 1; }
   void add_reference() { references_.fetch_add(1, std::memory_order_relaxed); }
   void drop_reference();
+
+  // Handles are counted for the first environment that has any, until it has none: that is who reports the memory to its collector.
+  // True for the first handle there, and for the last.
+  bool add_handle(const void* environment);
+  bool drop_handle(const void* environment);
 
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
@@ -56,14 +64,16 @@ class Storage {
 
   void* data_ = nullptr;
   size_t bytes_ = 0;
-  bool read_only_ = false;
+  Memory memory_ = Memory::Pooled;
   Device device_;
   std::atomic<int32_t> owners_{1};
   std::atomic<int32_t> references_{1};  // one for all owners together
+  std::atomic<const void*> reporter_{nullptr};
+  int32_t handles_ = 0;  // of the reporter, for its thread alone
   std::atomic<uint32_t> version_{0};
   std::atomic<bool> poisoned_{false};
   std::shared_ptr<const Error> poison_;
-  void (*release_)(void*) = nullptr;  // null: pool memory
+  void (*release_)(void*) = nullptr;
   void* release_ctx_ = nullptr;
   Storage* next_ = nullptr;  // in the list of free control blocks
 };

@@ -7,12 +7,12 @@
 #include <thread>
 #include <vector>
 
+#include "core/error_of.h"
+
 namespace fovea {
 namespace {
 
 constexpr uint64_t kCapacity = 4096;
-// Places only the stream thread itself may take (a task that lets foreign memory go), since it cannot wait for itself.
-constexpr uint64_t kReserved = 256;
 constexpr int kSpins = 20000;  // about 50 us before the stream thread parks: a burst of small ops needs no wake-ups
 
 thread_local CancelToken current_token;
@@ -29,27 +29,33 @@ void relax() {
 // A task between what its device does before and after it.
 class Ordered {
  public:
-  Ordered(TaskOrder* order, const std::shared_ptr<Lane>& lane, Storage* const* storages, size_t reads, size_t writes)
-      : order_(order), storages_(storages), reads_(reads), writes_(writes) {
-    if (order_) order_->before(lane, storages_, reads_, storages_ + reads_, writes_);
+  Ordered(TaskOrder* order, const TaskHead& task) : order_(order), touched_(task.touched) {
+    if (order_) order_->before(task.lane, touched_.reads(), touched_.n_reads(), touched_.writes(), touched_.n_writes());
   }
   ~Ordered() {
-    if (order_) order_->after(storages_, reads_, storages_ + reads_, writes_);
+    if (order_) order_->after(touched_.reads(), touched_.n_reads(), touched_.writes(), touched_.n_writes());
   }
   Ordered(const Ordered&) = delete;
   Ordered& operator=(const Ordered&) = delete;
 
  private:
   TaskOrder* order_;
-  Storage* const* storages_;
-  size_t reads_, writes_;
+  const Touched& touched_;
 };
 
 }  // namespace
 
+// The queue is a ring of blocks. Where the next block is still in use, one is added between.
+struct Stream::Block {
+  static constexpr uint64_t kSlots = 256;
+  Slot slots[kSlots];
+  uint64_t end = 0;  // the position behind its last slot
+  Block* next = this;
+};
+
 struct Stream::Impl {
-  Slot ring[kCapacity + kReserved];
   std::mutex submit_mutex;  // orders producers
+  Block* tail = new Block;  // where the next task goes, below position `tail->end`
   std::mutex park_mutex;
   std::condition_variable work, progress;
   std::atomic<bool> parked{false};
@@ -62,10 +68,23 @@ struct Stream::Impl {
   std::vector<Skipped> skipped;  // one a lane
 };
 
-Task::~Task() {
-  for (int i = 0; i < reads_ + writes_; i++) storages_[i]->drop_reference();
-  if (storages_ != inline_storages_) delete[] storages_;
+Touched::Touched(Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes)
+    : many_(n_reads + n_writes > kFew ? new Storage*[n_reads + n_writes] : nullptr), n_reads_(n_reads), n_writes_(n_writes) {
+  Storage** all = many_ ? many_.get() : few_;
+  std::copy_n(writes, n_writes, std::copy_n(reads, n_reads, all));
+  for (size_t i = 0; i < n_reads + n_writes; i++) all[i]->add_reference();
 }
+
+Touched::Touched(Touched&& other) noexcept
+    : many_(std::move(other.many_)), n_reads_(std::exchange(other.n_reads_, 0)), n_writes_(std::exchange(other.n_writes_, 0)) {
+  if (!many_) std::copy_n(other.few_, n_reads_ + n_writes_, few_);
+}
+
+Touched::~Touched() {
+  for (size_t i = 0; i < n_reads_ + n_writes_; i++) reads()[i]->drop_reference();
+}
+
+Task::~Task() = default;
 
 Stream& Stream::cpu() {
   static Stream* stream = new Stream(Device::cpu());
@@ -73,7 +92,8 @@ Stream& Stream::cpu() {
 }
 
 Stream::Stream(Device device, TaskOrder* order) : device_(device), order_(order), impl_(new Impl) {
-  std::thread([this] { loop(); }).detach();
+  impl_->tail->end = Block::kSlots;
+  std::thread([this, first = impl_->tail] { loop(first); }).detach();
 }
 
 void Stream::refuse(const char* name, Storage* const* storages, size_t count) {
@@ -89,30 +109,35 @@ void Stream::refuse(const char* name, Storage* const* storages, size_t count) {
 
 void Stream::set_cancel_token(CancelToken token) { current_token = std::move(token); }
 
-Stream::Slot& Stream::begin_submit() {
-  impl_->submit_mutex.lock();
+Stream::Slot& Stream::next_slot(std::unique_lock<std::mutex>& lock) {
+  lock = std::unique_lock(impl_->submit_mutex);
   uint64_t position = enqueued_.load(std::memory_order_relaxed);
-  if (position - completed() >= kCapacity && !on_stream_thread) wait(position - kCapacity + kCapacity / 4);
-  return impl_->ring[position % (kCapacity + kReserved)];
+  while (position - completed() >= kCapacity && !on_stream_thread) {
+    lock.unlock();
+    wait(position - kCapacity + kCapacity / 4);
+    lock.lock();
+    position = enqueued_.load(std::memory_order_relaxed);
+  }
+  Block*& tail = impl_->tail;
+  if (position == tail->end) {
+    // A block is free once the stream has completed a task behind it: then it does not look at its `next` any more.
+    if (tail->next->end >= completed()) {
+      Block* added = new Block;
+      added->next = tail->next;
+      tail->next = added;
+    }
+    tail = tail->next;
+    tail->end = position + Block::kSlots;
+  }
+  return tail->slots[position % Block::kSlots];
 }
 
 const CancelToken& Stream::cancel_token() { return current_token; }
 
-uint64_t Stream::end_submit(Slot& slot, const char* name, CancelToken cancel, Storage* const* reads, size_t n_reads, Storage* const* writes,
-                            size_t n_writes, bool in_place) {
-  Task* task = slot.task;
-  task->name_ = name;
-  task->cancel_ = std::move(cancel);
-  task->in_place_ = in_place;
-  task->storages_ = n_reads + n_writes <= std::size(task->inline_storages_) ? task->inline_storages_ : new Storage*[n_reads + n_writes];
-  for (size_t i = 0; i < n_reads; i++) task->storages_[i] = reads[i];
-  for (size_t i = 0; i < n_writes; i++) task->storages_[n_reads + i] = writes[i];
-  task->reads_ = static_cast<int>(n_reads);
-  task->writes_ = static_cast<int>(n_writes);
-  for (size_t i = 0; i < n_reads + n_writes; i++) task->storages_[i]->add_reference();
-  uint64_t position = enqueued_.load(std::memory_order_relaxed) + 1;
+uint64_t Stream::publish(std::unique_lock<std::mutex> lock) noexcept {
+  const uint64_t position = enqueued_.load(std::memory_order_relaxed) + 1;
   enqueued_.store(position, std::memory_order_seq_cst);
-  impl_->submit_mutex.unlock();
+  lock.unlock();
   if (impl_->parked.load(std::memory_order_seq_cst)) {
     std::lock_guard park_lock(impl_->park_mutex);
     impl_->work.notify_one();
@@ -120,9 +145,10 @@ uint64_t Stream::end_submit(Slot& slot, const char* name, CancelToken cancel, St
   return position;
 }
 
-void Stream::loop() {
+void Stream::loop(Block* first) {
   on_stream_thread = true;
   uint64_t next = 0;
+  Block* block = first;
   for (;;) {
     for (int spins = 0; enqueued_.load(std::memory_order_acquire) == next;) {
       if (++spins < kSpins) {
@@ -134,7 +160,8 @@ void Stream::loop() {
       impl_->work.wait(lock, [&] { return enqueued_.load(std::memory_order_seq_cst) != next; });
       impl_->parked.store(false, std::memory_order_relaxed);
     }
-    Slot& slot = impl_->ring[next % (kCapacity + kReserved)];
+    if (next > 0 && next % Block::kSlots == 0) block = block->next;
+    Slot& slot = block->slots[next % Block::kSlots];
     execute(*slot.task);
     if (static_cast<void*>(slot.task) == slot.memory) slot.task->~Task();
     else delete slot.task;
@@ -147,33 +174,29 @@ void Stream::loop() {
 }
 
 void Stream::execute(Task& task) {
+  const TaskHead& head = task.head;
+  Storage *const *reads = head.touched.reads(), *const *writes = head.touched.writes();
   std::shared_ptr<const Error> error;
-  bool own = false;  // the task itself failed, rather than an input
-  const auto reads = static_cast<size_t>(task.reads_), writes = static_cast<size_t>(task.writes_);
-  for (size_t i = 0; i < reads && !task.always_ && !error; i++)
-    if (task.storages_[i]->poison()) error = task.storages_[i]->shared_poison();
-  if (!error && task.cancel_ && task.cancel_->load(std::memory_order_relaxed)) {
-    error = std::make_shared<const Error>("ERR_ABORTED", std::string(task.name_) + ": aborted before it ran");
-    own = true;
+  bool ran = false;
+  for (size_t i = 0; i < head.touched.n_reads() && !head.always && !error; i++)
+    if (reads[i]->poison()) error = reads[i]->shared_poison();
+  if (!error && head.cancel && head.cancel->load(std::memory_order_relaxed))
+    error = std::make_shared<const Error>("ERR_ABORTED", std::string(head.name) + ": aborted before it ran");
+  if (!error) {
+    ran = true;
+    error = error_of(head.name, [&] {
+      const Ordered ordered(order_, head);
+      task.run({ThreadPool::instance(), head.cancel.get()});
+    });
+    if (!error) return;
   }
-  if (!error) try {
-      const Ordered ordered(order_, task.lane_, task.storages_, reads, writes);
-      task.run({ThreadPool::instance(), task.cancel_.get()});
-      return;
-    } catch (const Error& e) {
-      error = std::make_shared<const Error>(e);
-      own = true;
-    } catch (const std::exception& e) {
-      error = std::make_shared<const Error>("ERR_INTERNAL", std::string(task.name_) + ": " + e.what());
-      own = true;
-    }
-  if (task.in_place_) {
+  if (head.in_place) {
     std::lock_guard lock(impl_->error_mutex);
-    const auto same = [&](const Impl::Skipped& other) { return other.lane == task.lane_; };
-    if (std::none_of(impl_->skipped.begin(), impl_->skipped.end(), same)) impl_->skipped.push_back({task.lane_, error});
+    const auto same = [&](const Impl::Skipped& other) { return other.lane == head.lane; };
+    if (std::none_of(impl_->skipped.begin(), impl_->skipped.end(), same)) impl_->skipped.push_back({head.lane, error});
   }
-  if (!task.in_place_ || own)
-    for (size_t i = reads; i < reads + writes; i++) task.storages_[i]->set_poison(error);
+  if (!head.in_place || ran)
+    for (size_t i = 0; i < head.touched.n_writes(); i++) writes[i]->set_poison(error);
 }
 
 void Stream::wait(uint64_t position) {

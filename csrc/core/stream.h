@@ -1,9 +1,10 @@
 // A stream: one thread that runs queued tasks in order. The CPU's spreads each task over the thread pool; a device's tasks issue work to
 // the device, which runs it later in the same order.
 //
-// Enqueuing never runs a kernel on the caller. The queue is bounded: a full queue makes the enqueuing thread wait. The stream belongs to
-// the process, so tensors handed between worker threads need no further ordering. A task that throws poisons the storages it writes
-// (storage.h). Tasks belong to the lane (lane.h) that is current where they are queued.
+// Enqueuing never runs a kernel on the caller. The queue is bounded: a full queue makes the enqueuing thread wait, unless it is the thread
+// of a stream, whose tasks let memory go (nobody else would empty the queue). The stream belongs to the process, so tensors handed between
+// worker threads need no further ordering. A task that throws poisons the storages it writes (storage.h). Tasks belong to the lane (lane.h)
+// that is current where they are queued.
 #pragma once
 
 #include <atomic>
@@ -12,6 +13,7 @@
 #include <exception>
 #include <initializer_list>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <type_traits>
 #include <utility>
@@ -39,22 +41,41 @@ class TaskOrder {
 // Shared by the tasks of one abortable call, or of one JavaScript environment.
 using CancelToken = std::shared_ptr<std::atomic<bool>>;
 
-class Task {
+// The storages a task reads, then those it writes, with a reference to each.
+class Touched {
  public:
-  virtual ~Task();
-  virtual void run(const TaskContext&) = 0;
+  Touched(Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes);
+  Touched(Touched&& other) noexcept;
+  Touched& operator=(Touched&&) = delete;
+  ~Touched();
+  Storage* const* reads() const { return many_ ? many_.get() : few_; }
+  Storage* const* writes() const { return reads() + n_reads_; }
+  size_t n_reads() const { return n_reads_; }
+  size_t n_writes() const { return n_writes_; }
 
  private:
-  friend class Stream;
-  const char* name_ = "";
-  CancelToken cancel_;
-  std::shared_ptr<Lane> lane_;
-  // Reads first, then writes. `in_place_` writers keep their storage's contents when skipped, so they are not poisoned by their inputs.
-  Storage** storages_ = nullptr;
-  Storage* inline_storages_[6];
-  int reads_ = 0, writes_ = 0;
-  bool in_place_ = false;
-  bool always_ = false;  // aborted and poisoned or not
+  static constexpr size_t kFew = 6;
+  Storage* few_[kFew];
+  std::unique_ptr<Storage*[]> many_;
+  size_t n_reads_, n_writes_;
+};
+
+// What a task is, but for its body.
+struct TaskHead {
+  const char* name;
+  CancelToken cancel;
+  std::shared_ptr<Lane> lane;
+  Touched touched;
+  bool in_place;  // skipped for its inputs, it leaves the contents of what it writes, so they are not poisoned
+  bool always;    // aborted and poisoned or not
+};
+
+class Task {
+ public:
+  explicit Task(TaskHead h) : head(std::move(h)) {}
+  virtual ~Task();
+  virtual void run(const TaskContext&) = 0;
+  const TaskHead head;
 };
 
 class Stream {
@@ -85,10 +106,8 @@ class Stream {
   template <class Body>
   uint64_t post(const char* name, std::shared_ptr<Lane> lane, std::initializer_list<Storage*> reads, std::initializer_list<Storage*> writes,
                 Body&& body) {
-    Slot& slot = place(std::forward<Body>(body));
-    slot.task->always_ = true;
-    slot.task->lane_ = std::move(lane);
-    return end_submit(slot, name, nullptr, reads.begin(), reads.size(), writes.begin(), writes.size(), false);
+    return enqueue({name, nullptr, std::move(lane), {reads.begin(), reads.size(), writes.begin(), writes.size()}, false, true},
+                   std::forward<Body>(body));
   }
   template <class Body>
   uint64_t launch_spans(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
@@ -113,7 +132,8 @@ class Stream {
  private:
   template <class Body>
   struct BodyTask final : Task {
-    explicit BodyTask(Body b) : body(std::move(b)) {}
+    template <class B>
+    BodyTask(TaskHead h, B&& b) : Task(std::move(h)), body(std::forward<B>(b)) {}
     void run(const TaskContext& ctx) override { body(ctx); }
     Body body;
   };
@@ -121,18 +141,19 @@ class Stream {
   // A place in the queue. Tasks live in it, so that enqueuing allocates nothing (memory freed by another thread than its allocator's is
   // slow).
   struct Slot {
-    static constexpr size_t kBytes = 512;
+    static constexpr size_t kBytes = 640;
     alignas(64) std::byte memory[kBytes];
     Task* task;
   };
 
   template <class Body>
-  Slot& place(Body&& body) {
+  uint64_t enqueue(TaskHead head, Body&& body) {
     using T = BodyTask<std::decay_t<Body>>;
-    Slot& slot = begin_submit();
-    if constexpr (sizeof(T) <= Slot::kBytes) slot.task = new (slot.memory) T(std::forward<Body>(body));
-    else slot.task = new T(std::forward<Body>(body));
-    return slot;
+    std::unique_lock<std::mutex> lock;
+    Slot& slot = next_slot(lock);
+    if constexpr (sizeof(T) <= Slot::kBytes) slot.task = new (slot.memory) T(std::move(head), std::forward<Body>(body));
+    else slot.task = new T(std::move(head), std::forward<Body>(body));
+    return publish(std::move(lock));
   }
   template <class Body>
   uint64_t submit(const char* name, Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes, bool in_place,
@@ -141,19 +162,18 @@ class Stream {
       if (reads[i]->device() != device_) refuse(name, reads, n_reads);
     for (size_t i = 0; i < n_writes; i++)
       if (writes[i]->device() != device_) refuse(name, writes, n_writes);
-    Slot& slot = place(std::forward<Body>(body));
-    slot.task->lane_ = Lane::current(device_);
-    return end_submit(slot, name, cancel_token(), reads, n_reads, writes, n_writes, in_place);
+    return enqueue({name, cancel_token(), Lane::current(device_), {reads, n_reads, writes, n_writes}, in_place, false},
+                   std::forward<Body>(body));
   }
 
   // What a task touches lies on its stream's device: ERR_UNSUPPORTED when all of it lies on another, ERR_DEVICE when it is mixed.
   [[noreturn]] void refuse(const char* name, Storage* const* storages, size_t count);
-  // Waits for a free place and holds the queue until end_submit publishes it.
-  Slot& begin_submit();
-  uint64_t end_submit(Slot& slot, const char* name, CancelToken cancel, Storage* const* reads, size_t n_reads, Storage* const* writes,
-                      size_t n_writes, bool in_place);
+  struct Block;
+  // Waits for room and locks the queue until publish().
+  Slot& next_slot(std::unique_lock<std::mutex>& lock);
+  uint64_t publish(std::unique_lock<std::mutex> lock) noexcept;
   static const CancelToken& cancel_token();
-  void loop();
+  void loop(Block* first);
   void execute(Task& task);
 
   struct Impl;

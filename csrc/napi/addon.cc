@@ -3,6 +3,7 @@
 #include <future>
 
 #include "core/allocator.h"
+#include "core/error_of.h"
 #include "core/isa.h"
 #include "cpu/convert.h"
 #include "napi/call.h"
@@ -21,44 +22,44 @@ Dims dims_of(const std::vector<int64_t>& values) {
 }
 
 DType dtype_of(JsCall& call, int i) {
-  int code = static_cast<int>(call.number(i));
+  const int64_t code = call.integer(i);
   check(code >= 0 && code < kDTypeCount, "ERR_DTYPE", "unknown dtype code ", code);
   return static_cast<DType>(code);
 }
 
 // --- tensors in and out ---
 
+void check_bytes(const Bytes& bytes, const Dims& shape, DType dtype) {
+  const size_t size = bytes_of(shape, dtype);
+  check(bytes.size == size, "ERR_SHAPE", "tensor: ", bytes.size, " bytes given, shape ", text_of(shape), " of ", name_of(dtype), " needs ",
+        size);
+}
+
 // fromBytes(bytes, dtype, shape, device = cpu): a copy of the caller's memory.
 void from_bytes(JsCall& call) {
   Bytes bytes = call.bytes(0);
   DType dtype = dtype_of(call, 1);
   Dims shape = dims_of(call.integers(2));
-  size_t size = static_cast<size_t>(shape.product()) * size_of(dtype);
-  check(bytes.size == size, "ERR_SHAPE", "tensor: ", bytes.size, " bytes given, shape ", text_of(shape), " of ", name_of(dtype), " needs ",
-        size);
+  check_bytes(bytes, shape, dtype);
   Tensor t = Tensor::empty(shape, dtype, true);
-  if (size) std::memcpy(t.data(), bytes.data, size);
-  const Device device = call.is_null(3) ? Device::cpu() : Device::from_code(static_cast<int64_t>(call.number(3)));
+  if (bytes.size) std::memcpy(t.data(), bytes.data, bytes.size);
+  const Device device = call.is_null(3) ? Device::cpu() : Device::from_code(call.integer(3));
   call.give(device.is_cpu() ? std::move(t) : upload(t, device));
 }
 
-// Keeps a JavaScript buffer alive until the stream is done with it; released on the environment's own thread.
+// What keeps a JavaScript buffer alive until the stream is done with it; let go on the environment's own thread.
 struct Borrowed {
   std::shared_ptr<Completions> completions;
   Pending* pending;
 };
 
-// borrow(bytes, dtype, shape): [handle, promise]; the tensor uses the caller's memory. The promise settles when it is no longer used.
+// borrow(bytes, dtype, shape): the tensor uses the caller's memory.
 void borrow(JsCall& call) {
   Bytes bytes = call.bytes(0);
   DType dtype = dtype_of(call, 1);
   Dims shape = dims_of(call.integers(2));
-  size_t size = static_cast<size_t>(shape.product()) * size_of(dtype);
-  check(bytes.size == size, "ERR_SHAPE", "tensor: ", bytes.size, " bytes given, shape ", text_of(shape), " of ", name_of(dtype), " needs ",
-        size);
-  napi_value promise, array, handle;
+  check_bytes(bytes, shape, dtype);
   Environment& environment = call.environment();
-  auto* borrowed = new Borrowed{environment.completions(), environment.make_promise(call.value(0), &promise)};
   Tensor t;
   t.dtype = dtype;
   t.shape = shape;
@@ -68,12 +69,9 @@ void borrow(JsCall& call) {
     b->completions->settle(b->pending, nullptr);
     delete b;
   };
-  t.storage = StorageOwner(Storage::foreign(const_cast<void*>(bytes.data), size, release, borrowed));
-  napi_create_double(call.env(), environment.add(std::move(t)), &handle);
-  napi_create_array_with_length(call.env(), 2, &array);
-  napi_set_element(call.env(), array, 0, handle);
-  napi_set_element(call.env(), array, 1, promise);
-  call.give(array);
+  auto* borrowed = new Borrowed{environment.completions(), environment.hold(call.value(0))};
+  t.storage = StorageOwner(Storage::foreign(const_cast<void*>(bytes.data), bytes.size, release, borrowed, Storage::Memory::Borrowed));
+  call.give(std::move(t));
 }
 
 cpu::CopyParams read_params(const Tensor& t, void* target) {
@@ -93,7 +91,7 @@ cpu::CopyParams read_params(const Tensor& t, void* target) {
 
 napi_value make_buffer(JsCall& call, const Tensor& t, void** data) {
   napi_value buffer;
-  size_t size = static_cast<size_t>(t.count()) * size_of(t.dtype);
+  const size_t size = bytes_of(t.shape, t.dtype);
   check(napi_create_arraybuffer(call.env(), size, data, &buffer) == napi_ok, "ERR_OOM", "out of memory: no ArrayBuffer of ", size,
         " bytes");
   return buffer;
@@ -117,13 +115,10 @@ void read(JsCall& call) {
   if (!t.device().is_cpu()) return call.give(read_from_device(call, t, buffer, data));
   Pending* pending = call.environment().make_promise(buffer, &promise);
   Storage* storage = t.storage.get();
-  storage->add_reference();
-  Stream::cpu().post("read",
+  Stream::cpu().post("read", Lane::current(Device::cpu()), {storage}, {},
                      [p = read_params(t, data), storage, pending, completions = call.environment().completions()](const TaskContext& ctx) {
-                       std::shared_ptr<const Error> error;
-                       if (storage->poison()) error = storage->shared_poison();
-                       else dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, ctx.pool); });
-                       storage->drop_reference();
+                       std::shared_ptr<const Error> error = storage->poison() ? storage->shared_poison() : nullptr;
+                       if (!error) error = error_of("read", [&] { run_copy(ctx, p); });
                        completions->settle(pending, error);
                      });
   call.give(promise);
@@ -141,8 +136,7 @@ void read_sync(JsCall& call) {
     return call.give(buffer);
   }
   cpu::CopyParams p = read_params(t, data);
-  uint64_t position = Stream::cpu().launch("read", {t.storage.get()}, {},
-                                           [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, ctx.pool); }); });
+  uint64_t position = Stream::cpu().launch("read", {t.storage.get()}, {}, [p](const TaskContext& ctx) { run_copy(ctx, p); });
   Stream::cpu().wait(position);
   if (const Error* error = t.storage->poison()) throw Error(*error);
   call.give(buffer);
@@ -193,17 +187,19 @@ void same_storage(JsCall& call) { call.give(call.tensor(0).storage.get() == call
 void view(JsCall& call) {
   const Tensor& t = call.tensor(0);
   Dims new_shape = dims_of(call.integers(1)), new_strides = dims_of(call.integers(2));
-  int64_t new_offset = static_cast<int64_t>(call.number(3));
+  int64_t new_offset = call.integer(3);
   check(new_shape.rank == new_strides.rank, "ERR_INTERNAL", "view: rank of shape and strides differ");
   int64_t low = new_offset, high = new_offset;
-  for (int i = 0; i < new_shape.rank; i++) {
-    check(new_shape[i] >= 0, "ERR_SHAPE", "view: negative size in ", text_of(new_shape));
-    int64_t reach = (new_shape[i] - 1) * new_strides[i];
-    (reach < 0 ? low : high) += new_shape[i] > 0 ? reach : 0;
+  bool inside = true;
+  for (int i = 0; i < new_shape.rank && bytes_of(new_shape, t.dtype) > 0; i++) {
+    int64_t reach;
+    inside &= !__builtin_mul_overflow(new_shape[i] - 1, new_strides[i], &reach);
+    int64_t& end = reach < 0 ? low : high;
+    inside &= !__builtin_add_overflow(end, reach, &end);
   }
   int64_t elements = static_cast<int64_t>(t.storage->bytes() / size_of(t.dtype));
-  check(new_shape.product() == 0 || (low >= 0 && high < elements), "ERR_SHAPE", "view: shape ", text_of(new_shape), ", strides ",
-        text_of(new_strides), ", offset ", new_offset, " reaches outside the storage of ", elements, " elements");
+  check(bytes_of(new_shape, t.dtype) == 0 || (inside && low >= 0 && high < elements), "ERR_SHAPE", "view: shape ", text_of(new_shape),
+        ", strides ", text_of(new_strides), ", offset ", new_offset, " reaches outside the storage of ", elements, " elements");
   call.give(t.view(new_shape, new_strides, new_offset));
 }
 
@@ -237,8 +233,8 @@ void reset_peak(JsCall&) {
   Allocator::instance().reset_peak();
   visit_opened([](DeviceBackend& backend) { backend.reset_peak(); });
 }
-void set_memory_limit(JsCall& call) { Allocator::instance().set_limit(static_cast<int64_t>(call.number(0))); }
-void set_threads(JsCall& call) { ThreadPool::instance().set_threads(static_cast<int>(call.number(0))); }
+void set_memory_limit(JsCall& call) { Allocator::instance().set_limit(call.integer(0)); }
+void set_threads(JsCall& call) { ThreadPool::instance().set_threads(static_cast<int>(call.integer(0))); }
 void threads(JsCall& call) { call.give(static_cast<double>(ThreadPool::instance().threads())); }
 
 void isa(JsCall& call) { call.give(std::string(name_of(current_isa()))); }

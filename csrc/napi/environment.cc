@@ -1,5 +1,6 @@
 #include "napi/environment.h"
 
+#include <algorithm>
 #include <cmath>
 #include <unordered_map>
 
@@ -8,6 +9,8 @@ namespace {
 
 constexpr uint32_t kIndexBits = 26;
 constexpr double kIndexSpan = 1u << kIndexBits;
+// Handles are whole numbers below 2^53, so a slot retires after as many tensors.
+constexpr uint32_t kGenerations = 1u << (53 - kIndexBits);
 constexpr int64_t kReportStepBytes = int64_t{1} << 20;
 
 void expect(napi_status status, const char* what) {
@@ -57,14 +60,16 @@ Environment::Environment(napi_env env)
 Environment::~Environment() {
   Stream::cpu().synchronize();
   drain_devices();
+  for (Slot& slot : slots_)
+    if (slot.tensor.storage) slot.tensor.storage->drop_handle(this);
 }
 
 void Environment::close(void* data) {
   auto& self = *static_cast<Environment*>(data);
-  // Queued work of a closing environment is dropped, unless it handed tensors to other threads that may wait for it.
-  if (!self.exported_) {
+  // Queued work of a closing environment is dropped, unless other threads have tensors of it, or it those of others.
+  if (!self.shares_) {
     self.own_token_->store(true);
-    for (auto& [id, token] : self.abortables_) token->store(true);
+    for (Abortable& one : self.abortables_) one.token->store(true);
   }
   Stream::set_cancel_token(nullptr);
   {
@@ -88,7 +93,7 @@ double Environment::add(Tensor tensor) {
     free_.pop_back();
   }
   Slot& slot = slots_[index];
-  if (tensor.storage->sole_owner()) account(*tensor.storage.get(), 1);
+  if (tensor.storage->add_handle(this)) live_bytes_ += static_cast<int64_t>(tensor.storage->bytes());
   slot.tensor = std::move(tensor);
   live_++;
   return slot.generation * kIndexSpan + index;
@@ -110,10 +115,9 @@ void Environment::release(double handle) {
   if (index >= slots_.size()) return;
   Slot& slot = slots_[index];
   if (slot.generation != generation || !slot.tensor.storage) return;
-  if (slot.tensor.storage->sole_owner()) account(*slot.tensor.storage.get(), -1);
+  if (slot.tensor.storage->drop_handle(this)) live_bytes_ -= static_cast<int64_t>(slot.tensor.storage->bytes());
   slot.tensor = Tensor();
-  slot.generation++;
-  free_.push_back(static_cast<uint32_t>(index));
+  if (++slot.generation < kGenerations) free_.push_back(static_cast<uint32_t>(index));
   live_--;
 }
 
@@ -128,9 +132,14 @@ void Environment::report_memory() {
 Pending* Environment::make_promise(napi_value keep, napi_value* promise) {
   auto pending = std::make_unique<Pending>();
   expect(napi_create_promise(env_, &pending->deferred, promise), "create_promise");
-  pending->keep = nullptr;
   if (keep) expect(napi_create_reference(env_, keep, 1, &pending->keep), "create_reference");
   if (pending_++ == 0) napi_ref_threadsafe_function(env_, completions_->wake_);
+  return pending.release();
+}
+
+Pending* Environment::hold(napi_value keep) {
+  auto pending = std::make_unique<Pending>();
+  expect(napi_create_reference(env_, keep, 1, &pending->keep), "create_reference");
   return pending.release();
 }
 
@@ -151,9 +160,11 @@ void Environment::drain() {
       napi_delete_reference(env_, d.pending->keep);
     }
     if (!value) napi_get_undefined(env_, &value);
-    if (d.error) napi_reject_deferred(env_, d.pending->deferred, make_error(d.error->code(), d.error->what()));
-    else napi_resolve_deferred(env_, d.pending->deferred, value);
+    const napi_deferred deferred = d.pending->deferred;
     delete d.pending;
+    if (!deferred) continue;
+    if (d.error) napi_reject_deferred(env_, deferred, make_error(d.error->code(), d.error->what()));
+    else napi_resolve_deferred(env_, deferred, value);
     if (--pending_ == 0) napi_unref_threadsafe_function(env_, completions_->wake_);
   }
 }
@@ -172,27 +183,45 @@ napi_value Environment::make_error(const char* code, const char* message) {
   return error;
 }
 
-double Environment::begin_abortable() {
-  auto token = std::make_shared<std::atomic<bool>>(false);
-  abortables_.emplace_back(next_abort_id_, token);
-  Stream::set_cancel_token(std::move(token));
-  return next_abort_id_++;
+Environment::Abortable* Environment::current_abortable() {
+  for (Abortable& one : abortables_)
+    if (one.id == current_abort_id_) return &one;
+  return nullptr;
 }
 
-void Environment::end_abortable() { Stream::set_cancel_token(own_token_); }
+double Environment::begin_abortable() {
+  const Abortable* outer = current_abortable();
+  const bool stopped = outer && outer->token->load(std::memory_order_relaxed);
+  abortables_.push_back({next_abort_id_++, current_abort_id_, std::make_shared<std::atomic<bool>>(stopped)});
+  current_abort_id_ = abortables_.back().id;
+  Stream::set_cancel_token(abortables_.back().token);
+  return current_abort_id_;
+}
+
+void Environment::end_abortable() {
+  if (const Abortable* ended = current_abortable()) current_abort_id_ = ended->outer;
+  const Abortable* outer = current_abortable();
+  Stream::set_cancel_token(outer ? outer->token : own_token_);
+}
 
 void Environment::abort(double id) {
-  for (auto& [key, token] : abortables_)
-    if (key == id) token->store(true, std::memory_order_relaxed);
+  std::vector<double> stopped{id};
+  for (Abortable& one : abortables_) {
+    const bool inside = std::find(stopped.begin(), stopped.end(), one.outer) != stopped.end();
+    if (inside) stopped.push_back(one.id);
+    if (inside || one.id == id) one.token->store(true, std::memory_order_relaxed);
+  }
 }
 
 void Environment::forget_abortable(double id) {
-  std::erase_if(abortables_, [id](const auto& entry) { return entry.first == id; });
+  std::erase_if(abortables_, [id](const Abortable& one) { return one.id == id; });
 }
 
 double Environment::export_tensor(double handle) {
   Tensor tensor = get(handle);
-  exported_ = true;
+  check(!tensor.storage->borrowed(), "ERR_UNSUPPORTED",
+        "share(): the tensor uses the memory of a TypedArray, which goes with its thread; share one made without { copy: false }");
+  shares_ = true;
   Exports& exports = Exports::instance();
   std::lock_guard lock(exports.mutex);
   exports.tensors.emplace(exports.next, std::move(tensor));
@@ -205,6 +234,7 @@ Tensor Environment::take_exported(double id) {
   auto node = exports.tensors.extract(static_cast<uint64_t>(id));
   check(!node.empty(), "ERR_ARGUMENT", "no shared tensor with id ", static_cast<int64_t>(id),
         ": a shared tensor can be received once; call share() again for another receiver");
+  shares_ = true;
   return std::move(node.mapped());
 }
 

@@ -18,10 +18,11 @@
 
 namespace fovea::napi {
 
-// A promise to be settled from any thread. `keep` (may be null) is held until then and is what a success resolves to.
+// A promise to be settled from any thread. `keep` (may be null) is held until then and is what a success resolves to. Without a promise
+// (null) it is only held.
 struct Pending {
-  napi_deferred deferred;
-  napi_ref keep;
+  napi_deferred deferred = nullptr;
+  napi_ref keep = nullptr;
 };
 
 // The mailbox of settled promises. It outlives the environment, so that a task finishing late finds a closed door instead of freed memory.
@@ -59,6 +60,8 @@ class Environment {
   void report_memory();
 
   Pending* make_promise(napi_value keep, napi_value* promise);
+  // Holds a value until it is settled, which nobody is told; the event loop does not wait for it.
+  Pending* hold(napi_value keep);
   const std::shared_ptr<Completions>& completions() const { return completions_; }
 
   Streams& streams() { return streams_; }
@@ -66,13 +69,15 @@ class Environment {
   napi_value make_error(const char* code, const char* message);
   void set_error_class(napi_value constructor);
 
-  // Calls between begin_abortable() and end_abortable() belong to the returned id and stop once abort(id) is called.
+  // Calls between begin_abortable() and end_abortable() belong to the returned id and stop once abort(id) is called, those of pairs nested
+  // between them too.
   double begin_abortable();
   void end_abortable();
   void abort(double id);
   void forget_abortable(double id);
 
-  // Handing tensors to other threads: take_exported(export_tensor(h)) moves a view; each id can be taken once, by any environment.
+  // Handing tensors to other threads: take_exported(export_tensor(h)) moves a view; each id can be taken once, by any environment. Borrowed
+  // memory, which goes with its environment, can't be handed on.
   double export_tensor(double handle);
   Tensor take_exported(double id);
 
@@ -81,12 +86,16 @@ class Environment {
     Tensor tensor;
     uint32_t generation = 0;
   };
+  struct Abortable {
+    double id, outer;  // outer: the one it is nested in, or 0
+    CancelToken token;
+  };
 
   // Drops or finishes queued work and closes the mailbox, while the ArrayBuffers tasks write into are still there.
   static void close(void* self);
   static void on_completions(napi_env env, napi_value callback, void* context, void* data);
   void drain();
-  void account(const Storage& storage, int sign) { live_bytes_ += sign * static_cast<int64_t>(storage.bytes()); }
+  Abortable* current_abortable();
 
   napi_env env_;
   std::vector<Slot> slots_;
@@ -96,9 +105,9 @@ class Environment {
   int64_t pending_ = 0;
   napi_ref error_class_ = nullptr;
   CancelToken own_token_;
-  std::vector<std::pair<double, CancelToken>> abortables_;
-  double next_abort_id_ = 1;
-  bool exported_ = false;
+  std::vector<Abortable> abortables_;  // an outer one before those nested in it
+  double next_abort_id_ = 1, current_abort_id_ = 0;
+  bool shares_ = false;  // tensors with other environments
   Streams streams_;
 };
 

@@ -1,5 +1,6 @@
 #include "napi/streams.h"
 
+#include <algorithm>
 #include <future>
 #include <vector>
 
@@ -11,7 +12,7 @@ namespace {
 Streams& streams(JsCall& call) { return call.environment().streams(); }
 const std::shared_ptr<Lane>& lane(JsCall& call) { return streams(call).lane(call.number(0)); }
 const std::shared_ptr<LaneEvent>& event(JsCall& call) { return streams(call).event(call.number(0)); }
-Device device_of(JsCall& call) { return Device::from_code(static_cast<int64_t>(call.number(0))); }
+Device device_of(JsCall& call) { return Device::from_code(call.integer(0)); }
 
 // Gives a promise that settles when `of` calls back.
 template <class T>
@@ -31,7 +32,7 @@ void block(T& on) {
   if (auto error = arrived.get_future().get()) throw Error(*error);
 }
 
-// What was current before, by device, for the calls of streamEnter() that this thread has not left.
+// What was current before, with its device, for the calls of streamEnter() that this thread has not left.
 thread_local std::vector<std::pair<Device, std::shared_ptr<Lane>>> entered;
 
 }  // namespace
@@ -67,8 +68,9 @@ void Streams::close(double handle) {
   const auto found = lanes_.find(handle);
   if (found == lanes_.end()) return;
   const std::shared_ptr<Lane> lane = found->second;
-  check(Lane::current(lane->device) != lane, "ERR_ARGUMENT",
-        "dispose(): the stream is running a function; dispose it after run() returned");
+  const bool running = Lane::current(lane->device) == lane ||
+                       std::any_of(entered.begin(), entered.end(), [&](const auto& before) { return before.second == lane; });
+  check(!running, "ERR_ARGUMENT", "dispose(): the stream is running a function; dispose it after run() returned");
   lanes_.erase(found);
   if (!lane->is_default) lane->close();
 }

@@ -18,7 +18,7 @@ class Streams {
   // Throws ERR_DISPOSED for a stream that was closed.
   const std::shared_ptr<Lane>& lane(double handle) const;
   const std::shared_ptr<LaneEvent>& event(double handle) const;
-  // A lane that is current on this thread can't be closed: ERR_ARGUMENT.
+  // A lane that this thread has entered and not left can't be closed: ERR_ARGUMENT.
   void close(double handle);
   void forget_event(double handle) { events_.erase(handle); }
 

@@ -46,7 +46,7 @@ Tensor map_file(const std::string& path) {
     if (mapping->data) ::munmap(mapping->data, mapping->bytes);
     delete mapping;
   };
-  t.storage = StorageOwner(Storage::foreign(data, bytes, unmap, new Mapping{data, bytes}, true));
+  t.storage = StorageOwner(Storage::foreign(data, bytes, unmap, new Mapping{data, bytes}, Storage::Memory::Mapped));
   return t;
 }
 

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "core/error_of.h"
 #include "core/op.h"
 #include "core/stream.h"
 #include "cuda/device.h"
@@ -39,16 +40,6 @@ class Arrival {
   std::shared_ptr<LanePoint> point_;
   bool arrived_ = false;
 };
-
-template <class Body>
-std::shared_ptr<const Error> error_of(Body&& body) {
-  try {
-    body();
-    return nullptr;
-  } catch (const Error& e) {
-    return std::make_shared<const Error>(e);
-  }
-}
 
 // In a task: the arrival is where the task's lane is now.
 void here(cuda::Device& device, Arrival& arrival) {
@@ -97,7 +88,7 @@ Tensor between_devices(const Tensor& t, Device device) {
         std::shared_ptr<const Error> error = storage->poison() ? storage->shared_poison() : nullptr;
         if (auto failed = ready->wait(); failed && !error) error = failed;
         if (!error)
-          error = error_of([&] {
+          error = error_of("to", [&] {
             wait_for(*ready, from);
             from.expect(cuda::driver().cuMemcpyPeerAsync(target, to.context(), origin, from.context(), bytes, from.cu_stream()),
                         "a copy to another device");
@@ -107,7 +98,7 @@ Tensor between_devices(const Tensor& t, Device device) {
       });
   to.stream().post("to: arrival", Lane::current(to.device()), {}, {result}, [copied, result, &to](const TaskContext&) {
     auto error = copied->wait();
-    if (!error) error = error_of([&] { wait_for(*copied, to); });
+    if (!error) error = error_of("to", [&] { wait_for(*copied, to); });
     if (error) result->set_poison(error);
   });
   return out;

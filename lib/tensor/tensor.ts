@@ -189,7 +189,8 @@ export class Tensor {
 
   /**
    * A token to post to another worker, which turns it into a tensor over the same memory with `receive(token)`. Each token is for one
-   * receiver. Work queued here before is ordered before what the receiver queues.
+   * receiver. Work queued here before is ordered before what the receiver queues. Throws ERR_UNSUPPORTED for a tensor over the memory of a
+   * TypedArray (`copy: false`), which goes with this thread.
    */
   share(): SharedTensor {
     return { foveaSharedTensor: native().exportTensor(this.handle) };

@@ -120,11 +120,38 @@ void foreign_memory_is_let_go_behind_the_queue() {
     t.shape = {64};
     t.strides = {1};
     t.storage = StorageOwner(Storage::foreign(
-        memory.data(), 256, [](void*) { released = true; }, nullptr));
+        memory.data(), 256, [](void*) { released = true; }, nullptr, Storage::Memory::Borrowed));
     result = increment(t);
   }
   stream().synchronize();
   expect(released && result.data<int32_t>()[63] == 6, "release after use");
+}
+
+void a_full_queue_lets_in_what_its_tasks_let_go_of() {
+  static std::atomic<int> released{0};
+  constexpr int kTasks = 6000, kOwned = 2;  // more of either than the queue has places
+  int32_t memory = 0;
+  for (int i = 0; i < kTasks; i++) {
+    std::vector<StorageOwner> owned;
+    for (int k = 0; k < kOwned; k++)
+      owned.emplace_back(Storage::foreign(
+          &memory, 4, [](void*) { released++; }, nullptr, Storage::Memory::Borrowed));
+    stream().launch("holds", {}, {}, [owned = std::move(owned), i](const TaskContext&) {
+      if (i == 0) std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    });
+  }
+  stream().synchronize();  // behind it comes what the tasks queued
+  stream().synchronize();
+  expect(released == kTasks * kOwned, "all is let go");
+}
+
+void handles_count_for_one_environment() {
+  const Tensor t = filled(1, 0);
+  Storage& storage = *t.storage.get();
+  const int first = 0, second = 0;
+  expect(storage.add_handle(&first) && !storage.add_handle(&first) && !storage.add_handle(&second), "the first handle");
+  expect(!storage.drop_handle(&second) && !storage.drop_handle(&first) && storage.drop_handle(&first), "the last handle");
+  expect(storage.add_handle(&second) && !storage.drop_handle(&first) && storage.drop_handle(&second), "then another's");
 }
 
 void accounting_returns_to_where_it_was() {
@@ -179,6 +206,8 @@ int main() {
   exceptions_in_tiles_surface();
   cancelling_stops_between_tiles();
   foreign_memory_is_let_go_behind_the_queue();
+  a_full_queue_lets_in_what_its_tasks_let_go_of();
+  handles_count_for_one_environment();
   accounting_returns_to_where_it_was();
   std::printf(failures ? "%d failures\n" : "ok\n", failures);
   return failures != 0;
