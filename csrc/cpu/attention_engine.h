@@ -9,17 +9,17 @@
 // the other body, which stores logits, lifts the maximum of that lane to the true one and rescales its O. Lanes that have not outgrown
 // theirs come out of both bodies with the same bits, and keys a lane does not see never reach its sums: a row's bits depend on what it sees
 // alone.
-// With Words::Bf16Tile the first body is visit_beside_tiles: the tile unit makes the products, and the vectors weigh beside it.
+// With Words::Bf16Tile the first body is that of attention_amx_block.h: the tile unit makes the products, and vectors weigh beside it.
 #pragma once
 
 #include <new>
 
+#include "cpu/attention_amx_block.h"
+#include "cpu/attention_block.h"
 #include "cpu/attention_transfer.h"
 
 namespace fovea::cpu {
 namespace {
-
-constexpr float kSlack = 24;  // log2; sums stay far below the largest float
 
 template <class T, Words kWords, int NZ>
 class Engine {
@@ -45,11 +45,9 @@ class Engine {
 
  private:
   static constexpr bool kPairs = kWords != Words::F32, kTiled = kWords == Words::Bf16Tile;
-  static constexpr int kRow = NZ * kLanes;  // floats of a key's scores
+  using Block = ScoreBlock<kWords, NZ>;
+  static constexpr int kRow = Block::kRow;
   static constexpr float kVanished = 0x1p-64f;
-
-  // What is done to a raw product: a factor; that and a term added; or cap, term and masks as a block has them.
-  enum class Logit { Plain, Added, Any };
 
   void visit(int64_t from, int64_t to) {
     for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, zero());
@@ -65,17 +63,6 @@ class Engine {
       if (c_.score || !visit_in_shadow(block)) visit_in_memory(block);
     }
   }
-
-  // What the logits of a block are made of. Bodies keep a copy: vector stores may alias anything, so members would be read after each.
-  struct Block : KeyBlock {
-    float *scores, *weights;
-    const float *maximum, *added;  // added: of lanes at the first key, or null
-    int64_t added_step;            // floats from key to key
-    const int32_t *begin, *end;
-    const uint8_t* visible;  // rows of 8 bytes, or null
-    float to_log2, cap, cap_rate;
-    bool extra;  // logits need more than products times a factor and one kind of mask
-  };
 
   ProgramVm* start_program(char* place) const {
     ProgramVm* vm = new (place) ProgramVm(*c_.program(), kRow, w_.program);
@@ -225,83 +212,7 @@ class Engine {
     for (int i = 0; i < words; i += 16) __builtin_prefetch(row + i);
   }
 
-  // Stores the raw scores of kTileRows keys from key j of the block. Rows that are no rows of neighbouring words at one distance from
-  // each other, down to the last of the tile, are copied to be that.
-  FOVEA_INLINE void score_tile_rows(const Block& b, int j) {
-    const void* rows = key_[j];
-    int64_t row_bytes = p_.k.sl * static_cast<int64_t>(sizeof(T));
-    if (c_.sparse || p_.k.sd != 1 || p_.dim % kTileDepth || j + kTileRows > b.count) {
-      for (int i = 0; i < kTileRows; i++) {
-        float* to = w_.keys + int64_t{i} * c_.words;
-        copy_row<kWords>(elements(key_[j + i]), p_.k.sd, p_.dim, to);
-        for (int64_t w = (p_.dim + 1) / 2; w < c_.words; w++) to[w] = 0;
-      }
-      rows = w_.keys, row_bytes = int64_t{c_.words} * 4;
-    }
-    tile_scores<NZ>(rows, row_bytes, w_.queries, c_.words, b.scores + static_cast<size_t>(j) * kRow);
-  }
-
-  // Turned values of 32 keys from key j of the block.
-  FOVEA_INLINE void turn_tile_values(const Block& b, int j) {
-    const int count = b.count - j < kTileDepth ? b.count - j : kTileDepth;
-    turn_values(reinterpret_cast<const bf16* const*>(value_ + j), count, p_.v.sd, c_.dim_v, turned(j));
-  }
-  FOVEA_INLINE bf16* turned(int j) const { return reinterpret_cast<bf16*>(w_.values) + j * round_up(c_.dim_v, kTileDepth); }
-
-  FOVEA_INLINE void add_tiles(const Block& b) {
-    const int steps = (b.count + kTileDepth - 1) / kTileDepth;
-    tile_accumulate<NZ>(turned(0), steps, c_.dim_v, kTileDepth * round_up(c_.dim_v, kTileDepth), b.weights, w_.out);
-  }
-
-  // Weights of keys behind the last that share a tile with it.
-  FOVEA_INLINE void clear_weights(const Block& b) {
-    for (int pair = (b.count + 1) / 2; pair % kTileWords; pair++) FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) store(b.weights + pair * kRow + z * kLanes, zero());
-  }
-
-  // visit_in_shadow on the tile unit, which works while vectors are weighed: scores of the next keys, then this block's values.
-  template <bool kRange, bool kBits, Logit kLogit>
-  __attribute__((noinline)) bool visit_beside_tiles(const Block& block) {
-    const Block b = block;
-    score_tile_rows(b, 0);
-    if (!estimated_ && !estimate_maximum<kRange, kBits, kLogit>(b)) return false;
-    vf sum[NZ], highest[NZ], maximum[NZ];
-    FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) {
-      sum[z] = load(w_.sum + z * kLanes);
-      highest[z] = set1(-kInfinity);
-      maximum[z] = load(b.maximum + z * kLanes);
-    }
-    auto weight = [&](int j, int z) __attribute__((always_inline)) {
-      const vf x = exponent(logit<kRange, kBits, kLogit>(b, j, z), kLogit == Logit::Plain ? b.to_log2 : 1.f, maximum[z]);
-      highest[z] = max(highest[z], x);
-      const vf e = exp2_weight<kWords>(x, exp2_constants());
-      sum[z] += e;
-      return e;
-    };
-    for (int j = 0; j < b.count; j += kTileRows) {
-      if (j + kTileRows < b.count) score_tile_rows(b, j + kTileRows);
-      const int end = j + kTileRows < b.count ? j + kTileRows : b.count;
-      int i = j;
-      for (; i + 2 <= end; i += 2) FOVEA_UNROLL
-      for (int z = 0; z < NZ; z++) {
-        const vf first = weight(i, z);
-        store(b.weights + i / 2 * kRow + z * kLanes, pair_of(first, weight(i + 1, z)));
-      }
-      if (i < end) FOVEA_UNROLL
-      for (int z = 0; z < NZ; z++) store(b.weights + i / 2 * kRow + z * kLanes, pair_of(weight(i, z), zero()));
-      if (j % kTileDepth == 0) turn_tile_values(b, j);
-    }
-    vi over{};
-    FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) over |= highest[z] > set1(kSlack);
-    if (any(over)) return false;
-    clear_weights(b);
-    add_tiles(b);
-    FOVEA_UNROLL
-    for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, sum[z]);
-    return true;
-  }
+  FOVEA_INLINE TileBlock<NZ> tiles(const ScoreBlock<Words::Bf16Tile, NZ>& b) const { return {c_, w_, b, key_, value_}; }
 
   // Stores the raw scores of kRowsOfTile keys from key j of the block.
   template <class Shadow>
@@ -323,35 +234,6 @@ class Engine {
         store(b.scores + i * kLanes, v);
       }
     vm_->score(b.count, static_cast<int32_t>(b.first + p_.kv_offset), b.scores, kRow);
-  }
-
-  // Logit of (key j, vector z) from what is stored, in units of log2; a plain one lacks the factor to_log2.
-  template <bool kRange, bool kBits, Logit kLogit>
-  FOVEA_INLINE static vf logit(const Block& b, int j, int z) {
-    constexpr bool kAny = kLogit == Logit::Any;
-    vf s = load(b.scores + static_cast<size_t>(j) * kRow + z * kLanes);
-    if constexpr (kLogit == Logit::Added) {
-      if (kPairs) s *= set1(b.to_log2);  // 1 otherwise
-      s += load(b.added + j * b.added_step + z * kLanes);
-    }
-    if constexpr (kAny) {
-      s = b.cap > 0 ? capped(s, b.cap, b.cap_rate) : s * set1(b.to_log2);
-      if (b.added) s += load(b.added + j * b.added_step + z * kLanes);
-      if (b.visible) s = mask_bits(s, b.visible + j * 8, z * kLanes);
-    }
-    if (kRange && (!kAny || b.edge)) {
-      vi first = load(b.begin + z * kLanes);
-      s = mask_range(s, first, load(b.end + z * kLanes) - first, static_cast<int32_t>(b.first) + j);
-    }
-    if (kBits && (!kAny || b.bits)) s = mask_bits(s, b.bits + j * b.bits_pitch, b.bits_shift + z * kLanes);
-    return s;
-  }
-
-  // Two weights of one lane as a bf16 pair; weights are not negative, so rounding half up in integers is enough.
-  FOVEA_INLINE static vf pair_of(vf first, vf second) {
-    vu half = reinterpret_cast<vu>(set1(int32_t{0x8000}));
-    vu low = (reinterpret_cast<vu>(first) + half) >> 16, high = (reinterpret_cast<vu>(second) + half) & 0xffff0000u;
-    return reinterpret_cast<vf>(low | high);
   }
 
   // Stores the weights of key j where the values' product wants them; pairs are made when their second key comes, or none does.
@@ -378,7 +260,8 @@ class Engine {
   // A whole block. False: some lane outgrew its maximum, and nothing was kept.
   template <bool kRange, bool kBits, Logit kLogit>
   __attribute__((noinline)) bool visit_in_shadow(const Block& block) {
-    if constexpr (kTiled) return visit_beside_tiles<kRange, kBits, kLogit>(block);
+    auto estimated = [&] { return estimated_ || estimate_maximum<kRange, kBits, kLogit>(block); };
+    if constexpr (kTiled) return tiles(block).template visit<kRange, kBits, kLogit>(estimated);
     const Block b = block;
     const int count = b.count;
     alignas(64) float sum[kRow], highest[kRow];
@@ -388,8 +271,8 @@ class Engine {
       store(highest + z * kLanes, set1(-kInfinity));
     }
     auto weight = [&](int j, int z) __attribute__((always_inline)) {
-      vf s = logit<kRange, kBits, kLogit>(b, j, z), m = load(b.maximum + z * kLanes);
-      vf x = exponent(s, kLogit == Logit::Plain ? b.to_log2 : 1.f, m);
+      vf s = b.template logit<kRange, kBits, kLogit>(j, z), m = load(b.maximum + z * kLanes);
+      vf x = b.exponent(s, b.template unit<kLogit>(), m);
       store(highest + z * kLanes, max(load(highest + z * kLanes), x));
       vf e = exp2_weight<kWords>(x, exp2_constants());
       store(sum + z * kLanes, load(sum + z * kLanes) + e);
@@ -402,7 +285,7 @@ class Engine {
             prepare_value(j + i, count);
             if (j > 0) weigh_key(b, j - kRowsOfTile + i, weight);
           });
-      if (j == 0 && !estimated_ && !estimate_maximum<kRange, kBits, kLogit>(b)) return false;
+      if (j == 0 && !estimated()) return false;
     }
     auto finish_key = [&](int j) __attribute__((always_inline)) {
       weigh_key(b, j, weight);
@@ -446,7 +329,7 @@ class Engine {
     vi unknown{}, missing{};
     for (int z = 0; z < NZ; z++) {
       vf m = set1(kLowest), old = load(w_.maximum + z * kLanes);
-      for (int j = 0; j < rows; j++) m = max(logit<kRange, kBits, kLogit>(b, j, z) * set1(kLogit == Logit::Plain ? b.to_log2 : 1.f), m);
+      for (int j = 0; j < rows; j++) m = max(b.template logit<kRange, kBits, kLogit>(j, z) * set1(b.template unit<kLogit>()), m);
       m = select(old == set1(kLowest), m, old);
       store(w_.maximum + z * kLanes, m);
       vi lacks = m == set1(kLowest), first = load(b.begin + z * kLanes), last = load(b.end + z * kLanes);
@@ -463,20 +346,21 @@ class Engine {
     // As in the other body: pairs stay raw until their exponent is formed, so that a lane has the same bits here and there.
     const float unit = kPairs && !b.extra ? b.to_log2 : 1.f;
     if (kPairs && !b.extra) b.to_log2 = 1;
-    if constexpr (kTiled)
-      for (int j = 0; j < b.count; j += kTileRows) score_tile_rows(b, j);
-    else
+    if constexpr (kTiled) {
+      for (int j = 0; j < b.count; j += kTileRows) tiles(b).score(j);
+      for (int j = 0; j < b.count; j += kTileDepth) tiles(b).turn(j);
+    } else {
       for (int j = 0; j < b.count; j += kRowsOfTile) score_rows(j, b.scores, [](int) {});
+    }
     if (c_.score) apply_program(b);
     vf highest[NZ];
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) highest[z] = set1(-kInfinity);
     for (int j = 0; j < b.count; j++) {
       if constexpr (!kTiled) prepare_value(j, b.count);
-      else if (j % kTileDepth == 0) turn_tile_values(b, j);
       FOVEA_UNROLL
       for (int z = 0; z < NZ; z++) {
-        vf s = logit<true, true, Logit::Any>(b, j, z);
+        vf s = b.template logit<true, true, Logit::Any>(j, z);
         highest[z] = max(highest[z], s);
         store(b.scores + static_cast<size_t>(j) * kRow + z * kLanes, s);
       }
@@ -487,27 +371,24 @@ class Engine {
     for (int z = 0; z < NZ; z++) store(sum + z * kLanes, load(w_.sum + z * kLanes));
     auto weight = [&](int j, int z) {
       vf s = load(b.scores + static_cast<size_t>(j) * kRow + z * kLanes);
-      vf e = exp2_weight<kWords>(exponent(s, unit, load(b.maximum + z * kLanes)), exp2_constants());
+      vf e = exp2_weight<kWords>(b.exponent(s, unit, load(b.maximum + z * kLanes)), exp2_constants());
       store(sum + z * kLanes, load(sum + z * kLanes) + e);
       return e;
     };
     for (int j = 0; j < b.count; j++) weigh_key(b, j, weight);
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, load(sum + z * kLanes));
-    if constexpr (kTiled) return clear_weights(b), add_tiles(b);
+    if constexpr (kTiled) return tiles(b).add_values();
     add_values(
         b, b.count, [](int) {}, [] { return true; });
   }
-
-  // A logit that lacks the factor `unit`, below its maximum.
-  FOVEA_INLINE static vf exponent(vf s, float unit, vf maximum) { return kPairs ? fma(s, set1(unit), zero() - maximum) : s - maximum; }
 
   // Lifts the running maximum of lanes that have outgrown it, and rescales what they accumulated under the old one.
   void grow(const vf (&highest)[NZ], float unit) {
     vi over[NZ], some{};
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) {
-      over[z] = exponent(highest[z], unit, load(w_.maximum + z * kLanes)) > set1(kSlack);
+      over[z] = Block::exponent(highest[z], unit, load(w_.maximum + z * kLanes)) > set1(kSlack);
       some |= over[z];
     }
     if (!any(some)) return;
