@@ -76,6 +76,25 @@ describe('numbers too small to be normal', () => {
   });
 });
 
+describe('an infinite value', () => {
+  it.each(available)('reaches its own element of the output alone, at level %s', (level) => {
+    native().setIsa(level);
+    scope(() => {
+      for (const lq of [1, 20]) {
+        const { q, k, v } = operands(size(1, 4, 1, lq, 1500, 64), 'bf16', 3);
+        const values = valuesOf(v.t);
+        const finite = valuesOf(attention(q.t, k.t, v.t));
+        values[700 * 64 + 9] = Infinity;
+        const got = valuesOf(attention(q.t, k.t, cast(tensor(values, [1, 1, 1500, 64]), 'bf16')));
+        got.forEach((x, i) => {
+          if (i % 64 === 9) expect(x).toBe(Infinity);
+          else expect(Math.abs(x - finite[i]), `element ${i}`).toBeLessThan(0.02);
+        });
+      }
+    });
+  });
+});
+
 describe('explain', () => {
   it('tells tiles, work, and the kernels that were refused', () => {
     scope(() => {

@@ -17,17 +17,16 @@ constexpr int kTileWords = 16;  // the same in pairs, which is rows of B
 #if defined(__AVX512BW__)
 
 // The tile unit of this thread until the end of the scope: a thread that leaves it on has 8 KiB more to save at each switch. Registers
-// have 16 rows of 64 bytes, but for 0, 1, 2 and 6, which have `rows`.
+// have 16 rows of 64 bytes, but for those of the bit mask `shorter`, which have `rows`.
 class TileUnit {
  public:
-  explicit TileUnit(int rows = kTileRows) {
+  explicit TileUnit(int rows = kTileRows, unsigned shorter = 0b1000111) {
     struct alignas(64) {
       uint8_t palette = 1, start_row = 0, unused[14] = {};
       uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+      uint8_t rows[16] = {};
     } config;
-    constexpr int kWithRows[] = {0, 1, 2, 6};
-    for (int i : kWithRows) config.rows[i] = static_cast<uint8_t>(rows);
+    for (unsigned i = 0; i < 8; i++) config.rows[i] = static_cast<uint8_t>(shorter >> i & 1 ? rows : kTileRows);
     asm volatile("ldtilecfg %0" ::"m"(config));
   }
   ~TileUnit() { asm volatile("tilerelease"); }
@@ -53,12 +52,13 @@ FOVEA_INLINE void tile_multiply() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kAccumulator), "i"(kRowsTile), "i"(kColumnsTile));
 }
 
-// f.operator()<i>() for i < n <= 3.
+// f.operator()<i>() for i < n <= 4.
 template <int n, class F>
 FOVEA_INLINE void each_tile(F&& f) {
   f.template operator()<0>();
   if constexpr (n > 1) f.template operator()<1>();
   if constexpr (n > 2) f.template operator()<2>();
+  if constexpr (n > 3) f.template operator()<3>();
 }
 
 #else

@@ -81,21 +81,12 @@ FOVEA_INLINE float across_lanes(vf v, Combine&& combine) {
   else return across_lanes<kDistance / 2>(combine(v, swap_lanes<kDistance>(v, std::make_integer_sequence<int, kLanes>{})), combine);
 }
 
-FOVEA_INLINE void prefetch_row(const void* row, int64_t bytes) {
-  const char* at = static_cast<const char*>(row);
-  int64_t b = 0;
-  for (; b + 256 <= bytes; b += 256) FOVEA_UNROLL
-  for (int64_t line = 0; line < 256; line += 64) __builtin_prefetch(at + b + line);
-  for (; b < bytes; b += 64) __builtin_prefetch(at + b);
-}
+// Keys from one that is at work to one that is prefetched. Memory is busy only as long as lines are asked for, and a core has no more than
+// some fifty on their way, a fifth of a microsecond's: so every step asks for what it reads itself, only this many keys on.
+constexpr int kAheadKeys = 16;
 
-// Rows to prefetch during a loop, evenly: one after the other, each from its beginning to its end, as the hardware's prefetcher likes it.
-template <class T>
-struct Ahead {
-  const T* const* row;
-  int rows;
-  int64_t bytes;  // of a row
-};
+// Into the L2 cache.
+FOVEA_INLINE void prefetch_line(const void* at) { __builtin_prefetch(at, 0, 2); }
 
 // `count` elements of a row from `from`, zeros behind them.
 template <class T, int kElements>
@@ -108,7 +99,7 @@ FOVEA_INLINE void copy_part(const T* from, int64_t count, T (&to)[kElements]) {
 // kPartial: dim is no whole number of chunks.
 template <class T, Words kWords, int kRows, int kPitch, bool kPartial>
 __attribute__((noinline)) void score_rows(const T* const* key, int keys, const float* query, int64_t query_pitch, int64_t dim,
-                                          float* scores, Ahead<T> ahead) {
+                                          float* scores) {
   using C = Chunk<T, kWords>;
   constexpr int kKeys = kLanes / kRows;
   const int64_t whole = kPartial ? dim / C::kElements * C::kElements : dim;
@@ -132,11 +123,12 @@ __attribute__((noinline)) void score_rows(const T* const* key, int keys, const f
       if constexpr (C::kKeyVectors == 2) add.template operator()<1>(at, q);
     };
     const float* q = query;
-    for (int i = j; i < j + kKeys && i < ahead.rows; i++) prefetch_row(ahead.row[i], ahead.bytes);
     const T* at[kKeys];
     FOVEA_UNROLL
     for (int i = 0; i < kKeys; i++) at[i] = key[j + i];
     for (int64_t d = 0; d < whole; d += C::kElements, q += C::kKeyVectors * kLanes) {
+      FOVEA_UNROLL
+      for (int i = 0; i < kKeys; i++) prefetch_line(key[j + kAheadKeys + i] + d);
       step(at, q);
       FOVEA_UNROLL
       for (int i = 0; i < kKeys; i++) at[i] += C::kElements;
@@ -181,17 +173,18 @@ FOVEA_INLINE void load_values(const T* a, const T* b, vf (&v)[kWide]) {
 // them. kPartial: only `count` elements are left of the rows.
 template <class T, Words kWords, int kRows, int kWide, int kPitch, bool kPartial>
 __attribute__((noinline)) void add_values(const T* const* value, int64_t d, int steps, const float* weights, float* out, int64_t out_pitch,
-                                          int64_t count, Ahead<T> ahead) {
+                                          int64_t count) {
   using C = Chunk<T, kWords>;
   constexpr int kKeysOfStep = C::kPair ? 2 : 1;
   vf acc[kRows][kWide];
   FOVEA_UNROLL
   for (int r = 0; r < kRows; r++) FOVEA_UNROLL
   for (int n = 0; n < kWide; n++) acc[r][n] = load(out + r * out_pitch + n * kLanes);
-  const int share = (ahead.rows * 256 + steps - 1) / steps;
-  for (int i = 0, due = 0, done = 0; i < steps; i++, value += kKeysOfStep) {
+  for (int i = 0; i < steps; i++, value += kKeysOfStep) {
     const T *a = value[0] + d, *b = value[kKeysOfStep - 1] + d;
-    for (due += share; done < due >> 8 && done < ahead.rows; done++) prefetch_row(ahead.row[done], ahead.bytes);
+    FOVEA_UNROLL
+    for (int k = 0; k < kKeysOfStep; k++) FOVEA_UNROLL
+    for (int n = 0; n < kWide; n += C::kValueVectors) prefetch_line(value[kAheadKeys + k] + d + n * kLanes);
     vf v[kWide];
     if constexpr (kPartial) {
       T part[2][C::kElements];

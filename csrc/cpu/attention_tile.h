@@ -16,7 +16,6 @@ namespace fovea::cpu {
 namespace {
 
 constexpr int kTileQueries = kVectors * kLanes;
-constexpr int kBlockKeys = 64;  // keys a decoding pass visits at once
 constexpr int kTileKeys = 128;  // keys a tile visits at once: its scores and queries stay in the L1 cache, O^T is read and written once
 
 FOVEA_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -12,6 +12,7 @@
 #include "core/stream.h"
 #include "cpu/attention_amx.h"
 #include "cpu/attention_decode.h"
+#include "cpu/attention_decode_amx.h"
 #include "cuda/attention_kernels.h"
 #include "ops/attention_call.h"
 #include "ops/attention_plan.h"
@@ -34,6 +35,8 @@ void run_decode(const AttentionCall& call, const TaskContext& ctx) {
 }
 
 #if defined(__x86_64__)
+void run_decode_amx(const AttentionCall& call, const TaskContext& ctx) { cpu::attention_decode_amx(call.params, ctx.pool, ctx.cancel); }
+
 void run_amx(const AttentionCall& call, const TaskContext& ctx) {
   cpu::attention_amx(call.params, call.score ? call.score->plan.get() : nullptr, ctx.pool, ctx.cancel);
 }
@@ -46,6 +49,9 @@ void run_forward(const AttentionCall& call, const TaskContext& ctx) {
 
 // In order of preference; the first that takes a call runs it. The last takes every call.
 const Kernel kKernels[] = {
+#if defined(__x86_64__)
+    {"cpu.amx-decode", cpu::attention_decode_amx_refusal, run_decode_amx},
+#endif
     {"cpu.decode", [](const AttentionParams& p) { return cpu::attention_decode_refusal(p); }, run_decode},
 #if defined(__x86_64__)
     {"cpu.amx", cpu::attention_amx_refusal, run_amx},

@@ -9,9 +9,24 @@
 
 #include "attention_case.h"
 #include "core/isa.h"
+#include "cpu/attention_amx.h"
 #include "cpu/attention_decode.h"
+#include "cpu/attention_decode_amx.h"
 
 namespace {
+
+// The kernel of the level in use; the few-row kernels with `decode`, where they take the call.
+void forward(const AttentionParams& p, bool decode) {
+  ThreadPool& pool = ThreadPool::instance();
+#if defined(__x86_64__)
+  if (decode && !cpu::attention_decode_amx_refusal(p)) return cpu::attention_decode_amx(p, pool, nullptr);
+  if ((!decode || cpu::attention_decode_refusal(p)) && !cpu::attention_amx_refusal(p)) return cpu::attention_amx(p, nullptr, pool, nullptr);
+#endif
+  dispatch_isa([&](auto isa) {
+    if (decode && !cpu::attention_decode_refusal(p)) cpu::attention_decode<isa()>(p, pool, nullptr);
+    else cpu::attention_forward<isa()>(p, nullptr, pool, nullptr);
+  });
+}
 
 int run_case(uint64_t seed, bool decode) {
   engine.seed(seed);
@@ -26,10 +41,7 @@ int run_case(uint64_t seed, bool decode) {
     for (int threads : {1, 3}) {
       ThreadPool::instance().set_threads(threads);
       std::fill(c.lse.begin(), c.lse.end(), 12345.f);
-      dispatch_isa([&](auto isa) {
-        if (decode && !cpu::attention_decode_refusal(c.p)) cpu::attention_decode<isa()>(c.p, ThreadPool::instance(), nullptr);
-        else cpu::attention_forward<isa()>(c.p, nullptr, ThreadPool::instance(), nullptr);
-      });
+      forward(c.p, decode);
       double lse_error, error = compare(c, expected, lse_error);
       if (!(error <= tolerance(c, expected)) || !(lse_error <= lse_tolerance(c))) {
         std::printf("FAIL seed %lu %s: error %.3g, lse %.3g at level %s: %s\n", seed, decode ? "decode" : "", error, lse_error,

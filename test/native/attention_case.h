@@ -164,6 +164,7 @@ void make(Case& c, bool decode) {
   if (decode && chance(0.5)) p.len_q = 1, p.heads_q = p.heads_kv * uniform(1, 8);
   p.dim = chance(0.4) ? 64 : uniform(1, chance(0.1) ? 256 : 80);
   p.dim_v = chance(0.5) ? p.dim : uniform(1, chance(0.1) ? 256 : 80);
+  if (decode && chance(0.4)) p.dim = 32 * uniform(1, 6), p.dim_v = 32 * uniform(1, 6);
   p.scale = 1 / std::sqrt(static_cast<float>(p.dim)) * (chance(0.1) ? 30.f : 1.f);
   if (chance(0.15)) p.softcap = std::uniform_real_distribution<float>(1, 50)(engine);
   p.causal = chance(0.4);

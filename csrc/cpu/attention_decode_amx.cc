@@ -1,0 +1,14 @@
+#include "cpu/attention_decode_amx.h"
+
+#include "cpu/attention_decode_amx_engine.h"
+#include "cpu/attention_decode_pass.h"
+
+namespace fovea::cpu {
+
+#if FOVEA_ISA == 2
+void attention_decode_amx(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  decode<bf16, Words::F32, TileDecoder>(DecodeShape(p, TileDecoder::kRows), pool, cancel);
+}
+#endif
+
+}  // namespace fovea::cpu
