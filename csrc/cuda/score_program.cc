@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdio>
+#include <optional>
 
 #include "core/error.h"
+#include "cuda/kernels.h"
+#include "cuda/ptx_text.h"
 #include "cuda/score_math.h"
 
 namespace fovea::cuda {
@@ -288,10 +291,142 @@ void append_key(std::string& key, const MaskProgram& p) {
   for (int32_t i = 0; i < p.table_count; i++) key += static_cast<char>('0' + p.tables[i].dtype + (p.tables[i].length ? 0 : 4));
 }
 
+// A program that stands in the kernel once. Sites put their operands into its registers, jump to it, and are jumped back to by their
+// number.
+class SharedBody {
+ public:
+  // `types` of the operands in their order; the first `results` of them are handed back.
+  SharedBody(std::string name, const std::vector<const char*>& types, size_t results, int sites)
+      : name_(std::move(name)), types_(types), results_(results), sites_(sites) {
+    for (size_t i = 0; i < types_.size(); i++) registers_.push_back("%" + name_ + "_in" + std::to_string(i));
+  }
+
+  // The text of the next site; body(operands) makes the instructions.
+  template <class Body>
+  std::string next(const std::vector<std::string_view>& operands, Body&& body) {
+    const std::string selector = "%" + name_ + "_site", targets = name_ + "_returns", start = name_ + "_body";
+    std::string text;
+    if (site_ == 0) {
+      for (size_t i = 0; i < types_.size(); i++) text += std::string(".reg .") + types_[i] + " " + registers_[i] + ";\n";
+      text += ".reg .b32 " + selector + ";\n";
+    }
+    for (size_t i = 0; i < types_.size(); i++) text += move(i, registers_[i], operands[i]);
+    text += "mov.b32 " + selector + ", " + std::to_string(site_) + ";\n";
+    if (site_ == 0) {
+      text += targets + ": .branchtargets ";
+      for (int i = 0; i < sites_; i++) text += (i ? ", " : "") + label(i);
+      text += ";\n" + start + ":\n" + body(std::vector<std::string_view>(registers_.begin(), registers_.end()));
+      text += "brx.idx " + selector + ", " + targets + ";\n";
+    } else {
+      text += "bra " + start + ";\n";
+    }
+    text += label(site_++) + ":\n";
+    for (size_t i = 0; i < results_; i++) text += move(i, operands[i], registers_[i]);
+    return text;
+  }
+
+ private:
+  std::string label(int site) const { return name_ + "_return" + std::to_string(site); }
+  std::string move(size_t i, std::string_view to, std::string_view from) const {
+    return std::string("mov.") + types_[i] + " " + std::string(to) + ", " + std::string(from) + ";\n";
+  }
+
+  const std::string name_;
+  const std::vector<const char*> types_;
+  const size_t results_;
+  const int sites_;
+  std::vector<std::string> registers_;
+  int site_ = 0;
+};
+
 }  // namespace
+
+// The texts of one kernel's markers, in their order: registers of score_head are declared at its first.
+class ScoreSplice::Expansion {
+ public:
+  Expansion(const std::string& kernel, const MaskProgram& score, size_t captures, const MaskProgram* derivative, int32_t scatter)
+      : kernel_(kernel),
+        derivative_(derivative),
+        scatters_(derivative && scatter >= 0),
+        result_(score.result),
+        scattered_(scatters_ ? derivative->scatters[scatter]
+                             : MaskScatter{0, (derivative ? *derivative : score).result, (derivative ? *derivative : score).result}),
+        score_(kernel, score, "%score", captures, {score.result}),
+        gradient_(kernel, derivative ? *derivative : score, "%gradient", captures, {scattered_.index, scattered_.grad}) {
+    if (score.size > kCopiedScoreProgram) shared_score_.emplace("score", kScoreOperands, 1, count_of("score"));
+    if (!derivative || derivative->size <= kCopiedScoreProgram) return;
+    if (scatters_) shared_gradient_.emplace("gradient", kScatterOperands, 2, count_of("scatter"));
+    else shared_gradient_.emplace("gradient", kDerivativeOperands, 1, count_of("derivative"));
+  }
+
+  std::string text(std::string_view name, const std::vector<std::string_view>& operands) {
+    auto is = [&](std::string_view marker, size_t count) { return name == marker && operands.size() == count; };
+    if (is("score_head", 2)) return head(operands);
+    const bool score = is("score", 5), gradient = derivative_ && (scatters_ ? is("scatter", 7) : is("derivative", 6));
+    check(declared_ && (score || gradient), "ERR_INTERNAL", "a marker ", std::string(name), " with ", operands.size(), " operands in ",
+          kernel_);
+    auto copy = [&](const Operands& at) { return score ? score_at(at) : gradient_at(at); };
+    std::optional<SharedBody>& shared = score ? shared_score_ : shared_gradient_;
+    return shared ? shared->next(operands, copy) : copy(operands);
+  }
+
+ private:
+  using Operands = std::vector<std::string_view>;
+  static inline const std::vector<const char*> kScoreOperands = {"f32", "b32", "b32", "b32", "b32"},
+                                               kDerivativeOperands = {"f32", "f32", "b32", "b32", "b32", "b32"},
+                                               kScatterOperands = {"f32", "b32", "f32", "b32", "b32", "b32", "b32"};
+
+  // Markers of a name in the kernel.
+  int count_of(const std::string& marker) const {
+    const std::string text = cut_entry(find_kernel(kernel_)->ptx, kernel_), line = "//@" + marker + " ";
+    int count = 0;
+    for (size_t at = 0; (at = text.find(line, at)) != std::string::npos; at += line.size()) count++;
+    return count;
+  }
+
+  std::string head(const Operands& operands) {
+    std::string text;
+    if (!declared_) text = score_.declare_hoisted() + (derivative_ ? gradient_.declare_hoisted() : "");
+    declared_ = true;
+    const Operands coordinates = {operands[0], operands[1], "", ""};
+    const int site = sites_++;
+    text += score_.open(true, coordinates, "", "", site) + "}\n";
+    if (derivative_) text += gradient_.open(true, coordinates, "", "", site) + "}\n";
+    return text;
+  }
+
+  std::string score_at(const Operands& operands) {
+    const Operands coordinates(operands.begin() + 1, operands.end());
+    std::string text = score_.open(false, coordinates, operands[0], "", sites_++);
+    return text + "mov.f32 " + std::string(operands[0]) + ", " + score_.name(result_) + ";\n}\n";
+  }
+
+  std::string gradient_at(const Operands& operands) {
+    const std::string upstream(operands[0]);
+    const Operands coordinates(operands.end() - 4, operands.end());
+    std::string text = gradient_.open(false, coordinates, operands[scatters_ ? 2 : 1], upstream, sites_++);
+    if (scatters_)
+      text += gradient_.clamp(scattered_.index, static_cast<size_t>(scattered_.table)) + "mov.b32 " + std::string(operands[1]) + ", %at;\n";
+    // What was masked stays 0, whatever its score.
+    text += ".reg .pred %seen;\nsetp.neu.f32 %seen, " + upstream + ", 0f00000000;\n";
+    return text + "selp.f32 " + upstream + ", " + gradient_.name(scattered_.grad) + ", 0f00000000, %seen;\n}\n";
+  }
+
+  const std::string& kernel_;
+  const MaskProgram* const derivative_;
+  const bool scatters_;
+  const int32_t result_;
+  const MaskScatter scattered_;
+  Writer score_, gradient_;
+  std::optional<SharedBody> shared_score_, shared_gradient_;
+  bool declared_ = false;
+  int sites_ = 0;
+};
 
 ScoreSplice::ScoreSplice(const char* kernel, const MaskProgram& score, size_t captures, const MaskProgram* derivative, int32_t scatter)
     : kernel_(kernel), score_(score), captures_(captures), derivative_(derivative), scatter_(scatter) {}
+
+ScoreSplice::~ScoreSplice() = default;
 
 std::string ScoreSplice::key() const {
   std::string key = "score";
@@ -303,38 +438,8 @@ std::string ScoreSplice::key() const {
 }
 
 std::string ScoreSplice::expand(std::string_view name, const std::vector<std::string_view>& operands) const {
-  auto is = [&](std::string_view marker, size_t count) { return name == marker && operands.size() == count; };
-  using Coordinates = std::vector<std::string_view>;
-  Writer score(kernel_, score_, "%score", captures_, {score_.result});
-  const int site = sites_++;
-  if (is("score", 5)) {
-    check(declared_, "ERR_INTERNAL", "a marker score before score_head");
-    const Coordinates coordinates(operands.begin() + 1, operands.end());
-    std::string text = score.open(false, coordinates, operands[0], "", site);
-    return text + "mov.f32 " + std::string(operands[0]) + ", " + score.name(score_.result) + ";\n}\n";
-  }
-  const MaskProgram& program = derivative_ ? *derivative_ : score_;
-  const MaskScatter scattered = derivative_ && scatter_ >= 0 ? program.scatters[scatter_] : MaskScatter{0, program.result, program.result};
-  Writer gradient(kernel_, program, "%gradient", captures_, {scattered.index, scattered.grad});
-  if (is("score_head", 2)) {
-    std::string text;
-    if (!declared_) text = score.declare_hoisted() + (derivative_ ? gradient.declare_hoisted() : "");
-    declared_ = true;
-    const Coordinates coordinates = {operands[0], operands[1], "", ""};
-    text += score.open(true, coordinates, "", "", site) + "}\n";
-    if (derivative_) text += gradient.open(true, coordinates, "", "", site) + "}\n";
-    return text;
-  }
-  const bool scatter = is("scatter", 7);
-  check(declared_ && derivative_ && (scatter ? scatter_ >= 0 : scatter_ < 0 && is("derivative", 6)), "ERR_INTERNAL", "a marker ",
-        std::string(name), " with ", operands.size(), " operands in ", kernel_);
-  const std::string upstream(operands[0]);
-  std::string text = gradient.open(false, Coordinates(operands.end() - 4, operands.end()), operands[scatter ? 2 : 1], upstream, site);
-  if (scatter)
-    text += gradient.clamp(scattered.index, static_cast<size_t>(scattered.table)) + "mov.b32 " + std::string(operands[1]) + ", %at;\n";
-  // What was masked stays 0, whatever its score.
-  text += ".reg .pred %seen;\nsetp.neu.f32 %seen, " + upstream + ", 0f00000000;\n";
-  return text + "selp.f32 " + upstream + ", " + gradient.name(scattered.grad) + ", 0f00000000, %seen;\n}\n";
+  if (!expansion_) expansion_ = std::make_unique<Expansion>(kernel_, score_, captures_, derivative_, scatter_);
+  return expansion_->text(name, operands);
 }
 
 ScoreCaptures score_captures(const MaskProgram& program) {
@@ -350,7 +455,6 @@ ScoreCaptures score_captures(const MaskProgram& program) {
 const char* score_program_refusal(const MaskProgram& program) {
   if (program.table_count > kScoreTables || program.uniform_count > kScoreUniforms)
     return "the score program captures more than 16 tables or 64 numbers";
-  if (program.size > kScoreProgramSize) return "the score program has more than 1024 instructions";
   return nullptr;
 }
 

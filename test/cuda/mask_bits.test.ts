@@ -143,6 +143,14 @@ describe.skipIf(cuda.skip)('tiles of masks on CUDA', () => {
     expectSame(program, { q: 70, kv: 90, block: [48, 33] });
   });
 
+  test('the longest function', () => {
+    const steps = Array.from({ length: 681 }, (_, i) => `const x${i + 1} = ((x${i} * 5 + kv) ^ (q - x${i})) & ${1000 + i};`); // prettier-ignore
+    const text = (last: number): string => `({ q, kv }) => { const x0 = q * kv; ${steps.join(' ')} return x${last} % 3 === 1; }`; // prettier-ignore
+    const program = compileSource(text(681), 'mask', {});
+    expect(program.code.length / 4).toBe(4094);
+    expectSame(program, { q: 70, kv: 40, block: [48, 33] });
+  });
+
   test('more matrices than are compared on the host', () => {
     const program = compileSource('({ q, kv }) => (q * 7 + kv * (1 + (q >> 7) % 2)) % 5 < 2', 'mask', {});
     const shape: Shape = { q: 3000, kv: 2000, block: [128, 128] };

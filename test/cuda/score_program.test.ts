@@ -4,12 +4,14 @@
  */
 import { describe, expect, test } from 'vitest';
 import { attention, cast, grad, tensor, type AttentionOptions, type DType, type Tensor } from '../../lib/index.ts';
+import { differentiate } from '../../lib/mask/differentiate.ts';
 import { evaluate } from '../../lib/mask/evaluate.ts';
 import { mask, score, type Score } from '../../lib/mask/mask.ts';
 import * as scores from '../../lib/mask/scores/index.ts';
 import { random } from '../reference_matmul.ts';
 import { expectClose } from '../tolerance.ts';
 import { useCuda } from './device.ts';
+import { bentScore, functionOf } from './long_score.ts';
 
 const cuda = useCuda({}, 1 << 17);
 const values = (t: Tensor): ArrayLike<number> => cast(t.to('cpu'), 'f32').dataSync() as Float32Array;
@@ -94,6 +96,64 @@ describe.skipIf(cuda.skip)('score programs on CUDA', () => {
       };
       expectSameGradients([of(4, lq, 1), of(2, lk, 2), of(2, lk, 3)], options, dtype);
     });
+  });
+
+  describe('long programs, of which a kernel has one copy', () => {
+    const bend = Float32Array.from({ length: 40 }, (_, i) => Math.cos(i));
+    /** Instructions of the score and of its derivative; up to 128 they are copied. */
+    const sizes = [
+      [8, 81, 115],
+      [9, 90, 129],
+      [16, 132, 208],
+      [120, 756, 1352],
+      [368, 2244, 4080],
+    ] as const;
+
+    test.each(sizes)('%i bends: %i instructions, %i of the derivative', (steps, size, derivative) => {
+      const bends = bentScore(steps, { bend });
+      expect([bends.program, differentiate(bends.program)].map((p) => p.code.length / 4)).toEqual([size, derivative]);
+      for (const dtype of ['f32', 'bf16'] as const) {
+        const [q, k, v] = operands([steps < 100 ? 70 : 20, 45, 32], dtype);
+        const options: AttentionOptions = { score: bends, causal: 'bottom-right' };
+        const there = attention(q.to('cuda'), k.to('cuda'), v.to('cuda'), options);
+        const here = attention(...([q, k, v].map((t) => cast(t, 'f32')) as [Tensor, Tensor, Tensor]), options);
+        expectClose(values(there), values(here), dtype);
+        expectSameGradients([q, k, v], options, dtype);
+      }
+    });
+
+    test('few queries, and the gradient of a table', () => {
+      const gradients = (place: (t: Tensor) => Tensor): ArrayLike<number>[] => {
+        const table = place(tensor(bend, [40])).detach();
+        table.requiresGrad = true;
+        const [q, k, v] = operands([9, 50, 32], 'f32').map(place);
+        const out = attention(q, k, v, { score: bentScore(30, { bend: table }) });
+        return [out, ...(grad([out], [table], { gradients: [out.detach()] }) as Tensor[])].map(values);
+      };
+      const here = gradients((t) => t);
+      gradients((t) => t.to('cuda')).forEach((there, i) => expectClose(there, here[i], 'f32', 2));
+    });
+  });
+
+  test('16 tables and 64 numbers, no more', () => {
+    const sum = (of: 'table' | 'number', count: number): Score => {
+      const entries = Array.from({ length: count }, (_, i) => [
+        `c${i}`,
+        of === 'table' ? Float32Array.of(i, 1) : i / 7,
+      ]);
+      const terms = entries.map(([name]) => (of === 'table' ? `${String(name)}[q % 2]` : String(name)));
+      return score(functionOf(`({ s, q }, captures) => s + 0 * q + ${terms.map((t) => `captures.${t}`).join(' + ')}`), Object.fromEntries(entries) as Record<string, number>); // prettier-ignore
+    };
+    const [q, k, v] = operands([5, 6, 8], 'f32');
+    const run = (s: Score): Tensor => attention(q.to('cuda'), k.to('cuda'), v.to('cuda'), { score: s });
+    for (const [of, most] of [
+      ['table', 16],
+      ['number', 64],
+    ] as const) {
+      // prettier-ignore
+      expectClose(values(run(sum(of, most))), values(attention(q, k, v, { score: sum(of, most) })), 'f32');
+      expect(() => run(sum(of, most + 1))).toThrow(expect.objectContaining({ code: 'ERR_UNSUPPORTED', message: expect.stringContaining('16 tables or 64 numbers') as string })); // prettier-ignore
+    }
   });
 
   // One key: the log-sum-exp of query q is the program's value there.

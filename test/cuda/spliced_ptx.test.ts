@@ -1,7 +1,7 @@
 /**
  * What the driver is given when a score program is spliced into the attention kernels, put through ptxas for every architecture: it
- * assembles, and needs no spills. Each score of the library at one dtype and head dim, forward and backward, with a trained table where it has
- * one.
+ * assembles, and needs no spills. Each score of the library and long ones, at one dtype and head dim, forward and backward, with a trained
+ * table where it has one.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
@@ -13,6 +13,7 @@ import { attention, cast, grad, slice, type DType, type Tensor } from '../../lib
 import * as scores from '../../lib/mask/scores/index.ts';
 import { random } from '../reference_matmul.ts';
 import { useCuda } from './device.ts';
+import { bentScore } from './long_score.ts';
 import type { Score } from '../../lib/mask/mask.ts';
 
 const cuda = useCuda();
@@ -45,7 +46,9 @@ const CASES: readonly Case[] = [
   { name: 't5Bias', dtype: 'f32', dim: 64, table: [HEADS, 32], score: (bias) => scores.t5Bias(bias) },
   { name: 'sandwich', dtype: 'bf16', dim: 32, table: null, score: () => scores.sandwich(HEADS, 32, 64) },
   { name: 'graphormer', dtype: 'bf16', dim: 128, table: [HEADS, 5], score: (bias) => scores.graphormer(bias, hops) },
-];
+  { name: 'a long program', dtype: 'bf16', dim: 64, table: [40], score: (bend) => bentScore(100, { bend }) },
+  { name: 'a long program of floats', dtype: 'f32', dim: 64, table: null, score: () => bentScore(100, { bend: new Float32Array(40) }) },
+]; // prettier-ignore
 
 /** Runs the kernels of a case, which dumps them. */
 function run({ dtype, dim, table, score }: Case): void {
