@@ -59,6 +59,7 @@ double activated(Activation activation, double x) {
 
 struct Call {
   DType dtype, out_dtype;
+  MatmulPrecision precision;
   int64_t batch, m, n, k;
   Layout a, b, bias;
   bool biased;
@@ -68,7 +69,7 @@ struct Call {
 // Of many batches the first and the last are looked at.
 void check_call(Gpu& gpu, const Call& c, const std::string& what, Report& report) {
   MatmulParams p{};
-  p.dtype = c.dtype, p.out_dtype = c.out_dtype, p.m = c.m, p.n = c.n, p.k = c.k, p.activation = c.activation;
+  p.dtype = c.dtype, p.out_dtype = c.out_dtype, p.precision = c.precision, p.m = c.m, p.n = c.n, p.k = c.k, p.activation = c.activation;
   p.batch_rank = 1, p.batch_shape[0] = c.batch;
   const Matrix a(c.dtype, c.batch, c.m, c.k, c.a), b(c.dtype, c.batch, c.k, c.n, c.b), bias(c.dtype, 1, 1, c.n, c.bias);
   Matrix out(c.out_dtype, c.batch, c.m, c.n, {}, false);
@@ -94,15 +95,17 @@ void check_call(Gpu& gpu, const Call& c, const std::string& what, Report& report
   char text[160];
   std::snprintf(text, sizeof text, ": batch %ld, %ld x %ld x %ld, strides a %ld %ld, b %ld %ld%s", c.batch, c.m, c.n, c.k, p.a.row,
                 p.a.column, p.b.row, p.b.column, c.biased ? ", bias" : "");
-  report.add(std::string(name_of(c.dtype)) + " to " + name_of(c.out_dtype), worst == 0 ? 0 : worst / scale, tolerance_of(c.dtype),
-             what + text);
+  const bool tf32 = c.dtype == DType::F32 && c.precision == MatmulPrecision::High;  // digits of f16
+  report.add(std::string(tf32 ? "tf32" : name_of(c.dtype)) + " to " + name_of(c.out_dtype), worst == 0 ? 0 : worst / scale,
+             tolerance_of(tf32 ? DType::F16 : c.dtype), what + text);
 }
 
 void check_random(Gpu& gpu, uint64_t seed, Report& report) {
   engine.seed(seed);
   constexpr DType dtypes[] = {DType::F32, DType::BF16, DType::F16};
   Call c{};
-  c.dtype = dtypes[seed % 3], c.out_dtype = chance(0.3) ? DType::F32 : c.dtype, c.batch = uniform(1, 3);
+  c.dtype = dtypes[seed % 3], c.out_dtype = chance(0.3) ? DType::F32 : c.dtype;
+  c.precision = chance(0.5) ? MatmulPrecision::High : MatmulPrecision::Highest, c.batch = uniform(1, 3);
   const bool aligned = chance(0.5);  // the shapes of the fast path
   c.m = aligned ? 64 * uniform(1, 4) : uniform(1, 200), c.n = aligned ? 64 * uniform(1, 4) : uniform(1, 200);
   c.k = aligned ? 32 * uniform(1, 8) : uniform(1, 300);
@@ -120,11 +123,13 @@ int main(int argc, char** argv) {
     const int cases = static_cast<int>(argument(argc, argv, "cases", 60));
     const auto seed = static_cast<uint64_t>(argument(argc, argv, "seed", 1));
     const int64_t each = gpu.device().info().multiprocessors;  // a tile for each, whatever its size
-    for (DType dtype : {DType::F32, DType::F64, DType::BF16, DType::F16})
+    using enum MatmulPrecision;
+    for (const auto& [dtype, precision] :
+         {std::pair(DType::F32, Highest), {DType::F32, High}, {DType::F64, Highest}, {DType::BF16, Highest}, {DType::F16, Highest}})
       for (bool a : {false, true})
         for (bool b : {false, true}) {
           const auto check = [&](int64_t batch, int64_t m, int64_t n, int64_t k) {
-            const Call call = {dtype, dtype, batch, m, n, k, {.transposed = a}, {.transposed = b}, {}, true, Activation::None};
+            const Call call = {dtype, dtype, precision, batch, m, n, k, {.transposed = a}, {.transposed = b}, {}, true, Activation::None};
             check_call(gpu, call, "each kernel", report);
           };
           check(2, 40, 72, 56);
