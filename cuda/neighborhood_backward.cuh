@@ -183,10 +183,8 @@ class NeighborhoodBackwardQueries {
   }
   __device__ __forceinline__ void fetch(uint32_t tile, const TileWalk& walk, const NeighborhoodTensor& t, const NeighborhoodTensor& extra,
                                         int64_t dim, int wide) const {
-    const NeighborhoodKernelParams& f = params_.forward;
-    const int kv_head = place_.head / (static_cast<int>(p_.heads_q) / static_cast<int>(p_.heads_kv));
-    if (walk.extra()) fill<kKeys>(tile, extra_rows<uint16_t>(f, extra, place_.batch, kv_head, walk), dim, extra.sd, f.wide_extra & wide);
-    else fill<kKeys>(tile, visited_rows<uint16_t>(f, t, place_, kv_head, walk), dim, t.sd, f.wide & wide);
+    visit_keys<uint16_t>(params_.forward, place_, walk, t, extra, wide,
+                         [&](const auto& rows, int64_t step, int whole) { fill<kKeys>(tile, rows, dim, step, whole); });
   }
 
   __device__ __forceinline__ void accumulate(const TileWalk& walk) {

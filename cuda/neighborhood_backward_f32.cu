@@ -103,9 +103,8 @@ class NeighborhoodBackwardF32 {
   }
   __device__ __forceinline__ void fetch(float* tile, const TileWalk& walk, const NeighborhoodTensor& t, const NeighborhoodTensor& extra,
                                         int64_t dim, int wide) const {
-    const int kv_head = place_.head / (static_cast<int>(p_.heads_q) / static_cast<int>(p_.heads_kv));
-    if (walk.extra()) fill(tile, extra_rows<float>(f_, extra, place_.batch, kv_head, walk), dim, extra.sd, f_.wide_extra & wide);
-    else fill(tile, visited_rows<float>(f_, t, place_, kv_head, walk), dim, t.sd, f_.wide & wide);
+    visit_keys<float>(f_, place_, walk, t, extra, wide,
+                      [&](const auto& rows, int64_t step, int whole) { fill(tile, rows, dim, step, whole); });
   }
 
   // P and dS of the tile at `at` to shared memory, rows those the warp owns. visible(owned row, visited row) is asked by all lanes.

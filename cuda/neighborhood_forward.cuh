@@ -55,12 +55,10 @@ class NeighborhoodForward {
   static __device__ __forceinline__ void fill(uint32_t tile, const BoxRows<uint16_t>& rows, int64_t dim, int64_t step, int wide) {
     Tile<kDim>::template fill<kCount, kNaThreads>(tile, rows, static_cast<int>(dim), step, wide != 0);
   }
-  __device__ __forceinline__ int kv_head() const { return place_.head / (static_cast<int>(p_.heads_q) / static_cast<int>(p_.heads_kv)); }
   __device__ __forceinline__ void fetch(uint32_t tile, const TileWalk& walk, const NeighborhoodTensor& t, const NeighborhoodTensor& extra,
                                         int64_t dim, int wide) {
-    if (walk.extra())
-      fill<kKeys>(tile, extra_rows<uint16_t>(params_, extra, place_.batch, kv_head(), walk), dim, extra.sd, params_.wide_extra & wide);
-    else fill<kKeys>(tile, visited_rows<uint16_t>(params_, t, place_, kv_head(), walk), dim, t.sd, params_.wide & wide);
+    visit_keys<uint16_t>(params_, place_, walk, t, extra, wide,
+                         [&](const auto& rows, int64_t step, int whole) { fill<kKeys>(tile, rows, dim, step, whole); });
   }
   __device__ __forceinline__ void fetch_keys(const TileWalk& walk) { fetch(k_tile_, walk, p_.k, p_.extra_k, p_.dim, kNaWideKey); }
   __device__ __forceinline__ void fetch_values(const TileWalk& walk) { fetch(v_tile_, walk, p_.v, p_.extra_v, p_.dim_v, kNaWideValue); }

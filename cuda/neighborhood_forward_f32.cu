@@ -51,10 +51,8 @@ class NeighborhoodForwardF32 {
   }
   __device__ __forceinline__ void fetch(const TileWalk& walk, const NeighborhoodTensor& t, const NeighborhoodTensor& extra, int64_t dim,
                                         int wide) {
-    const int kv_head = place_.head / (static_cast<int>(p_.heads_q) / static_cast<int>(p_.heads_kv));
-    if (walk.extra())
-      fill<kKeys>(kv_, extra_rows<float>(params_, extra, place_.batch, kv_head, walk), dim, extra.sd, params_.wide_extra & wide);
-    else fill<kKeys>(kv_, visited_rows<float>(params_, t, place_, kv_head, walk), dim, t.sd, params_.wide & wide);
+    visit_keys<float>(params_, place_, walk, t, extra, wide,
+                      [&](const auto& rows, int64_t step, int whole) { fill<kKeys>(kv_, rows, dim, step, whole); });
   }
 
   // P of this tile to shared memory, O and the sums scaled to the new maximum. False: this warp sees none of the keys.

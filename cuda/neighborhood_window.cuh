@@ -59,7 +59,7 @@ struct Sight {
 // What a block knows about its place; lies in shared memory and is read where it is needed. Its size keeps tiles behind it aligned.
 template <int kWarps>
 struct alignas(128) LatticePlace {
-  int batch, head, outside;
+  int batch, head, kv_head, outside;
   int group[kAxes], first[kAxes];
   LatticeAxis axis[kAxes];
   Sight sight[kWarps + 1][kAxes];  // of the rows of each warp, and of the block
@@ -90,6 +90,7 @@ __device__ __forceinline__ bool take_place(const NeighborhoodKernelParams& param
       place.outside |= place.first[a] >= place.axis[a].length;
     }
     place.head = static_cast<int>(rest % static_cast<uint32_t>(heads));
+    place.kv_head = kOwnKeys ? place.head : place.head / static_cast<int>(params.call.heads_q / params.call.heads_kv);
     place.batch = static_cast<int>(rest / static_cast<uint32_t>(heads));
   }
   __syncthreads();
@@ -219,6 +220,15 @@ template <class T>
 __device__ __forceinline__ BoxRows<T> extra_rows(const NeighborhoodKernelParams& params, const NeighborhoodTensor& t, int batch, int head,
                                                  const TileWalk& walk) {
   return {LatticeRows<const T>(t, batch, head), params.extra, {0, 0, walk.at[2]}, {1, 1, static_cast<int>(params.call.extra)}};
+}
+
+// f(rows, step, wide) for the tile of keys, or of values, that a block of queries visits at `walk`: of the lattice, or extra ones. `wide`
+// is the bit of the operand.
+template <class T, int kWarps, class F>
+__device__ __forceinline__ void visit_keys(const NeighborhoodKernelParams& params, const LatticePlace<kWarps>& place, const TileWalk& walk,
+                                           const NeighborhoodTensor& t, const NeighborhoodTensor& extra, int wide, F&& f) {
+  if (walk.extra()) f(extra_rows<T>(params, extra, place.batch, place.kv_head, walk), extra.sd, params.wide_extra & wide);
+  else f(visited_rows<T>(params, t, place, place.kv_head, walk), t.sd, params.wide & wide);
 }
 
 // Coordinates of row `row` of the owned box; false where the lattice has none.
