@@ -223,7 +223,9 @@ describe('optimizers', () => {
     const [left, right] = [whole.detach().slice(0, 0, 1), whole.detach().slice(0, 1, 3)];
     left.requiresGrad = right.requiresGrad = true;
     [left.grad, right.grad] = [tensor([1]), tensor([1, 1])];
-    expect(() => new SGD(parts).step()).toThrow(code('ERR_ARGUMENT'));
+    const refused = new SGD(parts);
+    expect(() => refused.step()).toThrow(code('ERR_ARGUMENT'));
+    expect(refused.stateDict().steps).toEqual([0, 0]);
     expect(() => clipGradNorm([left, left], 1)).toThrow(code('ERR_ARGUMENT'));
     expect([...(whole.dataSync() as Float32Array)]).toEqual([1, 2, 3]);
     new SGD([left, right], { lr: 1 }).step();

@@ -69,10 +69,12 @@ export abstract class Optimizer<Settings extends { lr: number }> {
       for (const t of params) {
         if (!t.grad) continue;
         const step = (this.#steps.get(t) ?? 0) + 1;
-        this.#steps.set(t, step);
         byStep.set(step, [...(byStep.get(step) ?? []), t]);
       }
-      for (const [step, active] of byStep) this.update(active, settings, step);
+      for (const [step, active] of byStep) {
+        this.update(active, settings, step);
+        for (const t of active) this.#steps.set(t, step);
+      }
     }
   }
 
