@@ -2,8 +2,8 @@
 //
 //   S^T [keys, queries] = K rows x Q^T
 //
-// K and V rows are read through row pointers in their natural layout (16-bit ones are widened per chunk). A pair of a key and a query that
-// do not see each other gets -inf; keys that all queries of the box see are not compared.
+// K and V rows are read through row pointers in their natural layout (16-bit ones are widened per chunk). A vector of queries skips blocks
+// of keys that none of it sees; in those that not all of it sees, a pair that does not see each other gets -inf.
 #pragma once
 
 #include "cpu/neighborhood_window.h"
