@@ -27,23 +27,11 @@ class TileDecoder {
   static constexpr int kRows = 4;  // what rows of a partial result are filled up to
 
   TileDecoder(const DecodeShape& shape, const QueryTile& place, float* scratch) : s_(shape), p_(shape.p), at_(place), scratch_(scratch) {
-    auto take = [&](int64_t floats) {
-      float* here = scratch;
-      scratch += round_up(floats, kLanes);
-      return here;
-    };
-    queries_ = take(p_.dim / 2 * kLanes);
-    products_ = take(kTileRows * kLanes);
-    scores_ = take(s_.rows * kBlockKeys);
-    weights_ = take(2 * s_.rows * kBlockKeys);
-    out_ = take(s_.tile_rows * s_.value_pitch);
-    copies_ = reinterpret_cast<bf16*>(take(kTileRows * max64(p_.dim, p_.dim_v) / 2));
+    cut(scratch);
   }
 
   static int64_t scratch_floats(const DecodeShape& s) {
-    const int64_t tiles = s.p.dim / 2 * kLanes + kTileRows * kLanes + 3 * s.rows * kBlockKeys + s.tile_rows * s.value_pitch +
-                          kTileRows * max64(s.p.dim, s.p.dim_v) / 2;
-    return max64(tiles + 6 * kLanes, Exact::scratch_floats(s));
+    return max64(TileDecoder(s, QueryTile{}, nullptr).cut(nullptr), Exact::scratch_floats(s));
   }
 
   // As Decoder::run, with the same layout of the partial result.
@@ -52,6 +40,23 @@ class TileDecoder {
   }
 
  private:
+  // Buffers from `base`, if it is not null; the floats they take.
+  int64_t cut(float* base) {
+    int64_t at = 0;
+    auto take = [&](int64_t floats) {
+      const int64_t here = at;
+      at += round_up(floats, kLanes);
+      return base ? base + here : nullptr;
+    };
+    queries_ = take(p_.dim / 2 * kLanes);
+    products_ = take(kTileRows * kLanes);
+    scores_ = take(s_.rows * kBlockKeys);
+    weights_ = take(2 * s_.rows * kBlockKeys);
+    out_ = take(s_.tile_rows * s_.value_pitch);
+    copies_ = reinterpret_cast<bf16*>(take(kTileRows * max64(p_.dim, p_.dim_v) / 2));
+    return at;
+  }
+
   // False: some output is not finite.
   bool visit(int64_t from, int64_t to, float* partial) {
     const DecodeRows rows = s_.rows_at(at_, scores_, out_, partial);
@@ -98,7 +103,7 @@ class TileDecoder {
     }
   }
 
-  // What the same operand will be kAheadKeys keys on.
+  // What the same operand will be kAheadKeys keys on, into the L1 cache: from there tiles are loaded faster than from the L2.
   FOVEA_INLINE static void fetch(const bf16* const* row, int64_t d) {
     FOVEA_UNROLL
     for (int i = 0; i < kTileRows; i++) __builtin_prefetch(row[i] + d);

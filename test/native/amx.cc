@@ -124,6 +124,7 @@ void test_gemm() {
   }
 }
 
+// Apart from main, which runs on any processor.
 __attribute__((noinline)) int run_tests() {
   for (int i = 0; i < 60; i++) {
     const int words = kTileWords * uniform(1, 5), pitch = 2 * words + uniform(0, 40), keys = uniform(1, 128), dim = uniform(1, 100);
