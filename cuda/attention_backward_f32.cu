@@ -4,6 +4,7 @@
 // A block owns kTile keys, or queries (attention_backward_f32.cuh). Threads leave P and dS of a pair of tiles in shared memory, and add
 // P dO, dS Q (or dS K) to their rows.
 #include "attention_backward_f32.cuh"
+#include "attention_backward_parts.cuh"
 
 namespace fovea::cuda {
 
@@ -31,16 +32,18 @@ class BackwardF32 : TileGradientsF32<kDim, kOwnKeys> {
  private:
   __device__ __forceinline__ void own_keys() {
     const uint32_t tiles = static_cast<uint32_t>(params_.kv_tiles), heads = static_cast<uint32_t>(p_.heads_kv);
-    const int slot = static_cast<int>(blockIdx.x % tiles), kv_head = static_cast<int>(blockIdx.x / tiles % heads);
-    int s = static_cast<int>(blockIdx.x / tiles / heads), first = slot * kTile;
+    const uint32_t index = blockIdx.x >> params_.key_parts_shift;
+    const int slot = static_cast<int>(index % tiles), kv_head = static_cast<int>(index / tiles % heads);
+    int s = static_cast<int>(index / tiles / heads), first = slot * kTile;
     if (p_.cu_q) s = packed_sequence(p_.cu_kv, static_cast<int>(p_.sequences), slot, kTile, &first);
     this->begin(sequence_at(params_.forward, s), 0);
     const int rows = p_.cu_q ? seq_.kv_len : static_cast<int>(p_.len_kv);
     if (first >= rows) return;
     const int j1 = min(first + kTile, diagonal_.limit);
-    const int begin = diagonal_.right == Diagonal::kFar ? 0 : max(0, first - seq_.diag - diagonal_.right);
+    int begin = diagonal_.right == Diagonal::kFar ? 0 : max(0, first - seq_.diag - diagonal_.right);
     int end = min(seq_.q_len, diagonal_.rows);
     if (diagonal_.left != Diagonal::kFar) end = min(end, j1 - seq_.diag + diagonal_.left);
+    narrow_to_part<kTile>(params_.key_parts_shift, begin, end);
     const int group = static_cast<int>(p_.heads_q / p_.heads_kv);
     if (first < j1 && begin < end) {
       this->fill_keys(kv_head, first);
@@ -63,8 +66,9 @@ class BackwardF32 : TileGradientsF32<kDim, kOwnKeys> {
     }
     const AttentionTensor &dk = params_.grads.dk, &dv = params_.grads.dv;
     auto row_of = [&](int j) { return j < rows ? seq_.kv_begin + j : -1; };
-    if (dk.data) store(dk, seq_.batch * dk.sb + kv_head * dk.sh, first, row_of, p_.dim, key_, p_.scale);
-    if (dv.data) store(dv, seq_.batch * dv.sb + kv_head * dv.sh, first, row_of, p_.dim_v, value_, 1.f);
+    const int batch = sums_of_part(seq_.batch, params_.key_parts_shift);
+    if (dk.data) store(dk, batch * dk.sb + kv_head * dk.sh, first, row_of, p_.dim, key_, p_.scale);
+    if (dv.data) store(dv, batch * dv.sb + kv_head * dv.sh, first, row_of, p_.dim_v, value_, 1.f);
   }
 
   __device__ __forceinline__ void own_queries() {

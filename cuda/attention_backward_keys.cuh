@@ -10,6 +10,7 @@
 #pragma once
 
 #include "attention_backward.cuh"
+#include "attention_backward_parts.cuh"
 
 namespace fovea::cuda {
 
@@ -17,6 +18,7 @@ template <class T, int kDim, bool kGeneral, bool kWantKeys, bool kWantValues>
 class BackwardKeys {
  public:
   static constexpr int kThreads = 128, kKeys = 64, kQueries = kDim <= 64 ? 64 : 32;
+  static constexpr bool kShared = !(kGeneral && kDim == 256);  // tiles of keys may be shared; there, no register is left for it
   using Cursor = BlockCursor<kKeys, kGeneral>;
 
   __device__ __forceinline__ BackwardKeys(const AttentionBackwardParams& params, uint32_t memory, float* rows)
@@ -33,9 +35,10 @@ class BackwardKeys {
 
   __device__ __forceinline__ void run() {
     const uint32_t tiles = static_cast<uint32_t>(params_.kv_tiles), heads = static_cast<uint32_t>(p_.heads_kv);
-    const int slot = static_cast<int>(blockIdx.x % tiles);
-    const int kv_head = static_cast<int>(blockIdx.x / tiles % heads);
-    int s = static_cast<int>(blockIdx.x / tiles / heads), first = slot * kKeys;
+    const uint32_t index = kShared ? blockIdx.x >> params_.key_parts_shift : blockIdx.x;
+    const int slot = static_cast<int>(index % tiles);
+    const int kv_head = static_cast<int>(index / tiles % heads);
+    int s = static_cast<int>(index / tiles / heads), first = slot * kKeys;
     if (p_.cu_q) s = packed_sequence(p_.cu_kv, static_cast<int>(p_.sequences), slot, kKeys, &first);
     const Sequence seq = sequence_at(params_.forward, s);
     const int rows = p_.cu_q ? seq.kv_len : static_cast<int>(p_.len_kv);
@@ -50,6 +53,7 @@ class BackwardKeys {
     int begin = diagonal.right == Diagonal::kFar ? 0 : max(0, first - seq.diag - diagonal.right);
     int end = min(seq.q_len, diagonal.rows);
     if (diagonal.left != Diagonal::kFar) end = min(end, j1 - seq.diag + diagonal.left);
+    if constexpr (kShared) narrow_to_part<kQueries>(params_.key_parts_shift, begin, end);
     if (first < j1 && begin < end) {
       fill_keys(seq, kv_head, p_.k, k_tile_, first, p_.dim, kWideKey);
       fill_keys(seq, kv_head, p_.v, v_tile_, first, p_.dim_v, kWideValue);
@@ -60,10 +64,11 @@ class BackwardKeys {
     }
     const int mine = first + row_ + (lane_ >> 2);
     const int to[2] = {mine < rows ? seq.kv_begin + mine : -1, mine + 8 < rows ? seq.kv_begin + mine + 8 : -1};
+    const int batch = kShared ? sums_of_part(seq.batch, params_.key_parts_shift) : seq.batch;
     if constexpr (kWantKeys)
-      if (dk.data) store_rows<T>(dk, params_.grads.dtype, seq.batch * dk.sb + kv_head * dk.sh, to, lane_, p_.dim, dk_, p_.scale);
+      if (dk.data) store_rows<T>(dk, params_.grads.dtype, batch * dk.sb + kv_head * dk.sh, to, lane_, p_.dim, dk_, p_.scale);
     if constexpr (kWantValues)
-      if (dv.data) store_rows<T>(dv, params_.grads.dtype, seq.batch * dv.sb + kv_head * dv.sh, to, lane_, p_.dim_v, dv_, 1.f);
+      if (dv.data) store_rows<T>(dv, params_.grads.dtype, batch * dv.sb + kv_head * dv.sh, to, lane_, p_.dim_v, dv_, 1.f);
   }
 
  private:

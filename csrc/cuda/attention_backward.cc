@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "cuda/attention_backward_parts.h"
 #include "cuda/attention_backward_rows.h"
 #include "cuda/attention_backward_scores.h"
 #include "cuda/grid.h"
@@ -49,7 +50,7 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
   by_keys.cu_q = p.cu_kv, by_keys.len_q = p.len_kv;
   params.kv_tiles = static_cast<int32_t>(attention_tiles(by_keys, tiles.owned));
 
-  auto launch = [&](int64_t blocks, size_t bytes, const MaskProgram* derivative) {
+  auto launch = [&](int64_t blocks, size_t bytes, const AttentionBackwardParams& params, const MaskProgram* derivative) {
     std::optional<ScoreSplice> splice;
     if (p.score) splice.emplace(kernel, *p.score, offsetof(AttentionForwardParams, score), derivative);
     stream.launch(kernel, grid_of(blocks), {kBlockThreads}, bytes, params, splice ? &*splice : nullptr);
@@ -61,9 +62,12 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
   auto bytes_of = [&](int visited) {
     return tiles.operand_bytes(visited) + (single ? static_cast<size_t>(2 * tiles.owned * (visited + 4)) * 4 : 0);
   };
+  AttentionBackwardParams own_keys = params;
+  const KeyParts parts(own_keys, tiles, stream);
   auto run_keys = [&](const char* part) {
     std::snprintf(kernel, sizeof kernel, "attention_backward_%s_keys%s_d%d%s", dtype, part, bucket, suffix);
-    launch(params.kv_tiles * p.batch * p.heads_kv, bytes_of(tiles.queries), part == kValuesOnly ? nullptr : g.derivative);
+    launch((int64_t{own_keys.kv_tiles} << own_keys.key_parts_shift) * p.batch * p.heads_kv, bytes_of(tiles.queries), own_keys,
+           part == kValuesOnly ? nullptr : g.derivative);
   };
   if (!single && (bucket == 256 || (bucket == 128 && *suffix))) {  // dK and dV do not fit the registers together
     if (g.dk.data) run_keys("_k");
@@ -71,9 +75,10 @@ void attention_backward(const AttentionParams& p, const AttentionLimits& limits,
   } else if (g.dk.data || g.dv.data) {
     run_keys("");
   }
+  parts.finish();
   if (g.dq.data) {
     std::snprintf(kernel, sizeof kernel, "attention_backward_%s_queries_d%d%s", dtype, bucket, suffix);
-    launch(params.forward.q_tiles * p.batch * p.heads_q, bytes_of(tiles.keys), g.derivative);
+    launch(params.forward.q_tiles * p.batch * p.heads_q, bytes_of(tiles.keys), params, g.derivative);
   }
   listed.finish();
   attention_backward_scores(limits, params, stream);

@@ -24,19 +24,21 @@ struct TableGradient {
 struct AttentionBackwardParams {
   AttentionForwardParams forward;  // q_tiles of the kernel's own query tile
   AttentionGrads grads;
-  float* delta;      // [batch, heads_q, len_q]: dout . out - dlse of each query
-  int64_t delta_sh;  // len_q
-  int32_t kv_tiles;  // blocks along the keys of one head; see attention_tiles
+  float* delta;             // [batch, heads_q, len_q]: dout . out - dlse of each query
+  int64_t delta_sh;         // len_q
+  int32_t kv_tiles;         // tiles along the keys of one head; see attention_tiles
+  int32_t key_parts_shift;  // 2^this blocks share a tile of keys; dk and dv then have as many entries for each of the batch
   BiasGradient bias;
   TableGradient table;
 };
 
-// to[i] = sum over parts of from[part * count + i].
+// Element (b, h, i, d) of `to` becomes the sum over parts of from[b][part][h][i][d].
 struct AttentionBackwardPartsParams {
   const float* from;
-  float* to;
-  int64_t count;
-  int32_t parts;
+  AttentionTensor to;
+  DType dtype;  // of `to`
+  int64_t batch, heads, rows, dim;
+  int64_t parts;
 };
 
 // The positions of lists of rows, sorted by the row they name.

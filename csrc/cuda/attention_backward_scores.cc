@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "cuda/attention_backward.h"
+#include "cuda/attention_backward_parts.h"
 #include "cuda/exact_sum_params.h"
 #include "cuda/grid.h"
 #include "cuda/score_program.h"
@@ -58,9 +59,7 @@ struct Gradients {
     plan.to = parts > 1 ? memory.data<float>() : static_cast<float*>(to.data);
     stream.fill(memory.data(), 0, 4, floats);
     launch("bias", owners * parts, nullptr, -1);
-    if (parts > 1)
-      stream.launch("attention_backward_parts", threads_for(plan.count), {kThreads}, 0,
-                    AttentionBackwardPartsParams{memory.data<float>(), static_cast<float*>(to.data), plan.count, plan.parts});
+    if (parts > 1) add_parts({memory.data<float>(), {to.data}, DType::F32, 1, 1, 1, plan.count, plan.parts}, stream);
   }
 
   void table(int32_t number) {
