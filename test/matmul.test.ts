@@ -116,14 +116,16 @@ it('treats vectors as rows and columns', async () => {
   expect(await matmul(a, a).toArray()).toBe(14);
 });
 
-it('has gradients of a matrix shared by a batch when an axis is empty', async () => {
-  for (const [m, k, n] of [[2, 0, 3], [0, 2, 3], [2, 3, 0]]) {
-    const a = tensor(new Float64Array(2 * m * k), [2, m, k], { dtype: 'f32', requiresGrad: true });
-    const b = tensor(new Float64Array(k * n), [k, n], { dtype: 'f32', requiresGrad: true });
-    const [da, db] = grad([sum(matmul(a, b))], [a, b]) as [Tensor, Tensor];
-    expect([da.shape, db.shape]).toEqual([a.shape, b.shape]);
-    expect(await db.data()).toEqual(new Float32Array(k * n));
-  }
+it('has gradients of batches and of matrices they share when an axis is empty', async () => {
+  const zeros = (shape: readonly number[]): Tensor =>
+    tensor(new Float64Array(shape.reduce((x, y) => x * y, 1)), shape, { dtype: 'f32', requiresGrad: true });
+  for (const [m, k, n] of [[2, 0, 3], [0, 2, 3], [2, 3, 0], [1, 0, 1]])
+    for (const [batchA, batchB] of [[[2], []], [[2], [1]], [[1], [2]], [[0], [1]], [[2, 1], [3]]]) {
+      const [a, b] = [zeros([...batchA, m, k]), zeros([...batchB, k, n])];
+      const [da, db] = grad([sum(matmul(a, b))], [a, b]) as [Tensor, Tensor];
+      expect([da.shape, db.shape]).toEqual([a.shape, b.shape]);
+      expect(await db.data()).toEqual(new Float32Array(b.size));
+    }
 }); // prettier-ignore
 
 it('gives zeros for an empty inner axis and nothing for empty outer ones', async () => {

@@ -15,7 +15,7 @@ export interface MatmulOptions extends PrecisionOptions {
 /** Gradient of `b` in a @ b. One matrix shared by a whole batch gets one product over all rows, not a sum of one product per batch entry. */
 function rightGradient(a: Tensor, b: Tensor, g: Tensor, precision: number): Tensor {
   const dtype = b.dtype;
-  if (a.rank > 2 && b.size === b.shape[b.rank - 2] * b.shape[b.rank - 1]) {
+  if (a.rank > 2 && b.shape.slice(0, -2).every((extent) => extent === 1)) {
     const rows = a.shape.slice(0, -1).reduce((count, extent) => count * extent, 1);
     const [flatA, flatG] = [a, g].map((t) => reshape(t, [rows, t.shape[t.rank - 1]]));
     return reshape(product(transpose(flatA), flatG, dtype, precision), b.shape);
