@@ -1,5 +1,6 @@
 /**
- * Matrix products against the FMA peak and ONNX Runtime's MatMul, and few-row linear layers (decode) against the read bandwidth.
+ * Matrix products against the FMA peak, ONNX Runtime's MatMul and PyTorch's (OpenBLAS for f32, oneDNN for bf16), and few-row linear layers
+ * (decode) against the read bandwidth.
  *
  * One multiply-add counts as two operations. bf16 reaches twice the f32 peak where the machine has AVX512-BF16.
  */
@@ -7,6 +8,7 @@ import { linear, matmul, randn, type DType, type Tensor } from '../lib/index.ts'
 import { native } from '../lib/native.ts';
 import { matmulModel } from './onnx_model.ts';
 import { measure, peer, round, save, type Row } from './report.ts';
+import { inTorch } from './torch.ts';
 
 interface Session {
   run(feeds: Record<string, unknown>): Promise<Record<string, { data: Float32Array; dispose?(): void }>>;
@@ -55,6 +57,12 @@ async function squares(ort: OnnxRuntime | null): Promise<Row[]> {
           const ms = await onnxRow(ort, n, threads);
           row.onnxruntimeMs = ms;
           row.speedUp = round(ms / row.ms);
+        }
+        const torch = dtype === 'f16' ? undefined : inTorch<{ gflops: number }>('matmul.py', n, dtype, threads);
+        if (torch) {
+          row.torchGflops = round(torch.gflops);
+          row.ofTorch = round((row.gflops ?? 0) / torch.gflops);
+          process.stdout.write(`  ${row.ofTorch} of PyTorch's ${row.torchGflops} GF/s\n`);
         }
         rows.push(row);
         a.dispose();
