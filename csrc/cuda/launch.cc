@@ -83,15 +83,4 @@ void Stream::upload(void* to, const void* from, size_t bytes) {
   if (bytes > 0) device_.upload(to, from, bytes);
 }
 
-int Stream::blocks_per_multiprocessor(const char* name, unsigned threads, size_t shared_bytes, const Splice* splice) {
-  device_.check_alive();
-  device_.enter();
-  Kernel& kernel = device_.modules().get(name, splice);
-  allow_shared(device_, kernel, shared_bytes);
-  int blocks = 0;
-  device_.expect(driver().cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel.function, static_cast<int>(threads), shared_bytes),
-                 kernel.name + ": occupancy");
-  return blocks;
-}
-
 }  // namespace fovea::cuda

@@ -82,8 +82,6 @@ class Stream {
   Scratch scratch(size_t bytes) { return Scratch(device_, bytes); }
 
   const DeviceInfo& device() const;
-  // How many blocks of the kernel fit on a multiprocessor at once.
-  int blocks_per_multiprocessor(const char* kernel, unsigned threads, size_t shared_bytes, const Splice* splice = nullptr);
 
  private:
   void fill_64(void* data, uint64_t pattern, size_t count);
