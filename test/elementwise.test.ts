@@ -287,6 +287,8 @@ describe('errors', () => {
 
   it('refuses what makes no sense', () => {
     expect(() => F.add(1, 2)).toThrow(code('ERR_ARGUMENT'));
+    for (const other of [null, undefined, [1, 2], '1', 1n])
+      expect(() => F.add(tensor([1]), other as never)).toThrow(code('ERR_ARGUMENT'));
     expect(() => F.clamp(tensor([1]), 2, 1)).toThrow(code('ERR_ARGUMENT'));
     expect(() => F.logicalAnd(tensor([1]), tensor([true]))).toThrow(code('ERR_DTYPE'));
     expect(() => F.logicalNot(tensor([1]))).toThrow(code('ERR_DTYPE'));

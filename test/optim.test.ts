@@ -195,6 +195,11 @@ describe('optimizers', () => {
     expect(() => new SGD([tensor([1])])).toThrow(code('ERR_ARGUMENT'));
     expect(() => new SGD([mul(p, 2)])).toThrow(code('ERR_ARGUMENT'));
     expect(() => new SGD([p], { nesterov: true })).toThrow(code('ERR_ARGUMENT'));
+    for (const settings of [{ lr: -1 }, { lr: NaN }, { momentum: Infinity }, { weightDecay: -0.1 }])
+      expect(() => new SGD([p], settings)).toThrow(code('ERR_ARGUMENT'));
+    for (const settings of [{ lr: NaN }, { betas: [0.9, 1] as const }, { eps: -1 }])
+      expect(() => new AdamW([{ params: [p], ...settings }])).toThrow(code('ERR_ARGUMENT'));
+    expect(() => new SGD([p]).setLearningRate(NaN)).toThrow(code('ERR_ARGUMENT'));
     expect(() => clipGradNorm([p], 1)).toThrow(code('ERR_ARGUMENT'));
   });
 

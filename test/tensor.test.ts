@@ -70,6 +70,8 @@ describe('creation', () => {
   it('refuses what does not fit', () => {
     expect(() => tensor([[1, 2], [3]])).toThrow(code('ERR_SHAPE')); // prettier-ignore
     expect(() => tensor([1, 2, 3], [2])).toThrow(code('ERR_SHAPE'));
+    for (const data of ['text', undefined, null, [1, null], [{}], {}])
+      expect(() => tensor(data as never)).toThrow(code('ERR_ARGUMENT'));
     expect(() => tensor([1], [-1])).toThrow(code('ERR_SHAPE'));
     expect(() => tensor([1], [1.5])).toThrow(code('ERR_SHAPE'));
     expect(() => tensor([1], [1], { dtype: 'f8' as never })).toThrow(code('ERR_DTYPE'));

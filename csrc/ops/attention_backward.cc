@@ -29,10 +29,12 @@ struct Job {
   AttentionGrads grads{};
   std::vector<float*> dtables;
   std::vector<std::pair<void*, size_t>> cleared;  // memory the kernel adds to
+  bool no_pairs = false;                          // no query meets a key: every gradient is 0, and no kernel runs
 
   void run(const TaskContext& ctx) const {
     call->check_lists();
     for (auto [data, bytes] : cleared) std::memset(data, 0, bytes);
+    if (no_pairs) return;
     const int threads = ctx.pool.threads();
     const CallMemory workspace(cpu::attention_backward_workspace(call->params, grads, threads));
     cpu::Programs programs{call->score ? call->score->plan.get() : nullptr, derivative ? derivative->plan.get() : nullptr};
@@ -44,13 +46,13 @@ struct Job {
 // The only kernel family of a CUDA device; throws where it has none for the call.
 void launch_cuda(const std::shared_ptr<Job>& job, const std::vector<Storage*>& reads, const std::vector<Storage*>& writes) {
   const fovea::Device device = job->call->device;
-  const char* reason = cuda::attention_backward_refusal(job->call->params, job->grads);
+  const char* reason = job->no_pairs ? nullptr : cuda::attention_backward_refusal(job->call->params, job->grads);
   check(!reason, "ERR_UNSUPPORTED", kOp, " on ", name_of(device), ": ", reason ? reason : "", "; move the operands to the CPU for it");
   cuda::Device& target = cuda::Device::get(device.ordinal);
   target.stream().launch_spans(kOp, reads.data(), reads.size(), writes.data(), writes.size(), false, [job, &target](const TaskContext&) {
     cuda::Stream stream = target.launcher();
     for (auto [data, bytes] : job->cleared) stream.fill(data, 0, 1, bytes);
-    cuda::attention_backward(job->call->params, job->call->limits(), job->grads, stream);
+    if (!job->no_pairs) cuda::attention_backward(job->call->params, job->call->limits(), job->grads, stream);
   });
 }
 
@@ -82,16 +84,18 @@ std::vector<Tensor> attention_backward(const std::vector<Tensor>& operands, cons
   if (const Tensor& dlse = saved[kDLse]; dlse.storage) {
     check_saved(dlse, "dlse", lse_shape, DType::F32);
     for (int i = 0; i < 3; i++)
-      check(dlse.strides[i] == lse.strides[i] || lse.shape[i] <= 1, "ERR_ARGUMENT", kOp, ": lse and its gradient have different strides");
+      check(dlse.strides[i] == lse.strides[i] || lse.shape[i] <= 1 || lse.count() == 0, "ERR_ARGUMENT", kOp,
+            ": lse and its gradient have different strides");
     g.dlse = dlse.data<float>();
   }
   // Rows listed more than once are added up: in f32, whatever the dtype of the operands.
   g.dtype = p.kv_rows ? DType::F32 : p.dtype;
+  const bool no_pairs = job->no_pairs = p.batch == 0 || p.heads_q == 0 || p.len_q == 0 || p.len_kv == 0;
   std::vector<Tensor> results(wanted.size());
   auto make = [&](size_t i, const Tensor& like, DType dtype, bool cleared) {
     if (!wanted[i]) return static_cast<void*>(nullptr);
     Tensor& t = results[i] = Tensor::empty(like.shape, dtype, job->call->device);
-    if (cleared) job->cleared.push_back({t.data(), static_cast<size_t>(t.count()) * size_of(dtype)});
+    if (cleared || no_pairs) job->cleared.push_back({t.data(), static_cast<size_t>(t.count()) * size_of(dtype)});
     return t.data();
   };
   auto gradient = [&](size_t i, const Tensor& like, bool cleared) {

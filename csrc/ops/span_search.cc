@@ -33,6 +33,7 @@ std::vector<Tensor> span_search(const Tensor& q_in, const Tensor& k_in, const st
             q_in.shape[1] % k_in.shape[1] == 0,
         "ERR_SHAPE", kOp, ": q ", text_of(q_in.shape), " and k ", text_of(k_in.shape),
         " do not fit: [batch, heads, length, dim], query heads a multiple of key heads");
+  check(q_in.shape[3] > 0, "ERR_SHAPE", kOp, ": q ", text_of(q_in.shape), " has no dims");
   check((q_in.dtype == DType::F32 || q_in.dtype == DType::BF16 || q_in.dtype == DType::F16) && k_in.dtype == q_in.dtype, "ERR_DTYPE", kOp,
         ": q and k are ", name_of(q_in.dtype), " and ", name_of(k_in.dtype), ", expected one of f32, bf16, f16");
   for (const Tensor* t : {&distances, &steps, &span_tables})

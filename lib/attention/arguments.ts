@@ -19,6 +19,7 @@ import type { DeviceName } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { expectRank } from './checks.ts';
 import { constant, onDevice } from './constant.ts';
 
 /** A mask function's object, a block mask, or a bool tensor (true = visible) that broadcasts to [batch, heads, q, kv]. */
@@ -124,14 +125,8 @@ export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: Attentio
 const bad = (what: string): FoveaError => new FoveaError('ERR_ARGUMENT', `attention: ${what}`);
 
 function checkOperands(q: Tensor, k: Tensor, v: Tensor): void {
-  for (const [name, t] of Object.entries({ q, k, v })) {
-    if (!(t instanceof Tensor)) throw bad(`${name} must be a tensor, got ${t === null ? 'null' : typeof t}`);
-    if (t.rank !== 4)
-      throw new FoveaError(
-        'ERR_SHAPE',
-        `attention: ${name} has shape ${shapeText(t.shape)}, expected [batch, heads, length, dim]`,
-      );
-  }
+  expectRank('attention', '[batch, heads, length, dim]', 4, { q, k, v });
+  if (q.shape[3] === 0) throw new FoveaError('ERR_SHAPE', `attention: q ${shapeText(q.shape)} has heads of no dims`);
 }
 
 function checkScore(score: Score): Score {
@@ -221,7 +216,7 @@ function masksOf(
       maskFunctionBlocks(
         functions,
         {
-          b: packed ? 1 : q.shape[0],
+          b: packed ? 1 : q.shape[0] || 1,
           h: q.shape[1],
           q: qLength,
           kv: kvLength,

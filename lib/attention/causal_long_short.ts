@@ -22,7 +22,7 @@ import type { DeviceName } from '../tensor/device.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention, type AttentionResult } from './attention.ts';
-import { expectCount, expectCrossAttention } from './checks.ts';
+import { expectCount, expectCrossAttention, expectRank, expectTensors } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { mergeAttentions } from './merge.ts';
 
@@ -51,11 +51,12 @@ export interface CausalLongShortOptions {
  * @throws FoveaError ERR_SHAPE where shapes don't fit together; ERR_ARGUMENT for a window or chunk below 1 or a memory that is not whole chunks
  */
 export function causalLongShortAttention(q: Tensor, k: Tensor, v: Tensor, options: CausalLongShortOptions): Tensor {
-  const { landmarkK, landmarkV, chunk, window, windowQ = q, scale = 1 / Math.sqrt(q.shape[3]) } = options;
+  const { landmarkK, landmarkV, chunk, window, windowQ = q } = options;
   expectCrossAttention('causalLongShortAttention', q, k, v);
   expectCrossAttention('causalLongShortAttention', q, landmarkK, landmarkV);
   expectCount('causalLongShortAttention', 'chunk', chunk);
   expectCount('causalLongShortAttention', 'window', window);
+  const { scale = 1 / Math.sqrt(q.shape[3]) } = options;
   const [length, keys, landmarks] = [q.shape[2], k.shape[2], landmarkK.shape[2]];
   const memory = keys - length;
   if (memory < 0 || memory % chunk !== 0)
@@ -179,6 +180,8 @@ function landmarkBias(positions: Tensor, chunk: number, rank: number): Tensor {
  */
 export function chunkProjection(t: Tensor, scores: Tensor, chunk: number): Tensor {
   expectCount('chunkProjection', 'chunk', chunk);
+  expectRank('chunkProjection', '[batch, heads, length, dim]', 4, { t });
+  expectTensors('chunkProjection', { scores });
   const [batch, heads, length, dim] = t.shape;
   if (scores.rank !== 3 || !sameShape(scores.shape.slice(0, 2), [batch, length]) || scores.shape[2] % heads !== 0)
     throw new FoveaError(

@@ -149,7 +149,7 @@ function summaries(q: Tensor, k: Tensor, v: Tensor, { span, scale, pool }: Plan)
   const [qs, ks, vs] = [q, k, v].map((t) => segments(t, span));
   const value = attention(unsqueeze(pool(qs, 2), 2), ks, vs, { scale });
   const n = length / span;
-  return { key: reshape(pool(ks, 2), [b, h, n, -1]), value: reshape(value, [b, h, n, -1]) };
+  return { key: reshape(pool(ks, 2), [b, h, n, k.shape[3]]), value: reshape(value, [b, h, n, v.shape[3]]) };
 }
 
 function fixed(q: Tensor, k: Tensor, v: Tensor, causal: boolean, plan: Plan): Tensor {

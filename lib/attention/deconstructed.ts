@@ -23,7 +23,7 @@ import { expand, permute, reshape, select, slice, unsqueeze } from '../ops/view.
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectRank, expectSelfAttention } from './checks.ts';
+import { expectRank, expectSelfAttention, expectTensors } from './checks.ts';
 import { causalPairs, fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { linearAttention, linearCost } from './linear.ts';
 import { runningMean } from './running_mean.ts';
@@ -99,6 +99,7 @@ export interface StreamWeights {
  */
 export function streamAttention(hidden: Tensor, stream: Tensor, weights: StreamWeights, heads = 1): Tensor {
   expectRank('streamAttention', '[batch, length, dim]', 3, { hidden, stream });
+  expectTensors('streamAttention', { q: weights.q, k: weights.k, v: weights.v });
   const [batch, length, dim] = hidden.shape;
   if (stream.shape[1] !== length || ![1, batch].includes(stream.shape[0]) || dim % heads !== 0)
     throw new FoveaError(
@@ -106,11 +107,12 @@ export function streamAttention(hidden: Tensor, stream: Tensor, weights: StreamW
       `streamAttention: hidden ${shapeText(hidden.shape)}, stream ${shapeText(stream.shape)}, ${heads} heads; expected one length, the ` +
         'batch of hidden or 1, and heads that divide dim',
     );
-  const headsOf = (t: Tensor): Tensor => permute(reshape(t, [t.shape[0], length, heads, -1]), [0, 2, 1, 3]);
+  const headsOf = (t: Tensor): Tensor =>
+    permute(reshape(t, [t.shape[0], length, heads, t.shape[2] / heads]), [0, 2, 1, 3]);
   const [q, k] = [weights.q, weights.k].map((w) => headsOf(linear(stream, w)));
   const wide = (t: Tensor): Tensor => (t.shape[0] === batch ? t : expand(t, [batch, ...t.shape.slice(1)]));
   const out = attention(wide(q), wide(k), headsOf(linear(hidden, weights.v)), { causal: true });
-  return reshape(permute(out, [0, 2, 1, 3]), [batch, length, -1]);
+  return reshape(permute(out, [0, 2, 1, 3]), [batch, length, heads * out.shape[3]]);
 }
 
 /** Cost of taylorAttention. */

@@ -16,7 +16,7 @@ import { cast } from '../ops/copy.ts';
 import { reshape } from '../ops/view.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectCount } from './checks.ts';
+import { expectCount, expectRank, expectTensors } from './checks.ts';
 import { causalPairs, fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 
 export interface FluxSparsity {
@@ -69,11 +69,13 @@ export interface FluxOptions extends FluxSparsity {
  * @throws FoveaError ERR_SHAPE as attention() and where z is not one number for each batch entry; ERR_ARGUMENT for bad sizes
  */
 export function fluxAttention(q: Tensor, k: Tensor, v: Tensor, options: FluxOptions): Tensor {
+  expectRank('fluxAttention', '[batch, heads, length, dim]', 4, { q, k, v });
   const { full, scale } = options;
   const common = scale === undefined ? {} : { scale };
   const dense = (): Tensor => attention(q, k, v, { ...common, causal: true });
   const sparse = (): Tensor => attention(q, k, v, { ...common, mask: fluxSparseMask(q.shape[2], options) });
   if (typeof full === 'boolean') return full ? dense() : sparse();
+  expectTensors('fluxAttention', { full });
   if (full.size !== q.shape[0])
     throw new FoveaError('ERR_SHAPE', `fluxAttention: z has ${full.size} elements for a batch of ${q.shape[0]}`);
   const z = reshape(full, [q.shape[0], 1, 1, 1]);

@@ -21,6 +21,7 @@ import { expand, permute, reshape } from '../ops/view.ts';
 import { tensor } from '../tensor/create.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { expectRank } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { planAttention } from './plan.ts';
 import { equalSequences, regionRows, type RegionGrid } from './region_rows.ts';
@@ -54,6 +55,7 @@ const MOST_CHANNELS = 256;
  * Source: Vaswani et al., "Scaling Local Self-Attention for Parameter Efficient Visual Backbones", 2021, section 2.2.
  */
 export function haloAttention(q: Tensor, k: Tensor, v: Tensor, options: HaloOptions): Tensor {
+  expectRank('haloAttention', '[batch, rows, columns, heads, dim]', 5, { q, k, v });
   const { blockSize, haloSize = 0, relative, scale = 1 / Math.sqrt(q.shape[q.rank - 1]) } = options;
   const side = queriesOfBlock(q, k, v, blockSize, haloSize);
   const [batch, rows, columns, heads, dim] = q.shape;

@@ -17,10 +17,10 @@ import { softmax } from '../ops/softmax.ts';
 import { abs, clamp, exp, expm1, neg } from '../ops/unary.ts';
 import { permute, reshape, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
-import { shapeText } from '../tensor/shape.ts';
+import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectRank } from './checks.ts';
+import { expectRank, expectTensors } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 
 export interface InContextWeights {
@@ -40,17 +40,25 @@ export interface InContextWeights {
  */
 export function inContextAttention(zq: Tensor, z: Tensor, weights: InContextWeights): Tensor {
   expectRank('inContextAttention', '[batch, tokens, width]', 3, { zq, z });
+  const { q, k, v, o } = weights;
+  expectTensors('inContextAttention', { q, k, v, o });
   const [batch, , width] = z.shape;
-  if (zq.shape[0] !== batch || zq.shape[2] !== width || weights.q.shape[0] % width !== 0)
+  const count = q.shape[0] / width;
+  if (zq.shape[0] !== batch || zq.shape[2] !== width || !Number.isInteger(count))
     throw new FoveaError(
       'ERR_SHAPE',
-      `inContextAttention: zq ${shapeText(zq.shape)}, z ${shapeText(z.shape)}, q ${shapeText(weights.q.shape)}; expected one batch and ` +
+      `inContextAttention: zq ${shapeText(zq.shape)}, z ${shapeText(z.shape)}, q ${shapeText(q.shape)}; expected one batch and ` +
         'width, and heads of that width',
     );
+  if (![k, v].every((w) => sameShape(w.shape, q.shape)))
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `inContextAttention: weights q ${shapeText(q.shape)}, k ${shapeText(k.shape)}, v ${shapeText(v.shape)}; expected one shape`,
+    );
   const heads = (t: Tensor, w: Tensor): Tensor =>
-    permute(reshape(linear(t, w), [batch, t.shape[1], -1, width]), [0, 2, 1, 3]);
-  const out = attention(heads(zq, weights.q), heads(z, weights.k), heads(z, weights.v));
-  return linear(reshape(permute(out, [0, 2, 1, 3]), [batch, zq.shape[1], -1]), weights.o);
+    permute(reshape(linear(t, w), [batch, t.shape[1], count, width]), [0, 2, 1, 3]);
+  const out = attention(heads(zq, q), heads(z, k), heads(z, v));
+  return linear(reshape(permute(out, [0, 2, 1, 3]), [batch, zq.shape[1], count * width]), o);
 }
 
 /** One regression problem: x [dim, examples], y [examples], xq [dim]; strength omega and mu [1]. */

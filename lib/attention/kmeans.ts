@@ -10,10 +10,11 @@ import { native } from '../native.ts';
 import { add, div, maximum, mul, sub } from '../ops/binary.ts';
 import { gt } from '../ops/compare.ts';
 import { cast } from '../ops/copy.ts';
-import { arange, full } from '../ops/creation.ts';
+import { full } from '../ops/creation.ts';
 import { embedding } from '../ops/embedding.ts';
 import { matmul } from '../ops/matmul.ts';
 import { argMax, mean, norm } from '../ops/reduce.ts';
+import { rowStarts } from '../ops/row_starts.ts';
 import { rowSums } from '../ops/row_sums.ts';
 import { square } from '../ops/unary.ts';
 import { expand, reshape, transpose, unsqueeze } from '../ops/view.ts';
@@ -65,7 +66,7 @@ export function kmeansAssign(x: Tensor, centroids: Tensor): Tensor {
 /** The row of each token's centroid in a table [heads * clusters, dim]. */
 function centroidRows(buckets: Tensor, clusters: number): Tensor {
   const heads = buckets.shape[1];
-  const first = reshape(arange(0, heads * clusters, clusters, { dtype: 'i32', device: buckets.device }), [1, heads, 1]);
+  const first = reshape(rowStarts(heads, clusters, buckets.device), [1, heads, 1]);
   return reshape(add(buckets, first), [buckets.size]);
 }
 

@@ -13,7 +13,9 @@ export function segmentMeans(t: Tensor, count: number): Tensor {
   if (length <= count) return t;
   const short = Math.floor(length / count);
   const shortOnes = (short + 1) * count - length;
-  const means = (part: Tensor, segments: number): Tensor => mean(reshape(part, [batch, heads, segments, -1, dim]), 3);
-  const first = means(slice(t, 2, 0, shortOnes * short), shortOnes);
-  return shortOnes === count ? first : concat([first, means(slice(t, 2, shortOnes * short), count - shortOnes)], 2);
+  const means = (part: Tensor, segments: number, size: number): Tensor =>
+    mean(reshape(part, [batch, heads, segments, size, dim]), 3);
+  const first = means(slice(t, 2, 0, shortOnes * short), shortOnes, short);
+  if (shortOnes === count) return first;
+  return concat([first, means(slice(t, 2, shortOnes * short), count - shortOnes, short + 1)], 2);
 }

@@ -6,15 +6,24 @@
  *
  * Source: Zhu et al., "Long-Short Transformer", NeurIPS 2021, section 3; CAB (Zhang et al., ICML 2023) for the module around it.
  */
+import { FoveaError } from '../errors.ts';
 import { mask, type Mask } from '../mask/mask.ts';
 import { cast } from '../ops/copy.ts';
 import { matmul } from '../ops/matmul.ts';
 import { softmax } from '../ops/softmax.ts';
 import { permute, reshape } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectCount, expectCrossAttention, expectSelfAttention, expectValid } from './checks.ts';
+import {
+  expectCount,
+  expectCrossAttention,
+  expectRank,
+  expectSelfAttention,
+  expectTensors,
+  expectValid,
+} from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { mergeAttentions } from './merge.ts';
 
@@ -53,10 +62,11 @@ function windowMask(window: number): Mask {
  * @throws FoveaError ERR_SHAPE where shapes don't fit together, ERR_ARGUMENT for a window below 1
  */
 export function longShortAttention(q: Tensor, k: Tensor, v: Tensor, options: LongShortOptions): Tensor {
-  const { landmarkK, landmarkV, window, valid, scale = 1 / Math.sqrt(q.shape[3]) } = options;
+  const { landmarkK, landmarkV, window, valid } = options;
   expectSelfAttention('longShortAttention', q, k, v);
   expectCrossAttention('longShortAttention', q, landmarkK, landmarkV);
   expectCount('longShortAttention', 'window', window);
+  const { scale = 1 / Math.sqrt(q.shape[3]) } = options;
   const [batch, , length] = q.shape;
   expectValid('longShortAttention', valid, batch, length);
   const near = windowMask(window);
@@ -73,9 +83,17 @@ export function longShortAttention(q: Tensor, k: Tensor, v: Tensor, options: Lon
  * [batch, heads, landmarks, dim]. Tokens that are not `valid` (bool [batch, length]) have no weight.
  */
 export function dynamicProjection(t: Tensor, scores: Tensor, valid?: Tensor): Tensor {
+  expectRank('dynamicProjection', '[batch, heads, length, dim]', 4, { t });
+  expectTensors('dynamicProjection', { scores });
   const [batch, heads, length] = t.shape;
+  const landmarks = scores.shape[2] / heads;
+  if (scores.rank !== 3 || !sameShape(scores.shape.slice(0, 2), [batch, length]) || !Number.isInteger(landmarks))
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `dynamicProjection: scores ${shapeText(scores.shape)}, expected [${batch}, ${length}, ${heads} x landmarks]`,
+    );
   const real = valid ? where(reshape(valid, [batch, length, 1]), scores, -Infinity) : scores;
-  const weights = softmax(permute(reshape(real, [batch, length, heads, -1]), [0, 2, 3, 1]));
+  const weights = softmax(permute(reshape(real, [batch, length, heads, landmarks]), [0, 2, 3, 1]));
   return matmul(cast(weights, t.dtype), t);
 }
 

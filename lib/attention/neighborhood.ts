@@ -13,6 +13,7 @@ import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionResult } from './attention.ts';
+import { expectTensors } from './checks.ts';
 import { pairsCost, type Cost, type CostSizes } from './cost.ts';
 import type { RefusedKernel } from './explain.ts';
 
@@ -95,9 +96,7 @@ interface Call {
 }
 
 function bind(op: string, q: Tensor, k: Tensor, v: Tensor, options: NeighborhoodOptions): Call {
-  for (const [name, t] of Object.entries({ q, k, v }))
-    if (!(t instanceof Tensor))
-      throw new FoveaError('ERR_ARGUMENT', `${op}: ${name} must be a tensor, got ${t === null ? 'null' : typeof t}`);
+  expectTensors(op, { q, k, v });
   const axes = axesOf(op, q, options);
   const { rpb, extraKv, scale = 1 / Math.sqrt(q.shape[q.rank - 1]) } = options;
   if (!Number.isFinite(scale))

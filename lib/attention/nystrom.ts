@@ -75,6 +75,7 @@ function approximate(q: Tensor, k: Tensor, v: Tensor, landmarks: number, start: 
 
 /** The pseudo-inverse of row-stochastic matrices. */
 function inverse(a: Tensor, start: string): Tensor {
+  if (a.size === 0) return a;
   const identity = eye(a.shape[2], a.shape[2], { device: a.device });
   const columns = max(sum(a, -2, true), start === 'shared' ? null : -1, true);
   let v = div(transpose(a), start === 'shared' ? reshape(columns, [1, 1, 1, 1]) : columns);

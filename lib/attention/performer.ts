@@ -21,7 +21,7 @@ import { where } from '../ops/where.ts';
 import { noGrad } from '../autograd/tape.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { expectCrossAttention, expectSelfAttention, expectValid } from './checks.ts';
+import { expectCrossAttention, expectSelfAttention, expectTensors, expectValid } from './checks.ts';
 import type { Cost, CostSizes } from './cost.ts';
 import { causalProducts, linearCost, products } from './linear.ts';
 
@@ -45,6 +45,7 @@ export interface PerformerOptions {
 export function performerAttention(q: Tensor, k: Tensor, v: Tensor, options: PerformerOptions): Tensor {
   const { projection, causal = false, floor = 0.1, valid } = options;
   (causal ? expectSelfAttention : expectCrossAttention)('performerAttention', q, k, v);
+  expectTensors('performerAttention', { projection });
   if (projection.shape.at(-1) !== q.shape[3] || projection.rank < 2 || projection.rank > 3)
     throw new FoveaError(
       'ERR_SHAPE',
@@ -63,6 +64,7 @@ export function performerAttention(q: Tensor, k: Tensor, v: Tensor, options: Per
 function features(t: Tensor, projection: Tensor, axes: readonly number[]): Tensor {
   const x = mul(cast(t, 'f32'), t.shape[3] ** -0.25);
   const dash = matmul(x, transpose(cast(projection, 'f32')));
+  if (dash.size === 0) return dash;
   const shifted = sub(sub(dash, mul(sum(square(x), 3, true), 0.5)), max(dash, axes, true));
   return mul(add(exp(shifted), 1e-4), dash.shape[3] ** -0.5);
 }

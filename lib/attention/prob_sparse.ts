@@ -22,7 +22,7 @@ import { expand, reshape, unsqueeze } from '../ops/view.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectCrossAttention, expectSelfAttention } from './checks.ts';
+import { expectCount, expectCrossAttention, expectSelfAttention } from './checks.ts';
 import { addCosts, fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 
 export interface ProbSparseOptions {
@@ -46,10 +46,13 @@ const count = (factor: number, length: number): number =>
  * @throws FoveaError ERR_SHAPE where shapes don't fit together
  */
 export function probSparseAttention(q: Tensor, k: Tensor, v: Tensor, options: ProbSparseOptions = {}): Tensor {
-  const { factor = 5, causal = false, scale = 1 / Math.sqrt(q.shape[3]) } = options;
+  const { factor = 5, causal = false } = options;
   (causal ? expectSelfAttention : expectCrossAttention)('probSparseAttention', q, k, v);
+  expectCount('probSparseAttention', 'factor', factor);
+  const { scale = 1 / Math.sqrt(q.shape[3]) } = options;
   const [batch, heads, lq, dim] = q.shape;
   const lk = k.shape[2];
+  if (lq === 0 || lk === 0) return attention(q, k, v, { scale });
   const { sample = randint(0, lk, [lq, count(factor, lk)], { device: k.device }) } = options;
   if (sample.rank !== 2 || sample.shape[0] !== lq)
     throw new FoveaError(

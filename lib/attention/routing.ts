@@ -16,6 +16,7 @@ import { cast } from '../ops/copy.ts';
 import { arange, full } from '../ops/creation.ts';
 import { embedding } from '../ops/embedding.ts';
 import { meanRows } from '../ops/mean_rows.ts';
+import { rowStarts } from '../ops/row_starts.ts';
 import { expand, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -106,8 +107,10 @@ export function routingAttention(
   checkMasks(q, v, options);
   const lists = route(q, k, options);
   const keys = k ?? unitVectors(q);
-  const rows = attendClusters(q, keys, v, k === null, lists, options);
-  const out = average(rows, lists.queries, q.shape);
+  const out =
+    q.size === 0
+      ? attention(q, keys, v, { scale: options.scale })
+      : average(attendClusters(q, keys, v, k === null, lists, options), lists.queries, q.shape);
   if (!options.returnRouting) return out;
   const tokens = k ? concat([q, k], 2) : q;
   return { out, commitment: commitmentLoss(tokens, options.centroids), ...lists };
@@ -203,12 +206,7 @@ function route(q: Tensor, k: Tensor | null, { centroids, window, keyWindow = win
 /** Row numbers within [batch * heads * length] of lists that count within each head. */
 function flatRows(list: Tensor, length: number): Tensor {
   const [batch, heads] = list.shape;
-  const first = reshape(arange(0, batch * heads * length, length, { dtype: 'i32', device: list.device }), [
-    batch,
-    heads,
-    1,
-    1,
-  ]);
+  const first = reshape(rowStarts(batch * heads, length, list.device), [batch, heads, 1, 1]);
   return reshape(add(list, first), [list.size]);
 }
 

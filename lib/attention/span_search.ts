@@ -11,8 +11,8 @@ import { native } from '../native.ts';
 import { add, maximum, mul } from '../ops/binary.ts';
 import { lt } from '../ops/compare.ts';
 import { cast, contiguous } from '../ops/copy.ts';
-import { arange } from '../ops/creation.ts';
 import { sum } from '../ops/reduce.ts';
+import { rowStarts } from '../ops/row_starts.ts';
 import { expand, reshape, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { abortable } from '../runtime.ts';
@@ -191,12 +191,7 @@ function backward(ds: Tensor, q: Tensor, k: Tensor, anchors: Tensor): Gradients 
   const [batch, heads, queries, spans] = anchors.shape;
   const [, kvHeads, keys, dim] = k.shape;
   const group = heads / kvHeads;
-  const first = reshape(arange(0, batch * kvHeads * keys, keys, { dtype: 'i32', device: k.device }), [
-    batch,
-    kvHeads,
-    1,
-    1,
-  ]);
+  const first = reshape(rowStarts(batch * kvHeads, keys, k.device), [batch, kvHeads, 1, 1]);
   const perKvHead = reshape(anchors, [batch, kvHeads, group * queries, spans]);
   const ids = reshape(add(maximum(perKvHead, 0), first), [anchors.size]);
   const none = lt(anchors, 0);

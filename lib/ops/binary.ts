@@ -23,6 +23,12 @@ type Rule = (g: Tensor, a: Operand, b: Operand) => Tensor;
 /** Runs the kernel of a binary op; internal to lib/ops. */
 export function forward(name: BinaryName, a: Operand, b: Operand): Handle {
   const code = BINARY_CODES[name];
+  for (const x of [a, b] as readonly unknown[])
+    if (typeof x !== 'number' && !(x instanceof Tensor))
+      throw new FoveaError(
+        'ERR_ARGUMENT',
+        `${name}: got ${x === null ? 'null' : Array.isArray(x) ? 'an array' : typeof x}, expected tensors or numbers`,
+      );
   if (typeof a === 'number') {
     if (typeof b === 'number')
       throw new FoveaError('ERR_ARGUMENT', `${name}: both operands are numbers, expected a tensor`);

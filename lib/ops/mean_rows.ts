@@ -4,8 +4,8 @@ import { native } from '../native.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { add, mul } from './binary.ts';
 import { cast } from './copy.ts';
-import { arange } from './creation.ts';
 import { embedding } from './embedding.ts';
+import { rowStarts } from './row_starts.ts';
 import { reshape } from './view.ts';
 
 /**
@@ -16,8 +16,8 @@ import { reshape } from './view.ts';
 export function meanRows(src: Tensor, ids: Tensor, size: number, epsilon: number): Tensor {
   const [groups, count, width] = src.shape;
   const flatIds = (): Tensor => {
-    const first = arange(0, groups * size, size || 1, { dtype: 'i32', device: src.device });
-    return reshape(add(ids, reshape(first, [groups, 1])), [groups * count]);
+    const first = reshape(rowStarts(groups, size, src.device), [groups, 1]);
+    return reshape(add(ids, first), [groups * count]);
   };
   const [out, inverseHandle] = native().meanRows(src.handle, ids.handle, size, epsilon);
   const inverse = new Tensor(inverseHandle);

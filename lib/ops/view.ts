@@ -15,6 +15,8 @@ function viewOf(
 }
 
 function resolveShape(t: Tensor, shape: readonly number[]): number[] {
+  if (!Array.isArray(shape))
+    throw new FoveaError('ERR_ARGUMENT', `reshape: got ${typeof shape}, expected an array of sizes`);
   const known = shape.reduce((n, extent) => (extent === -1 ? n : n * extent), 1);
   const free = shape.filter((extent) => extent === -1).length;
   const bad = shape.some((extent) => !Number.isInteger(extent) || extent < -1);

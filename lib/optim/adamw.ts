@@ -1,6 +1,6 @@
 import { native } from '../native.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { Optimizer, type ParameterGroup } from './optimizer.ts';
+import { expectSetting, Optimizer, type ParameterGroup } from './optimizer.ts';
 
 export interface AdamWSettings {
   /** Learning rate. Default 1e-3. */
@@ -24,6 +24,11 @@ export class AdamW extends Optimizer<AdamWSettings> {
     settings: Partial<AdamWSettings> = {},
   ) {
     super(params, { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01, ...settings });
+  }
+
+  protected override check({ lr, betas, eps, weightDecay }: AdamWSettings): void {
+    for (const [name, value] of Object.entries({ lr, eps, weightDecay })) expectSetting(name, value);
+    for (const beta of betas) expectSetting('beta', beta, 1);
   }
 
   protected override update(params: readonly Tensor[], settings: AdamWSettings, step: number): void {

@@ -33,12 +33,21 @@ function isGroup<S>(item: Tensor | ParameterGroup<S>): item is ParameterGroup<S>
   return !(item instanceof Tensor);
 }
 
+/** Throws ERR_ARGUMENT unless 0 <= value < limit. */
+export function expectSetting(name: string, value: number, limit = Infinity): void {
+  if (!(value >= 0 && value < limit))
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `optimizer: ${name} is ${value}, expected a number of at least 0${limit < Infinity ? ` and below ${limit}` : ''}`,
+    );
+}
+
 export abstract class Optimizer<Settings extends { lr: number }> {
   readonly groups: Group<Settings>[] = [];
   readonly #state = new Map<Tensor, Record<string, Tensor>>();
   readonly #steps = new Map<Tensor, number>();
 
-  /** `params`: tensors with requiresGrad, or groups of them. Throws ERR_ARGUMENT for none, duplicates or other tensors. */
+  /** `params`: tensors with requiresGrad, or groups of them. Throws ERR_ARGUMENT for none, duplicates, other tensors, or settings out of range. */
   constructor(params: Iterable<Tensor> | Iterable<ParameterGroup<Settings>>, defaults: Settings) {
     const items = [...params] as (Tensor | ParameterGroup<Settings>)[];
     const grouped = items.filter(isGroup);
@@ -60,6 +69,7 @@ export abstract class Optimizer<Settings extends { lr: number }> {
       this.groups.push({ params: tensors, settings: { ...defaults, ...settings } as Settings });
     }
     if (seen.size === 0) throw new FoveaError('ERR_ARGUMENT', 'optimizer: no parameters given');
+    for (const { settings } of this.groups) this.check(settings);
   }
 
   /** Updates every parameter that has a gradient. */
@@ -90,8 +100,12 @@ export abstract class Optimizer<Settings extends { lr: number }> {
 
   /** Sets the learning rate of every group, for schedules. */
   setLearningRate(lr: number): void {
+    expectSetting('lr', lr);
     for (const { settings } of this.groups) settings.lr = lr;
   }
+
+  /** Throws ERR_ARGUMENT for settings out of range; called by the constructor, before fields of subclasses exist. */
+  protected abstract check(settings: Settings): void;
 
   /** Takes step number `step` (1 is the first) of `params`, which all have gradients. */
   protected abstract update(params: readonly Tensor[], settings: Settings, step: number): void;

@@ -1,7 +1,7 @@
 import { native } from '../native.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { FoveaError } from '../errors.ts';
-import { Optimizer, type ParameterGroup } from './optimizer.ts';
+import { expectSetting, Optimizer, type ParameterGroup } from './optimizer.ts';
 
 export interface SgdSettings {
   /** Learning rate. Default 1e-2. */
@@ -22,10 +22,12 @@ export interface SgdSettings {
 export class SGD extends Optimizer<SgdSettings> {
   constructor(params: Iterable<Tensor> | Iterable<ParameterGroup<SgdSettings>>, settings: Partial<SgdSettings> = {}) {
     super(params, { lr: 1e-2, momentum: 0, nesterov: false, weightDecay: 0, ...settings });
-    for (const { settings: s } of this.groups) {
-      if (s.nesterov && !(s.momentum > 0))
-        throw new FoveaError('ERR_ARGUMENT', `SGD: nesterov needs momentum > 0, got ${s.momentum}`);
-    }
+  }
+
+  protected override check({ lr, momentum, weightDecay, nesterov }: SgdSettings): void {
+    for (const [name, value] of Object.entries({ lr, momentum, weightDecay })) expectSetting(name, value);
+    if (nesterov && !(momentum > 0))
+      throw new FoveaError('ERR_ARGUMENT', `SGD: nesterov needs momentum > 0, got ${momentum}`);
   }
 
   protected override update(params: readonly Tensor[], settings: SgdSettings): void {

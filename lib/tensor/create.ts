@@ -45,6 +45,13 @@ function nestedShape(data: NestedData): number[] {
 function flatten(data: NestedData, shape: readonly number[], axis: number, into: (number | bigint)[]): void {
   if (axis === shape.length) {
     if (Array.isArray(data)) throw new FoveaError('ERR_SHAPE', `tensor: nested arrays are ragged at depth ${axis}`);
+    if (typeof data !== 'number' && typeof data !== 'boolean' && typeof data !== 'bigint') {
+      const got = data === null ? 'null' : typeof data;
+      throw new FoveaError(
+        'ERR_ARGUMENT',
+        `tensor: got ${got === 'object' ? Object.prototype.toString.call(data) : got}, expected numbers or booleans, nested arrays of them, or a TypedArray`,
+      );
+    }
     into.push(typeof data === 'bigint' ? data : Number(data));
     return;
   }
@@ -94,7 +101,8 @@ function upload(data: ArrayData, from: DType, to: DType, shape: readonly number[
  *
  * @param data numbers or booleans, nested to the rank; or a TypedArray, read at once unless `copy: false`
  * @param shape default: that of the nesting, or [length] for a TypedArray
- * @throws FoveaError ERR_SHAPE when sizes do not match or arrays are ragged; ERR_DTYPE for an unknown dtype
+ * @throws FoveaError ERR_SHAPE when sizes do not match or arrays are ragged; ERR_ARGUMENT for data of another kind; ERR_DTYPE for an unknown
+ * dtype
  */
 export function tensor(
   data: NestedData | ArrayData,

@@ -28,6 +28,10 @@ const cases: Readonly<Record<string, MechanismCase>> = {
     op: (q, k, v, weight, bias) =>
       F.biLevelRoutingAttention(q, k, v, { heads: 2, regions: 4, topK: 3, lepe: { weight, bias } }),
   },
+  'bi-level routing of no images': {
+    shapes: [[0, 8, 8, 16], [0, 8, 8, 16], [0, 8, 8, 16]],
+    op: (q, k, v) => F.biLevelRoutingAttention(q, k, v, { heads: 2, regions: 4, topK: 3 }),
+  },
   'bi-level routing over pooled keys': {
     shapes: [image, image, image],
     op: (q, k, v) => {
