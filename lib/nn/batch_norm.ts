@@ -1,0 +1,64 @@
+import { noGrad } from '../autograd/tape.ts';
+import { batchNorm, batchStatistics, type BatchNormOptions, type BatchStatistics } from '../ops/batch_norm.ts';
+import { add, mul } from '../ops/binary.ts';
+import { copyFrom } from '../ops/copy.ts';
+import { ones, zeros } from '../ops/creation.ts';
+import { scope } from '../tensor/scope.ts';
+import type { Tensor } from '../tensor/tensor.ts';
+import { buffer, Module, parameter } from './module.ts';
+
+export interface BatchNormLayerOptions extends BatchNormOptions {
+  /** Share of the batch's statistics in the running ones. Default 0.1. */
+  readonly momentum?: number;
+}
+
+/**
+ * Batch normalisation of channels (axis 1 of the input, or `axis`): with the statistics of the batch while training, which also move the
+ * running ones, and with the running ones in evaluation. As in PyTorch the running variance is the unbiased estimate.
+ *
+ * Keys: weight (1 at first), bias (0), and the buffers running_mean (0), running_var (1), num_batches_tracked (i64, 0).
+ */
+export class BatchNorm extends Module {
+  weight: Tensor;
+  bias: Tensor;
+  running_mean: Tensor;
+  running_var: Tensor;
+  num_batches_tracked: Tensor;
+  readonly momentum: number;
+  readonly options: BatchNormOptions;
+
+  constructor(channels: number, { momentum = 0.1, ...options }: BatchNormLayerOptions = {}) {
+    super();
+    this.weight = parameter(ones([channels]));
+    this.bias = parameter(zeros([channels]));
+    this.running_mean = buffer(zeros([channels]));
+    this.running_var = buffer(ones([channels]));
+    this.num_batches_tracked = buffer(zeros([], { dtype: 'i64' }));
+    this.momentum = momentum;
+    this.options = options;
+  }
+
+  override forward(x: Tensor): Tensor {
+    if (!this.training) return this.#normalised(x, { mean: this.running_mean, variance: this.running_var });
+    const statistics = batchStatistics(x, this.options.axis);
+    this.#track(statistics, x.size / this.weight.size);
+    return this.#normalised(x, statistics);
+  }
+
+  #normalised(x: Tensor, statistics: BatchStatistics): Tensor {
+    return batchNorm(x, statistics, this.weight, this.bias, this.options);
+  }
+
+  /** `count`: values of a channel in the batch. */
+  #track({ mean, variance }: BatchStatistics, count: number): void {
+    noGrad(() =>
+      scope(() => {
+        const move = (running: Tensor, now: Tensor, factor: number): void =>
+          copyFrom(running, add(mul(running, 1 - this.momentum), mul(now.detach(), this.momentum * factor)));
+        move(this.running_mean, mean, 1);
+        move(this.running_var, variance, count > 1 ? count / (count - 1) : 1);
+        copyFrom(this.num_batches_tracked, add(this.num_batches_tracked, 1));
+      }),
+    );
+  }
+}
