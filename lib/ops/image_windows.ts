@@ -3,17 +3,17 @@
  *
  * Windows are a view: an image, with its border, seen through two more axes whose strides are those of its rows and columns. The way back
  * adds up what each pixel gave to the windows it lies in. Pixels whose rows and columns leave the same remainders on division by the stride
- * lie under the same taps, so each such phase is one sum over a view in which the taps that meet in a pixel are an axis, and the phases
- * interleave. No element is added that is not there, and the order of summation is fixed.
+ * lie under the same taps, so each such phase is a sum of views, one of each tap, and the phases interleave.
  */
 import { noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { add } from './binary.ts';
 import { stack } from './concat.ts';
 import { zeros } from './creation.ts';
-import { permute, reshape, slice } from './view.ts';
+import { permute, reshape, select, slice } from './view.ts';
 
 /** 'nchw' is [batch, channels, rows, columns], 'nhwc' [batch, rows, columns, channels]. Either may lie in memory as the other. */
 export type ImageLayout = 'nchw' | 'nhwc';
@@ -134,6 +134,17 @@ export function windowsOf(x: Tensor, { batch, channels, rows, columns }: WindowG
   );
 }
 
+/** All pairs of a number below `m` and one below `n`. */
+function pairsOf(m: number, n: number): [number, number][] {
+  return Array.from({ length: m * n }, (_, i) => [Math.floor(i / n), i % n]);
+}
+
+/** The places of each tap in the windows, [batch, windows down, windows across, channels] each: views. */
+export function tapsOf(windows: Tensor): Tensor[] {
+  const [, , , rows, columns] = windows.shape;
+  return pairsOf(rows, columns).map(([i, j]) => select(select(windows, 3, i), 3, j));
+}
+
 /** One phase of an axis: positions p with p % stride = phase, and the taps that meet there. */
 interface Phase {
   readonly count: number;
@@ -179,27 +190,15 @@ export function addWindows(windows: Tensor, grid: WindowGrid): Tensor {
     );
     const [forBatch, down, across, tapDown, tapAcross, forChannel] = around.strides;
     const phase = (r: Phase, c: Phase): Tensor => {
-      const extents = [batch, cells(rows), cells(columns)];
-      if (r.count * c.count === 0)
-        return zeros([...extents, channels], { dtype: windows.dtype, device: windows.device });
-      const first =
-        (lead(rows) - r.back) * down + (lead(columns) - c.back) * across + r.tap * tapDown + c.tap * tapAcross;
-      const meeting = new Tensor(
-        native().view(
-          around.handle,
-          [...extents, r.count, c.count, channels],
-          [
-            forBatch,
-            down,
-            across,
-            r.tapStep * tapDown - r.backStep * down,
-            c.tapStep * tapAcross - c.backStep * across,
-            forChannel,
-          ],
-          native().offset(around.handle) + (around.size > 0 ? first : 0),
-        ),
-      );
-      return new Tensor(native().sum(meeting.handle, [3, 4], false));
+      const cell = [batch, cells(rows), cells(columns), channels];
+      const taps = pairsOf(r.count, c.count).map(([i, j]) => {
+        const [tapRow, tapColumn] = [r.tap + i * r.tapStep, c.tap + j * c.tapStep];
+        const [top, left] = [lead(rows) - r.back - i * r.backStep, lead(columns) - c.back - j * c.backStep];
+        const at = top * down + left * across + tapRow * tapDown + tapColumn * tapAcross;
+        const offset = native().offset(around.handle) + (around.size > 0 ? at : 0);
+        return new Tensor(native().view(around.handle, cell, [forBatch, down, across, forChannel], offset));
+      });
+      return taps.length > 0 ? taps.reduce(add) : zeros(cell, { dtype: windows.dtype, device: windows.device });
     };
     const lines = phasesOf(rows).map((r) =>
       stack(

@@ -4,11 +4,11 @@ import { FoveaError } from '../errors.ts';
 import { tensor } from '../tensor/create.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { div, mul } from './binary.ts';
+import { add, div, maximum, mul } from './binary.ts';
 import { eq } from './compare.ts';
 import { cast } from './copy.ts';
-import { addWindows, channelsLast, inLayout, windowGrid, windowsOf, type Pair, type WindowGrid, type WindowOptions } from './image_windows.ts'; // prettier-ignore
-import { max, mean, sum } from './reduce.ts';
+import { addWindows, channelsLast, inLayout, tapsOf, windowGrid, windowsOf, type Pair, type WindowGrid, type WindowOptions } from './image_windows.ts'; // prettier-ignore
+import { sum } from './reduce.ts';
 import { expand, reshape } from './view.ts';
 import { where } from './where.ts';
 
@@ -22,7 +22,10 @@ export interface AvgPoolOptions extends Omit<PoolOptions, 'dilation'> {
   readonly countPadding?: boolean;
 }
 
-/** Result of a pooling in the layout of x, with its gradient on [batch, windows down, windows across, tap rows, tap columns, channels]. */
+/**
+ * Result of a pooling, computed in f32 (f64 of f64), in the layout of x; `backward` gives what each tap of
+ * [batch, windows down, windows across, tap rows, tap columns, channels] gets of a gradient.
+ */
 function pooled(
   op: string,
   x: Tensor,
@@ -33,7 +36,7 @@ function pooled(
   backward: (g: Tensor, out: Tensor, windows: () => Tensor, grid: WindowGrid) => Tensor,
 ): Tensor {
   const { layout = 'nchw', stride = kernel } = options;
-  const image = channelsLast(op, x, layout);
+  const image = channelsLast(op, cast(x, x.dtype === 'f64' ? 'f64' : 'f32'), layout);
   const grid = windowGrid(op, image, kernel, { ...options, stride });
   for (const { taps, dilation, padding } of [grid.rows, grid.columns])
     if (2 * padding > (taps - 1) * dilation + 1)
@@ -47,7 +50,7 @@ function pooled(
     image,
     out,
   ]);
-  return inLayout(out, layout);
+  return inLayout(cast(out, x.dtype), layout);
 }
 
 /**
@@ -57,7 +60,7 @@ function pooled(
  * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT for images and options that do not fit
  */
 export function maxPool2d(x: Tensor, kernel: Pair, options: PoolOptions = {}): Tensor {
-  const largest = (windows: Tensor): Tensor => max(windows, [3, 4]);
+  const largest = (windows: Tensor): Tensor => tapsOf(windows).reduce(maximum);
   const toLargest = (g: Tensor, out: Tensor, windows: () => Tensor): Tensor => {
     const wide = (t: Tensor): Tensor => reshape(t, [...t.shape.slice(0, 3), 1, 1, t.shape[3]]);
     const attained = eq(windows(), wide(out));
@@ -74,7 +77,8 @@ export function maxPool2d(x: Tensor, kernel: Pair, options: PoolOptions = {}): T
 export function avgPool2d(x: Tensor, kernel: Pair, options: AvgPoolOptions = {}): Tensor {
   const { countPadding = true } = options;
   const shared = (t: Tensor, grid: WindowGrid): Tensor => (countPadding ? t : mul(t, tapsPerPixel(grid, t)));
-  const means = (windows: Tensor, grid: WindowGrid): Tensor => shared(mean(windows, [3, 4]), grid);
+  const means = (windows: Tensor, grid: WindowGrid): Tensor =>
+    shared(div(tapsOf(windows).reduce(add), grid.rows.taps * grid.columns.taps), grid);
   const evenly = (g: Tensor, _out: Tensor, _windows: () => Tensor, grid: WindowGrid): Tensor => {
     const taps = [grid.rows.taps, grid.columns.taps];
     const [batch, down, across, channels] = g.shape;
