@@ -231,6 +231,56 @@ describe('checkpoint', () => {
     expect([gradOf(a), gradOf(b)]).toEqual([[5], [8]]);
   });
 
+  it('draws the same random numbers again, and leaves the stream where it was', () => {
+    const x = F.randn([1000], { seed: 1, requiresGrad: true });
+    F.manualSeed(5);
+    const out = checkpoint((t) => F.dropout(t, 0.5), x);
+    F.randn([3]);
+    const state = F.randomState();
+    out.sum().backward();
+    expect(F.randomState()).toEqual(state);
+    expect(gradOf(x).map((g) => g !== 0)).toEqual([...numbers(out)].map((y) => y !== 0));
+  });
+
+  it('keeps nothing of the forward call but its results', () => {
+    const x = F.randn([1 << 12], { seed: 1, requiresGrad: true });
+    const { tensors } = memory();
+    const out = checkpoint((t) => t.exp().mul(2).tanh().add(1), x);
+    expect(memory().tensors).toBe(tensors + 1);
+    out.sum().backward();
+    expect(x.grad).not.toBeNull();
+  });
+
+  it('may return its inputs, what it found outside, and integers', () => {
+    const x = leaf(3, 1);
+    const constant = tensor([7]);
+    const [same, other, order] = checkpoint((t) => [t, constant, F.argsort(t)], x);
+    same.mul(2).sum().backward();
+    expect(gradOf(x)).toEqual([2, 2]);
+    expect([x.isLeaf, constant.requiresGrad, order.requiresGrad]).toEqual([true, false, false]);
+    expect([...numbers(other)]).toEqual([7]);
+  });
+
+  it('gives gradients to tensors computed outside, once', () => {
+    const gradient = (run: (f: (t: Tensor) => Tensor, t: Tensor) => Tensor): number[] => {
+      const x = leaf(0.5, -1);
+      const h = x.exp();
+      const twice = run((t) => run((u) => u.mul(h), t.sin()), x).add(run((t) => t.mul(h), x));
+      twice.add(h.mul(h)).sum().backward();
+      return gradOf(x);
+    };
+    const expected = gradient((f, t) => f(t));
+    gradient((f, t) => checkpoint(f, t)).forEach((g, i) => expect(g).toBeCloseTo(expected[i], 5));
+  });
+
+  it('is seen through by grad(), which leaves .grad alone', () => {
+    const [x, w] = [leaf(2, 3), leaf(5, 7)];
+    const h = w.mul(2);
+    const [dx, dw, dh] = grad(checkpoint((t) => t.mul(h).mul(w), x).sum(), [x, w, h]);
+    expect([dx, dw, dh].map((t) => [...numbers(t as Tensor)])).toEqual([[50, 98], [40, 84], [10, 21]]); // prettier-ignore
+    expect([x.grad, w.grad]).toEqual([null, null]);
+  });
+
   it('refuses functions that return no tensor', () => {
     expect(() => checkpoint(() => 1 as unknown as Tensor, leaf(1))).toThrow(code('ERR_ARGUMENT'));
   });

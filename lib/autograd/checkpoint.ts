@@ -1,45 +1,78 @@
 import { FoveaError } from '../errors.ts';
 import { getMatmulPrecision, withMatmulPrecision } from '../ops/matmul_precision.ts';
+import { randomState, setRandomState, type RandomState } from '../ops/random.ts';
+import { scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { accumulateGrad, attach, enableGrad, gradEnabled, noGrad, walk } from './tape.ts';
+import { attach, enableGrad, gradEnabled, nextNodeId, noGrad, walk, type FoundGradients } from './tape.ts';
 
 /**
  * Runs `fn(...inputs)` keeping none of its intermediate results; backward runs it again to have them. Trades one more forward for
- * memory. `fn` must compute the same again and return a tensor or an array of tensors. Gradients reach the inputs and, through
- * backward(), the parameters that `fn` uses.
+ * memory. `fn` must be synchronous, compute the same again and return a tensor or an array of tensors; what it draws from the thread's random
+ * stream (dropout) is the same the second time. Tensors made inside die with the call unless returned or given to `keep`. Gradients reach the
+ * inputs and whatever else with requiresGrad `fn` uses: parameters, and tensors computed outside, which must then still live.
+ *
+ * @throws FoveaError ERR_ARGUMENT where fn returns something else
  *
  * Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", section 4.
  */
 export function checkpoint<R extends Tensor | Tensor[]>(fn: (...inputs: Tensor[]) => R, ...inputs: Tensor[]): R {
-  const out = noGrad(() => fn(...inputs));
-  const outputs: Tensor[] = out instanceof Tensor ? [out] : out;
-  if (!Array.isArray(outputs) || outputs.some((t) => !(t instanceof Tensor))) {
-    throw new FoveaError('ERR_ARGUMENT', 'checkpoint: fn must return a tensor or an array of tensors');
-  }
-  if (!gradEnabled()) return out;
-  const precision = getMatmulPrecision();
-  const rule = (grads: readonly (Tensor | null)[]): (Tensor | null)[] => {
+  const [precision, random] = [getMatmulPrecision(), randomState()];
+  let single = false;
+  // Detached, since fn may return an input, or what it found outside: those have a place in the graph already.
+  const outputs = noGrad(() =>
+    scope(() => {
+      const out = fn(...inputs);
+      single = out instanceof Tensor;
+      return listOf(out).map((t) => t.detach());
+    }),
+  );
+  const floating = outputs.map((t) => ['f32', 'f64', 'bf16', 'f16'].includes(t.dtype));
+  const rule = (grads: readonly (Tensor | null)[]): FoundGradients => {
     const copies = inputs.map((t) => {
       const copy = t.detach();
       if (t.requiresGrad) copy.requiresGrad = true;
       return copy;
     });
-    const again = withMatmulPrecision(precision, () => enableGrad(() => fn(...copies)));
-    const list: Tensor[] = again instanceof Tensor ? [again] : again;
-    const flowing = list.flatMap((t, i) => {
-      const gradient = grads[i];
-      return gradient && t.requiresGrad ? [{ t, gradient }] : [];
-    });
+    const since = nextNodeId();
+    const again = withRandomState(random, () =>
+      withMatmulPrecision(precision, () => enableGrad(() => listOf(fn(...copies)))),
+    );
+    const flowing = again
+      .filter((_, i) => floating[i])
+      .flatMap((tensor, i) => (grads[i] && tensor.requiresGrad ? [{ tensor, gradient: grads[i] }] : []));
     const found = new Map<Tensor, Tensor>();
     walk(
-      flowing.map(({ t }) => t),
+      flowing.map(({ tensor }) => tensor),
       flowing.map(({ gradient }) => gradient),
       null,
       false,
-      (leaf, gradient) => (copies.includes(leaf) ? found.set(leaf, gradient) : accumulateGrad(leaf, gradient)),
+      (leaf, gradient) => found.set(leaf, gradient),
+      since,
     );
-    return copies.map((copy) => found.get(copy) ?? null);
+    const outside = [...found].filter(([tensor]) => !copies.includes(tensor));
+    return {
+      inputs: copies.map((copy) => found.get(copy) ?? null),
+      others: outside.map(([tensor, grad]) => ({ tensor, grad })),
+    };
   };
-  attach('checkpoint', outputs, inputs, rule, inputs);
-  return out;
+  if (gradEnabled()) attach('checkpoint', outputs.filter((_, i) => floating[i]), inputs, rule, inputs); // prettier-ignore
+  return (single ? outputs[0] : outputs) as R;
+}
+
+function listOf(out: Tensor | readonly Tensor[]): readonly Tensor[] {
+  const list: unknown = out instanceof Tensor ? [out] : out;
+  if (!Array.isArray(list) || list.some((t) => !(t instanceof Tensor)))
+    throw new FoveaError('ERR_ARGUMENT', 'checkpoint: fn must return a tensor or an array of tensors');
+  return list as Tensor[];
+}
+
+/** Runs `fn` at a place of the random stream, and goes on from the present one. */
+function withRandomState<R>(state: RandomState, fn: () => R): R {
+  const before = randomState();
+  setRandomState(state);
+  try {
+    return fn();
+  } finally {
+    setRandomState(before);
+  }
 }

@@ -2,7 +2,7 @@
  * Reverse-mode automatic differentiation over whole tensors.
  *
  * Each differentiable call records one node: its inputs, and a rule from output gradients to input gradients. Node ids rise with time, so
- * walking reachable nodes by falling id is a topological order. Gradients of intermediate tensors are freed as soon as they were used, and
+ * running the nodes that have gradients by falling id is a topological order. Gradients of intermediate tensors are freed as soon as they were used, and
  * every rule runs in a scope of its own: backward holds no more than the frontier of the walk.
  */
 import { FoveaError } from '../errors.ts';
@@ -11,11 +11,21 @@ import { scope, keep } from '../tensor/scope.ts';
 import { setBackwardHook, Tensor, type BackwardOptions } from '../tensor/tensor.ts';
 
 export type Gradients = readonly (Tensor | null)[];
+/** What a rule found besides the gradients of its inputs: those of tensors that a checkpointed function uses. */
+export interface FoundGradients {
+  readonly inputs: Gradients;
+  readonly others: readonly { readonly tensor: Tensor; readonly grad: Tensor }[];
+}
 /** From the gradients of a node's outputs (null = zero) to those of its inputs, in order (null = none). */
-export type BackwardRule = (grads: Gradients) => Gradients;
+export type BackwardRule = (grads: Gradients) => Gradients | FoundGradients;
 
 let nextId = 1;
 let enabled = true;
+
+/** The id that the next recorded node will have. */
+export function nextNodeId(): number {
+  return nextId;
+}
 
 export function gradEnabled(): boolean {
   return enabled;
@@ -70,7 +80,7 @@ export class GradNode {
     return [...this.inputs, ...this.saved];
   }
 
-  run(grads: Gradients, retain: boolean): Gradients {
+  run(grads: Gradients, retain: boolean): FoundGradients {
     if (!this.rule) {
       throw new FoveaError(
         'ERR_AUTOGRAD',
@@ -97,7 +107,7 @@ export class GradNode {
       this.rule = null;
       this.saved = [];
     }
-    return result;
+    return 'inputs' in result ? result : { inputs: result, others: [] };
   }
 }
 
@@ -164,9 +174,36 @@ export function accumulateGrad(leaf: Tensor, grad: Tensor): void {
   leaf.grad = keep(leaf.grad ? sum(leaf.grad.detach(), grad) : own(grad));
 }
 
+/** Nodes with gradients that were not run yet, by rising id. */
+class Frontier {
+  readonly #nodes: GradNode[] = [];
+  readonly #grads = new Map<GradNode, (Tensor | null)[]>();
+
+  /** The gradients of a node's outputs, to be added to. */
+  of(node: GradNode): (Tensor | null)[] {
+    let grads = this.#grads.get(node);
+    if (!grads) {
+      this.#grads.set(node, (grads = Array<Tensor | null>(node.outputCount).fill(null)));
+      let at = this.#nodes.length;
+      while (at > 0 && this.#nodes[at - 1].id > node.id) at--;
+      this.#nodes.splice(at, 0, node);
+    }
+    return grads;
+  }
+
+  /** Takes the latest node out: whatever used its outputs has been run. */
+  pop(): { node: GradNode; grads: (Tensor | null)[] } | null {
+    const node = this.#nodes.pop();
+    if (!node) return null;
+    const grads = this.#grads.get(node) as (Tensor | null)[];
+    this.#grads.delete(node);
+    return { node, grads };
+  }
+}
+
 /**
  * Walks the graph below `outputs` and calls `leaf(t, grad)` once for each tensor of `wanted` (or each leaf with requiresGrad when null),
- * with its whole gradient, which then belongs to the callee.
+ * with its whole gradient, which then belongs to the callee. Tensors of nodes before `since` are leaves.
  */
 export function walk(
   outputs: readonly Tensor[],
@@ -174,34 +211,23 @@ export function walk(
   wanted: ReadonlySet<Tensor> | null,
   retain: boolean,
   leaf: (t: Tensor, grad: Tensor) => void,
+  since = 0,
 ): void {
-  const reach = new Set<GradNode>();
-  const stack = outputs.flatMap((t) => (t.node ? [t.node] : []));
-  for (let node = stack.pop(); node; node = stack.pop()) {
-    if (reach.has(node)) continue;
-    reach.add(node);
-    for (const t of node.inputs) if (t.node) stack.push(t.node);
-  }
-  const order = [...reach].sort((a, b) => b.id - a.id);
-  const ofNode = new Map<GradNode, (Tensor | null)[]>();
+  const frontier = new Frontier();
   const ofLeaf = new Map<Tensor, Tensor>();
   const give = (t: Tensor, grad: Tensor): void => {
-    const takes = wanted ? wanted.has(t) : t.isLeaf && t.requiresGrad;
-    if (takes) {
-      ofLeaf.set(t, sum(ofLeaf.get(t), t.node ? grad.detach() : grad));
-    }
-    if (t.node) {
-      const slots = ofNode.get(t.node) ?? Array<Tensor | null>(t.node.outputCount).fill(null);
-      slots[t.nodeOutput] = sum(slots[t.nodeOutput], grad);
-      ofNode.set(t.node, slots);
+    const node = t.node && t.node.id >= since ? t.node : null;
+    const takes = wanted ? wanted.has(t) : !node && t.requiresGrad;
+    if (takes) ofLeaf.set(t, sum(ofLeaf.get(t), node ? grad.detach() : grad));
+    if (node) {
+      const grads = frontier.of(node);
+      grads[t.nodeOutput] = sum(grads[t.nodeOutput], grad);
     } else if (!takes) grad.dispose();
   };
   outputs.forEach((t, i) => give(t, seeds[i].detach()));
-  for (const node of order) {
-    const grads = ofNode.get(node);
-    if (!grads) continue;
-    ofNode.delete(node);
-    const inputGrads = node.run(grads, retain);
+  for (let next = frontier.pop(); next; next = frontier.pop()) {
+    const { node, grads } = next;
+    const { inputs: inputGrads, others } = node.run(grads, retain);
     const given = new Set<Tensor>(grads.filter((g) => g !== null));
     node.inputs.forEach((t, i) => {
       const g = inputGrads[i];
@@ -216,6 +242,7 @@ export function walk(
       give(t, given.has(g) ? g.detach() : g);
       given.add(g);
     });
+    for (const { tensor, grad } of others) give(tensor, grad);
     for (const g of grads) g?.dispose();
   }
   for (const [t, grad] of ofLeaf) leaf(t, grad);
