@@ -261,6 +261,15 @@ export type { BlockMaskOptions } from './ops/block_mask.ts';
 export type { ShowOptions, SvgOptions } from './mask/show.ts';
 export * as masks from './mask/masks/index.ts';
 export * as scores from './mask/scores/index.ts';
+export {
+  inspectSafetensors,
+  loadSafetensors,
+  saveSafetensors,
+  type Safetensors,
+  type SafetensorsEntry,
+  type SafetensorsHeader,
+} from './io/safetensors.ts';
+export { encodeNpy, loadNpy, saveNpy } from './io/npy.ts';
 export { buffer, Module, parameter, type LoadOptions } from './nn/module.ts';
 export { Linear, type LinearOptions } from './nn/linear.ts';
 export { Embedding } from './nn/embedding.ts';

@@ -103,6 +103,8 @@ function fences(h: Native): Promise<unknown>[] {
  */
 export function abortable<R>(signal: AbortSignal | undefined, fn: () => R): R {
   if (!signal) return fn();
+  if (typeof signal.addEventListener !== 'function')
+    throw new FoveaError('ERR_ARGUMENT', 'signal is not an AbortSignal');
   if (signal.aborted)
     throw new FoveaError('ERR_ABORTED', 'the signal was aborted before the call', { cause: signal.reason });
   const h = native();

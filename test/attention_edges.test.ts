@@ -244,6 +244,11 @@ describe('errors', () => {
     ['bias shape', 'ERR_SHAPE', () => attention(q, q, q, { bias: t(3, 4) })],
     ['block mask too small', 'ERR_SHAPE', () => attention(q, q, q, { mask: blockMask(near, { q: 3 }) })],
     ['kvLengths', 'ERR_SHAPE', () => attention(q, q, q, { kvLengths: [1, 2] })],
+    ['kvLengths beyond the keys', 'ERR_ARGUMENT', () => attention(q, q, q, { kvLengths: [5] })],
+    ['kvLengths below 0', 'ERR_ARGUMENT', () => attention(q, q, q, { kvLengths: [-1] })],
+    ['dim 0', 'ERR_SHAPE', () => attention(t(1, 1, 4, 0), t(1, 1, 4, 0), t(1, 1, 4, 8))],
+    ['signal', 'ERR_ARGUMENT', () => attention(q, q, q, { signal: {} as AbortSignal })],
+    ['a score that is a function', 'ERR_ARGUMENT', () => attention(q, q, q, { score: (() => 1) as never })],
     [
       'cuSeqlens with batches',
       'ERR_SHAPE',

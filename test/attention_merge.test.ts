@@ -55,6 +55,12 @@ test('same bits for any number of threads', () => {
   expectSameBitsForAnyThreads(() => mergeAttentions(parts(q, k, v, [0, 13, 40])).out);
 });
 
+test('parts must be tensors', () => {
+  expect(() => mergeAttentions([{ out: 1 } as never])).toThrow(
+    expect.objectContaining({ code: 'ERR_ARGUMENT' }) as Error,
+  );
+});
+
 test('parts must fit together', () => {
   const part = attention(randn([1, 1, 4, 8]), randn([1, 1, 6, 8]), randn([1, 1, 6, 8]), { returnLse: true });
   const other = attention(randn([1, 1, 5, 8]), randn([1, 1, 6, 8]), randn([1, 1, 6, 8]), { returnLse: true });

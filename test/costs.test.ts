@@ -1,6 +1,6 @@
 /** Costs of mechanisms: finite, growing, and below dense attention where the mechanism is sub-quadratic. */
 import { describe, expect, test } from 'vitest';
-import { explainMechanism, MECHANISMS } from '../lib/index.ts';
+import { denseCost, explainMechanism, MECHANISMS } from '../lib/index.ts';
 
 const SUBQUADRATIC = ['abc', 'aggregated', 'biLevelRouting', 'causalLongShort', 'channel', 'combiner', 'cosformer', 'flux', 'halo', 'lara', 'linear', 'longShort', 'neighborhood', 'nystrom', 'performer', 'positionless', 'probSparse', 'routing', 's4d', 'superlinear', 'taylor']; // prettier-ignore
 
@@ -15,6 +15,10 @@ describe.each(MECHANISMS)('%s', (name) => {
     expect(long.flops < long.dense.flops / 4).toBe(SUBQUADRATIC.includes(name));
     expect(String(long)).toContain(name);
   });
+});
+
+test('sizes below 0 are refused', () => {
+  expect(() => denseCost({ length: -1, dim: 8 })).toThrow(/length is -1/);
 });
 
 test('unknown mechanisms are refused', () => {

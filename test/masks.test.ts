@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { buildBlockMask } from '../lib/mask/build.ts';
 import * as masks from '../lib/mask/masks/index.ts';
+import * as scores from '../lib/mask/scores/index.ts';
 import { blockMask } from '../lib/ops/block_mask.ts';
 import { goldenMasks } from './golden_masks.ts';
 import { DEFAULT_LENGTHS, ROWS } from './mask_rows.ts';
@@ -45,6 +46,28 @@ describe('goldens', () => {
     expect(Array.from(blockMask(mask, { q: length, block: 16 }).toDense())).toEqual(shown);
     if (area !== undefined) expect(blockMask(mask, { q: length, block: 16 }).visiblePairs()).toBe(area);
   });
+});
+
+test('numbers that are no sizes are refused by name', () => {
+  const calls: readonly (readonly [() => unknown, RegExp])[] = [
+    [() => masks.slidingWindow(-1), /slidingWindow: left is -1/],
+    [() => masks.slidingWindow(3, 1.5), /right is 1.5/],
+    [() => masks.globalWindow(2, NaN), /window is NaN/],
+    [() => masks.prefixLM(-2), /prefix is -2/],
+    [() => masks.dilated(0, 3), /dilation is 0, expected a whole number of at least 1/],
+    [() => masks.blockDiffusion(8, 0), /block is 0/],
+    [() => masks.blockDocument([0, 0], 0), /block is 0/],
+    [() => masks.blockStreaming(1, 1, 0), /block is 0/],
+    [() => masks.streaming(0.5, 3), /sink is 0.5/],
+    [() => masks.triangle(1, 2, -1, 8), /last is -1/],
+    [() => masks.flamingo([0, 1], 0), /tokens is 0/],
+    [() => masks.tile({ tiles: [2, 2, 2], window: [1, 1, 1], tileTokens: 0 }), /tileTokens is 0/],
+    [() => scores.softcap(0), /cap is 0/],
+    [() => scores.sandwich(0), /heads is 0/],
+    [() => blockMask((() => true) as never, { q: 4 }), /blockMask: expected masks made by mask/],
+  ];
+  for (const [call, message] of calls)
+    expect(call).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT', message: expect.stringMatching(message) as unknown }) as Error); // prettier-ignore
 });
 
 test('natten refuses windows that do not fit', () => {

@@ -102,6 +102,7 @@ describe('Module', () => {
     const before = values(b.layers[0].parameters()[0]);
     const wrong = { ...a.stateDict(), 'layers.0.weight': zeros([3, 4]), 'layers.0.bias': zeros([4]) };
     expect(() => b.loadStateDict(wrong)).toThrow(code('ERR_SHAPE'));
+    expect(() => b.loadStateDict({ 'layers.0.bias': 1 as never }, { strict: false })).toThrow(code('ERR_ARGUMENT'));
     expect(values(b.layers[0].parameters()[0])).toEqual(before);
     b.loadStateDict({ ...a.stateDict(), 'layers.0.bias': tensor([1, 2, 3], null, { dtype: 'f64' }) });
     expect(values(b.stateDict()['layers.0.bias'])).toEqual([1, 2, 3]);

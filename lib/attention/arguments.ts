@@ -46,7 +46,7 @@ export interface AttentionOptions {
   readonly softcap?: number;
   /** Factor of q.k; default 1 / sqrt(dim). */
   readonly scale?: number;
-  /** Keys in use of each batch entry; those behind are not read. */
+  /** Keys in use of each batch entry; those behind are not read. Numbers in a tensor beyond the keys there are count as that many. */
   readonly kvLengths?: IntegerList;
   /**
    * Pages of each batch entry, an i32 tensor [batch, pages], -1 = none. k and v are then [pages there are, kv heads, page size, dim], and key j
@@ -98,7 +98,8 @@ export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: Attentio
   if (!Number.isFinite(scale)) throw bad(`scale is ${scale}, expected a finite number`);
   if (!(softcap >= 0 && softcap < Infinity)) throw bad(`softcap is ${softcap}, expected a positive number (0 = none)`);
   const window = windowOf(options.window);
-  const lists = listsOf(q, options);
+  const score = options.score ? checkScore(options.score).program : null;
+  const lists = listsOf(q, k, options);
   const masks = masksOf(q, k, options, lists.longest);
   const { bias = null, pageTable = null } = options;
   if (pageTable !== null && !(pageTable instanceof Tensor)) throw bad('pageTable must be an i32 tensor [batch, pages]');
@@ -107,8 +108,8 @@ export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: Attentio
   return {
     operands: [q, k, v, bias, masks.tensor, lists.kvLengths, lists.cuQ, lists.cuKv, null, null, pageTable, null],
     block: block ? blockTensors(block, q.device) : [],
-    tables: options.score ? options.score.program.tables.map((table) => tableTensor(table, q.device)) : [],
-    score: options.score ? checkScore(options.score).program : null,
+    tables: score ? score.tables.map((table) => tableTensor(table, q.device)) : [],
+    score,
     integers: [
       causal === false ? 0 : 1,
       causal === 'bottom-right' || (causal === false && windowFollowsEnd(q, k, options)) ? 1 : 0,
@@ -155,7 +156,10 @@ interface Lists {
   readonly longest: readonly [number, number] | null;
 }
 
-function listsOf(q: Tensor, { kvLengths, cuSeqlens }: AttentionOptions): Lists {
+function listsOf(q: Tensor, k: Tensor, { kvLengths, cuSeqlens, pageTable }: AttentionOptions): Lists {
+  const keys = pageTable ? Infinity : k.shape[2];
+  if (kvLengths && !(kvLengths instanceof Tensor) && ![...kvLengths].every((n) => n >= 0 && n <= keys))
+    throw bad(`kvLengths are ${[...kvLengths].join(', ')}, expected 0 to ${keys}, the keys there are`);
   const lengths = kvLengths === undefined ? null : listTensor(q, 'kvLengths', kvLengths);
   if (cuSeqlens === undefined) return { kvLengths: lengths, cuQ: null, cuKv: null, longest: null };
   if (q.shape[0] !== 1)

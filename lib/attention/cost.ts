@@ -4,6 +4,8 @@
  * all is lib/attention/costs.ts.
  */
 
+import { FoveaError } from '../errors.ts';
+
 /** Sizes of a call. */
 export interface CostSizes {
   /** Default 1. */
@@ -29,10 +31,14 @@ export interface Cost {
 
 type FullSizes = Required<CostSizes>;
 
-/** Sizes with their defaults. */
+/** Sizes with their defaults. Throws ERR_ARGUMENT for sizes below 0. */
 export function fullSizes(sizes: CostSizes): FullSizes {
   const { batch = 1, heads = 1, length, dim, keys = length, dimV = dim, elementBytes = 4 } = sizes;
-  return { batch, heads, length, keys, dim, dimV, elementBytes };
+  const full = { batch, heads, length, keys, dim, dimV, elementBytes };
+  for (const [name, size] of Object.entries(full))
+    if (!(size >= 0 && size < Infinity))
+      throw new FoveaError('ERR_ARGUMENT', `cost: ${name} is ${size}, expected a number of at least 0`);
+  return full;
 }
 
 /**

@@ -1,8 +1,9 @@
 import { cpus, totalmem, release } from 'node:os';
 import { readFileSync } from 'node:fs';
-import { devices, getNumThreads, memory, type DeviceReport } from '../runtime.ts';
+import { devices, getNumThreads, type DeviceReport } from '../runtime.ts';
 import { FoveaError } from '../errors.ts';
 import { tensor } from '../tensor/create.ts';
+import '../tensor/methods.ts';
 import { bytesText, report, table, type CommonOptions } from './output.ts';
 
 interface Diagnosis {
@@ -30,11 +31,13 @@ function diagnose(): Diagnosis {
     memoryBytes: totalmem(),
   };
   try {
-    const sum = tensor([1, 2, 3]).dataSync();
-    const ok = sum.length === 3;
+    const sum = tensor([1, 2, 3]).sum().itemSync();
     return {
       ...facts,
-      native: { ok, detail: `loaded, ${getNumThreads()} threads, ${memory().tensors} tensors` },
+      native: {
+        ok: sum === 6,
+        detail: sum === 6 ? `loaded and computing, ${getNumThreads()} threads` : `1 + 2 + 3 gave ${sum}`,
+      },
       devices: devices(),
     };
   } catch (error) {

@@ -2,6 +2,7 @@ import { explain } from '../attention/explain.ts';
 import type { AttentionOptions } from '../attention/arguments.ts';
 import { cast } from '../ops/copy.ts';
 import { zeros } from '../ops/creation.ts';
+import { expand } from '../ops/view.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import { parseArgs, resolveMask } from './mask_show.ts';
@@ -31,7 +32,9 @@ export async function explainCall(options: ExplainOptions): Promise<number> {
     ...(options.window === undefined ? {} : { window: [options.window, -1] as const }),
   };
   const found = scope(() => {
-    const rows = (h: number, length: number) => cast(zeros([batch, h, length, dim]), dtype);
+    // One row stands for all: nothing is read.
+    const row = cast(zeros([1, 1, 1, dim]), dtype);
+    const rows = (h: number, length: number) => expand(row, [batch, h, length, dim]);
     return explain(rows(heads, q), rows(kvHeads, kv), rows(kvHeads, kv), call);
   });
   report(options, found, String);

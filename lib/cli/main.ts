@@ -88,7 +88,9 @@ cli.version(version());
 try {
   const { options } = cli.parse(process.argv, { run: false });
   if (!cli.matchedCommand && !options.help && !options.version) {
-    cli.outputHelp();
+    if (cli.args.length > 0)
+      process.stderr.write(`fovea: unknown command '${cli.args[0]}'; 'fovea --help' lists them\n`);
+    else cli.outputHelp();
     process.exitCode = 2;
   } else await cli.runMatchedCommand();
 } catch (error) {

@@ -20,7 +20,8 @@ export interface MaskShowOptions extends CommonOptions {
   svg?: string;
 }
 
-const library = masks as unknown as Readonly<Record<string, (...args: unknown[]) => unknown>>;
+const { documentIds: _, ...made } = masks;
+const library = made as unknown as Readonly<Record<string, (...args: unknown[]) => unknown>>;
 
 /** The mask a command line names: a library mask, `file.mjs#export`, or the text of a function. */
 export async function resolveMask(what: string, args: readonly unknown[]): Promise<Mask> {
@@ -35,11 +36,11 @@ export async function resolveMask(what: string, args: readonly unknown[]): Promi
   }
   if (what.includes('#')) {
     const [file, name] = what.split('#');
-    const module = (await import(pathToFileURL(resolve(file)).href)) as Record<string, unknown>;
+    const module = await importFile(file);
     const found = module[name];
     if (found === undefined)
       throw new FoveaError('ERR_ARGUMENT', `${file} has no export '${name}'; it has ${Object.keys(module).join(', ')}`);
-    return (typeof found === 'function' ? (found as (...a: unknown[]) => Mask)(...args) : found) as Mask;
+    return expectMask(what, typeof found === 'function' ? (found as (...a: unknown[]) => unknown)(...args) : found);
   }
   if (!Object.hasOwn(library, what)) {
     throw new FoveaError(
@@ -47,7 +48,27 @@ export async function resolveMask(what: string, args: readonly unknown[]): Promi
       `no mask '${what}' in the library; there are ${Object.keys(library).toSorted().join(', ')}. A function text or file.mjs#export works too`,
     );
   }
-  return library[what](...args) as Mask;
+  return expectMask(what, library[what](...args));
+}
+
+function expectMask(what: string, made: unknown): Mask {
+  if ((made as Partial<Mask> | null)?.kind === 'mask') return made as Mask;
+  throw new FoveaError(
+    'ERR_ARGUMENT',
+    `${what} is not a mask, nor a function that returns one; make it by mask(fn, captures)`,
+  );
+}
+
+async function importFile(file: string): Promise<Record<string, unknown>> {
+  try {
+    return (await import(pathToFileURL(resolve(file)).href)) as Record<string, unknown>;
+  } catch (cause) {
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `${file} cannot be imported: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
+  }
 }
 
 export function parseArgs(text: string): unknown[] {
@@ -61,6 +82,8 @@ export function parseArgs(text: string): unknown[] {
 
 /** `fovea mask show WHAT`: draws a mask, with its blocks and density. */
 export async function maskShow(what: string, options: MaskShowOptions): Promise<number> {
+  if (!['blocks', 'dots'].includes(options.style))
+    throw new FoveaError('ERR_ARGUMENT', `--style is '${String(options.style)}', expected blocks or dots`);
   const mask = await resolveMask(what, parseArgs(options.args));
   const tiles = blockMask(mask, { q: options.q, kv: options.kv ?? options.q, block: options.block });
   if (options.svg) {

@@ -63,13 +63,25 @@ function parseHeader(bytes: Uint8Array): Header {
   return { dtype, fortran: field('fortran_order', '(True|False)') === 'True', shape, dataOffset };
 }
 
+async function readBytes(path: string): Promise<Uint8Array> {
+  try {
+    return new Uint8Array(await readFile(path));
+  } catch (cause) {
+    throw new FoveaError(
+      'ERR_FILE_FORMAT',
+      `npy: cannot open ${path}: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
+  }
+}
+
 /**
  * The array of an .npy file or of its bytes, on the CPU.
  *
- * @throws FoveaError ERR_FILE_FORMAT for a damaged file, a big-endian one or a dtype without counterpart
+ * @throws FoveaError ERR_FILE_FORMAT for a file that cannot be opened, a damaged one, a big-endian one or a dtype without counterpart
  */
 export async function loadNpy(source: string | Uint8Array): Promise<Tensor> {
-  const bytes = typeof source === 'string' ? new Uint8Array(await readFile(source)) : source;
+  const bytes = typeof source === 'string' ? await readBytes(source) : source;
   const { dtype, fortran, shape, dataOffset } = parseHeader(bytes);
   const expected = shape.reduce((n, extent) => n * extent, 1) * DTYPE_BYTES[dtype];
   if (bytes.length - dataOffset !== expected)

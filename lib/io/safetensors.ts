@@ -283,6 +283,12 @@ function buildHeader(
   record: Readonly<Record<string, Tensor>>,
   metadata: Readonly<Record<string, string>>,
 ): { text: Buffer; order: string[] } {
+  for (const [name, value] of Object.entries(record as Record<string, unknown>))
+    if (!(value instanceof Tensor))
+      throw new FoveaError('ERR_ARGUMENT', `saveSafetensors: '${name}' is ${typeof value}, expected a tensor`);
+  for (const [key, value] of Object.entries(metadata as Record<string, unknown>))
+    if (typeof value !== 'string')
+      throw new FoveaError('ERR_ARGUMENT', `saveSafetensors: metadata '${key}' is ${typeof value}, expected a string`);
   const header: Record<string, unknown> = {};
   if (Object.keys(metadata).length > 0) header.__metadata__ = metadata;
   // Widest dtypes first keep every tensor aligned to its own size.
@@ -307,6 +313,7 @@ function buildHeader(
  * Writes `record` to `path`; the file appears whole or not at all. Tensors may be views; they are written in row-major order.
  *
  * @param metadata strings kept in the header's `__metadata__`
+ * @throws (rejects) FoveaError ERR_ARGUMENT for what is no tensor or no string; Node's error where the file cannot be written
  */
 export async function saveSafetensors(
   path: string,

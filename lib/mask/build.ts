@@ -13,7 +13,7 @@ import { checkIndices } from './indices.ts';
 import { BOX_ALL, BOX_NONE, prepareIntervals } from './interval.ts';
 import { operandFields, OP, OPS, type Program } from './program.ts';
 import { EMPTY, FULL, TileStore, tileExtent, tileFrom, type TileEvaluator } from './tile_store.ts';
-import type { Mask } from './mask.ts';
+import { partsOf, type Mask } from './mask.ts';
 
 /** Default number of queries and keys of a block. */
 export const DEFAULT_BLOCK = 128;
@@ -74,8 +74,9 @@ export function resolveSizes({ b = 1, h = 1, q, kv = q, block = DEFAULT_BLOCK }:
  * @throws FoveaError ERR_ARGUMENT for sizes; ERR_MASK_INDEX where a captured table would be read out of range at these lengths
  */
 export function buildBlockMask(mask: Mask, sizes: BlockMaskSizes, evaluate: TileEvaluator = evaluateTiles): BlockMask {
-  const { b, h, q, kv, block } = resolveSizes(sizes);
+  partsOf(mask, 'mask', 'blockMask');
   const { program } = mask;
+  const { b, h, q, kv, block } = resolveSizes(sizes);
   const uses = inputsOf(program);
   const batch = uses.has('Batch') ? b : 1;
   const heads = uses.has('Head') ? h : 1;

@@ -115,6 +115,8 @@ export abstract class Module {
     }
     const pairs = Object.entries(own).filter(([name]) => Object.hasOwn(record, name));
     for (const [name, t] of pairs) {
+      if (!((record[name] as unknown) instanceof Tensor))
+        throw new FoveaError('ERR_ARGUMENT', `loadStateDict: '${name}' is ${typeof record[name]}, expected a tensor`);
       if (!sameShape(t.shape, record[name].shape)) {
         throw new FoveaError(
           'ERR_SHAPE',

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync, readFileSync, truncateSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync, readFileSync, truncateSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -151,6 +151,13 @@ describe('hostile input', () => {
   test('refuses paths that are no files', () => {
     expect(() => loadSafetensors(path('missing'))).toThrow(fileError);
     expect(() => loadSafetensors(folder)).toThrow(fileError);
+  });
+
+  test('what is no tensor or no text is not written', async () => {
+    const path = join(folder, 'refused.safetensors');
+    await expect(saveSafetensors(path, { a: 1 as never })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    await expect(saveSafetensors(path, {}, { step: 7 as never })).rejects.toMatchObject({ code: 'ERR_ARGUMENT' });
+    expect(existsSync(path)).toBe(false);
   });
 
   test('names like __proto__ are plain names', () => {

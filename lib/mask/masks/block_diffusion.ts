@@ -1,4 +1,5 @@
 import { mask, type Mask } from '../mask.ts';
+import { expectWhole } from '../whole.ts';
 
 /**
  * Training mask of block diffusion: the sequence is the noisy tokens followed by the clean tokens, `length` each, both cut in blocks.
@@ -10,6 +11,7 @@ import { mask, type Mask } from '../mask.ts';
  * Source: Arriola et al., "Block Diffusion", 2025, section 3 and figure of the attention mask.
  */
 export function blockDiffusion(length: number, block: number): Mask {
+  expectWhole('blockDiffusion', { length, block }, 1);
   return mask(
     ({ q, kv }, { length, block }) => {
       const cleanQ = q >= length;

@@ -1,4 +1,5 @@
 import { mask, type Mask } from '../mask.ts';
+import { expectWhole } from '../whole.ts';
 
 /**
  * Packed documents, causal by blocks: each document is cut in blocks of `block` tokens, and a token sees all tokens of its document up to
@@ -10,6 +11,7 @@ import { mask, type Mask } from '../mask.ts';
  * Source: Bu et al., "Long-Context Attention Benchmark", 2026, mask BLOCK CAUSAL DOCUMENT.
  */
 export function blockDocument(ids: Int32Array | readonly number[], block: number): Mask {
+  expectWhole('blockDocument', { block }, 1);
   const blockOf = new Int32Array(ids.length);
   for (let i = 0, start = 0; i < ids.length; ++i) {
     if (i > 0 && ids[i] !== ids[i - 1]) start = i;

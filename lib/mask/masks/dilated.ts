@@ -1,4 +1,5 @@
 import { mask, type Mask } from '../mask.ts';
+import { expectWhole } from '../whole.ts';
 
 /**
  * A window with gaps: every query sees itself, `left` keys before it and `right` after it, `dilation` positions apart.
@@ -10,6 +11,8 @@ import { mask, type Mask } from '../mask.ts';
  * Source: Beltagy et al., "Longformer", 2020, section 3.1; Hassani and Shi, "Dilated Neighborhood Attention", 2022.
  */
 export function dilated(dilation: number, left: number, right = 0): Mask {
+  expectWhole('dilated', { dilation }, 1);
+  expectWhole('dilated', { left, right });
   return mask(
     ({ q, kv }, { dilation, left, right }) =>
       (q - kv) % dilation === 0 && kv >= q - left * dilation && kv <= q + right * dilation,

@@ -1,4 +1,5 @@
 import { mask, type Mask } from '../mask.ts';
+import { expectWhole } from '../whole.ts';
 
 /**
  * Cross attention of interleaved text and images: a text token sees the tokens of the last image before it and nothing else. Keys are
@@ -10,5 +11,6 @@ import { mask, type Mask } from '../mask.ts';
  * Source: Alayrac et al., "Flamingo", 2022, section 3.1 (per-image masking).
  */
 export function flamingo(image: Int32Array | readonly number[], tokens: number): Mask {
+  expectWhole('flamingo', { tokens }, 1);
   return mask(({ q, kv }, { image, tokens }) => Math.floor(kv / tokens) === image[q], { image, tokens });
 }

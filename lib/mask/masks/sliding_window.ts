@@ -1,4 +1,5 @@
 import { mask, type Mask } from '../mask.ts';
+import { expectWhole } from '../whole.ts';
 
 /**
  * Every query sees `left` keys before its own position, its own, and `right` keys after it; both ends are inclusive.
@@ -9,5 +10,6 @@ import { mask, type Mask } from '../mask.ts';
  * Source: Child et al., "Generating Long Sequences with Sparse Transformers", 2019; Beltagy et al., "Longformer", 2020, section 3.1.
  */
 export function slidingWindow(left: number, right = 0): Mask {
+  expectWhole('slidingWindow', { left, right });
   return mask(({ q, kv }, { left, right }) => kv >= q - left && kv <= q + right, { left, right });
 }

@@ -1,4 +1,5 @@
 import { mask, type Mask } from '../mask.ts';
+import { expectWhole } from '../whole.ts';
 
 /**
  * Causal, and a query sees the first `sink` keys and the last `local` keys up to its own.
@@ -9,5 +10,6 @@ import { mask, type Mask } from '../mask.ts';
  * Source: Xiao et al., "Efficient Streaming Language Models with Attention Sinks", 2024.
  */
 export function streaming(sink: number, local: number): Mask {
+  expectWhole('streaming', { sink, local });
   return mask(({ q, kv }, { sink, local }) => kv <= q && (kv < sink || q - kv < local), { sink, local });
 }

@@ -1,5 +1,6 @@
 import { FoveaError } from '../../errors.ts';
 import { mask, type Mask } from '../mask.ts';
+import { expectWhole } from '../whole.ts';
 
 export interface TileOptions {
   /** Tiles along each of the three axes (time, height, width). */
@@ -19,8 +20,9 @@ export interface TileOptions {
  * Source: Zhang et al., "Fast Video Generation with Sliding Tile Attention", 2025.
  */
 export function tile({ tiles, window, tileTokens }: TileOptions): Mask {
+  expectWhole('tile', { tileTokens }, 1);
   for (let axis = 0; axis < 3; ++axis)
-    if (!(window[axis] >= 1 && window[axis] <= tiles[axis]))
+    if (!(Number.isInteger(window[axis]) && window[axis] >= 1 && window[axis] <= tiles[axis]))
       throw new FoveaError('ERR_ARGUMENT', `tile: window of ${window[axis]} tiles on an axis of ${tiles[axis]}`);
   const [depth, height, width] = tiles;
   const [windowDepth, windowHeight, windowWidth] = window;

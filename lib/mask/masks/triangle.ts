@@ -1,4 +1,5 @@
 import { mask, type Mask } from '../mask.ts';
+import { expectWhole } from '../whole.ts';
 
 /**
  * Sink and window as in `streaming`, but the last `last` queries see all keys before them: the triangle of TriangleMix prefill.
@@ -11,6 +12,7 @@ import { mask, type Mask } from '../mask.ts';
  * Source: He et al., "TriangleMix", 2025.
  */
 export function triangle(sink: number, local: number, last: number, length: number): Mask {
+  expectWhole('triangle', { sink, local, last, length });
   return mask(({ q, kv }, { sink, local, dense }) => kv <= q && (kv < sink || q - kv < local || q >= dense), {
     sink,
     local,

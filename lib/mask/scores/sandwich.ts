@@ -1,4 +1,5 @@
 import { score, type Score } from '../mask.ts';
+import { expectWhole } from '../whole.ts';
 
 /**
  * The inner product of sinusoidal position vectors as a bias, narrower for the first heads: like ALiBi, but logarithmic far away.
@@ -12,6 +13,8 @@ import { score, type Score } from '../mask.ts';
  * Source: Chi et al., "Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis", 2023, section 5.
  */
 export function sandwich(heads: number, dim = 128, maxLength = 4096): Score {
+  expectWhole('sandwich', { heads, maxLength }, 1);
+  expectWhole('sandwich', { dim }, 2);
   const kernel = Float32Array.from({ length: maxLength }, (_, distance) => {
     let sum = -dim / 2;
     for (let i = 1; i <= dim / 2; ++i) sum += Math.cos(distance / 10000 ** ((2 * i) / dim));

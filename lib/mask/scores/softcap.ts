@@ -1,3 +1,4 @@
+import { FoveaError } from '../../errors.ts';
 import { score, type Score } from '../mask.ts';
 
 /**
@@ -8,5 +9,7 @@ import { score, type Score } from '../mask.ts';
  * Source: Gemma Team, "Gemma 2", 2024, section 2.
  */
 export function softcap(cap: number): Score {
+  if (!(cap > 0 && cap < Infinity))
+    throw new FoveaError('ERR_ARGUMENT', `softcap: cap is ${cap}, expected a positive number`);
   return score(({ s }, { cap }) => cap * Math.tanh(s / cap), { cap });
 }
