@@ -277,6 +277,8 @@ export { BatchNorm, type BatchNormLayerOptions } from './nn/batch_norm.ts';
 export { Conv2d, type Conv2dLayerOptions } from './nn/conv.ts';
 export { LayerNorm, RMSNorm } from './nn/norm.ts';
 export { Dropout } from './nn/dropout.ts';
+export { DropPath } from './nn/drop_path.ts';
+export { HaloAttention, type HaloLayerOptions } from './nn/halo.ts';
 export { FluxRouter, type FluxDecision, type FluxRouterOptions } from './nn/flux_router.ts';
 export { FluxSparsityLoss } from './nn/flux_sparsity_loss.ts';
 export { Sequential, type Layer } from './nn/sequential.ts';
@@ -294,3 +296,4 @@ export {
   type NeighborhoodLayerOptions,
 } from './nn/neighborhood.ts';
 export { Mlp, TransformerBlock, type MlpOptions, type TransformerBlockOptions } from './nn/transformer.ts';
+export * as models from './models/index.ts';

@@ -4,7 +4,7 @@
  */
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
-import { cast, contiguous, grad, setDevice, type Tensor } from '../lib/index.ts';
+import { cast, contiguous, grad, setDevice, type Module, type Tensor } from '../lib/index.ts';
 import { loadSafetensors } from '../lib/io/safetensors.ts';
 import { useCuda } from './cuda/device.ts';
 import { numbers } from './inputs.ts';
@@ -13,6 +13,8 @@ import { relativeError, TOLERANCE } from './tolerance.ts';
 export interface GoldenCase {
   input(name: string): Tensor;
   weight(name: string): Tensor;
+  /** The module with the weights of the file, whose names must be its own, in evaluation; its parameters then are those that gradients are of. */
+  module<M extends Module>(module: M): M;
   /** Whether the file has the input. */
   has(name: string): boolean;
   readonly config: Readonly<Record<string, never>>;
@@ -65,8 +67,18 @@ function check(
   const result = run({
     input: (key) => leaf(`input.${key}`),
     weight: (key) => leaf(`weights.${key}`),
+    module: (module) => {
+      module.to('cpu').eval();
+      const names = file.keys().filter((key) => key.startsWith('weights.'));
+      module.loadStateDict(Object.fromEntries(names.map((key) => [key.slice('weights.'.length), file.get(key)])));
+      module.to(device);
+      for (const [key, t] of Object.entries(module.stateDict())) leaves.set(`weights.${key}`, t);
+      return module;
+    },
     has: (key) => file.has(`input.${key}`),
-    config: JSON.parse(file.metadata.config ?? '{}') as Record<string, never>,
+    get config() {
+      return JSON.parse(file.metadata.config ?? '{}') as Record<string, never>;
+    },
     metadata: file.metadata,
   });
   const single = 'dtype' in result;

@@ -1,0 +1,2 @@
+/** Whole models of the literature, under the names of their published checkpoints (docs/models.md). */
+export { HALONETS, HaloNet, type HaloNetBlock, type HaloNetOptions } from './halonet.ts';
