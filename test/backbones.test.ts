@@ -1,7 +1,6 @@
 /** Vision backbones of the literature, built here from the library's ops and layers under the official names, against goldens. */
 import { describe, test } from 'vitest';
 import { add, attention, biLevelRoutingAttention, concat, depthwiseConv, gelu, linear, mean, mul, NeighborhoodAttention2D, pad, reshape, slice, split, type Tensor } from '../lib/index.ts'; // prettier-ignore
-import { davitBlock, windowAttention, channelBranch } from './davit_block.ts';
 import { checkGolden, type GoldenCase } from './golden_case.ts';
 import { channelsFirst, channelsLast, Layers, MODEL, qkvOf, setting, toTokens } from './layers.ts';
 
@@ -69,33 +68,6 @@ describe('NAT and DiNAT', () => {
       MODEL,
     ));
 });
-
-test('davit_model_tiny', () =>
-  checkGolden(
-    'davit_model_tiny',
-    (g) => {
-      const w = new Layers(g);
-      const x = list(g, 'depths').reduce(
-        (entry, depth, stage) => {
-          const embed = w.at(`patch_embeds.${stage}`);
-          let t =
-            stage === 0
-              ? embed.norm(embed.conv(entry, 'proj', { stride: 4, padding: 3 }), 'norm')
-              : embed.conv(embed.norm(entry, 'norm'), 'proj', { stride: 2 });
-          const heads = list(g, 'num_heads')[stage];
-          for (let b = 0; b < depth; b++) {
-            const layer = w.at(`main_blocks.${stage}.${b}`);
-            t = davitBlock(layer.at('0'), t, (attn, y) => windowAttention(attn, y, heads, setting(g, 'window_size')));
-            t = davitBlock(layer.at('1'), t, (attn, y) => channelBranch(attn, y, heads));
-          }
-          return t;
-        },
-        channelsLast(g.input('x')),
-      );
-      return { y: w.linear(w.norm(mean(x, [1, 2]), 'norms'), 'head') };
-    },
-    MODEL,
-  ));
 
 test('biformer_model_tiny', () =>
   checkGolden(

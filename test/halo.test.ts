@@ -1,6 +1,7 @@
 /** haloAttention() against golden vectors of the published layer, values and gradients, and its limits. */
 import { describe, expect, test } from 'vitest';
 import {
+  HaloAttention,
   haloAttention,
   mean,
   mul,
@@ -10,12 +11,19 @@ import {
   type HaloOptions,
   type Tensor,
 } from '../lib/index.ts';
+import { checkGolden } from './golden_case.ts';
 import { checkGradients } from './gradient_check.ts';
-import { checkGolden, GOLDENS } from './halo_cases.ts';
 import { numbers, uniform } from './inputs.ts';
+import { channelsFirst, channelsLast } from './layers.ts';
 import { expectClose } from './tolerance.ts';
 
-test.each(GOLDENS)('golden halo_attn_%s', (name) => checkGolden(name));
+test.each(['basic', 'rect_bias', 'stride2', 'stride2_avg'])('golden halo_attn_%s: the published layer', (name) =>
+  checkGolden(`halo_attn_${name}`, (g) => {
+    const { dim, num_heads: heads, dim_out: outDim, dim_head: headDim, block_size: blockSize, halo_size: haloSize, stride, qkv_bias: qkvBias } = g.config; // prettier-ignore
+    const layer = g.module(new HaloAttention(dim, { heads, outDim, headDim, blockSize, haloSize, stride, qkvBias }));
+    return { y: channelsFirst(layer.forward(channelsLast(g.input('x')))) };
+  }),
+);
 
 const image = (seed: number, shape: readonly number[]): Tensor =>
   tensor(uniform(shape.reduce((n, e) => n * e, 1), seed), shape, { dtype: 'f32' }); // prettier-ignore

@@ -3,6 +3,7 @@ import {
   AdamW,
   buffer,
   crossEntropy,
+  DropPath,
   Dropout,
   Embedding,
   grad,
@@ -13,6 +14,7 @@ import {
   Module,
   MultiHeadAttention,
   noGrad,
+  ones,
   parameter,
   randn,
   reshape,
@@ -140,6 +142,18 @@ describe('Module', () => {
   it('drops while training only', () => {
     const [x, drop] = [tensor([1, 2, 3, 4]), new Dropout(1)];
     expect(values(drop.forward(x))).toEqual([0, 0, 0, 0]);
+    expect(drop.eval().forward(x)).toBe(x);
+  });
+
+  it('DropPath drops whole batch entries, and scales those that stay', () => {
+    manualSeed(4);
+    const [x, drop] = [ones([64, 2, 3]), new DropPath(0.25)];
+    const y = values(drop.forward(x));
+    const entries = Array.from({ length: 64 }, (_, i) => [...new Set(y.slice(6 * i, 6 * i + 6))]);
+    expect(entries.every((e) => e.length === 1 && (e[0] === 0 || Math.abs(e[0] - 4 / 3) < 1e-6))).toBe(true);
+    const kept = entries.filter(([value]) => value > 0).length;
+    expect(kept).toBeGreaterThan(32);
+    expect(kept).toBeLessThan(64);
     expect(drop.eval().forward(x)).toBe(x);
   });
 });
