@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { attention, concat, grad, slice, sum, tensor, type Tensor } from '../lib/index.ts';
 import { mask } from '../lib/mask/mask.ts';
+import { expectUnnamedRowsIgnored } from './missing_rows.ts';
 import { random, valuesOf } from './reference_matmul.ts';
 import { expectClose } from './tolerance.ts';
 
@@ -36,6 +37,10 @@ describe('paged keys and values', () => {
     const out = attention(q, paged(2), paged(3), { ...options, pageTable });
     const same = attention(q, gathered(paged(2)), gathered(paged(3)), { ...options, mask: there });
     expectClose(valuesOf(out), valuesOf(same));
+  });
+
+  test.each(['f32', 'bf16', 'f16'] as const)('rows that nobody names may hold anything, %s', (dtype) => {
+    for (const queries of [1, 3, 40]) expectUnnamedRowsIgnored('cpu', dtype, queries);
   });
 
   test('with a mask function over the positions of the pages', () => {

@@ -66,7 +66,7 @@ class TileDecoder {
     const TileUnit unit(static_cast<int>(2 * s_.rows), kRegistersOfRows);
     pack();
     for (Block b; from < to; from += b.count) {
-      b.find(p_, at_, from, to);
+      if (!b.find(p_, at_, from, to)) continue;
       for (int j = 0; j < b.padded; j += kTileRows) score(b, j);
       for (int r = 0; r < s_.rows; r++) {
         float* even = weights_ + 2 * r * kBlockKeys;

@@ -41,10 +41,10 @@ struct DecodeBlock {
   const T *key[kFound], *value[kFound];
   int64_t first;
   int count, padded;  // padded: whole vectors of scores
-  uint64_t missing;   // keys without a row
+  uint64_t missing;   // keys without a row: they get the row of another, as a weight of 0 does not hide what is not finite
 
-  // Keys [begin, end) of the place, as many as fit; begin < end.
-  void find(const AttentionParams& p, const QueryTile& at, int64_t begin, int64_t end) {
+  // Keys [begin, end) of the place, as many as fit; begin < end. False: none of the block has a row.
+  bool find(const AttentionParams& p, const QueryTile& at, int64_t begin, int64_t end) {
     const T *keys = static_cast<const T*>(p.k.data), *values = static_cast<const T*>(p.v.data);
     const int found = static_cast<int>(min64(kFound, end - begin));
     first = begin;
@@ -58,11 +58,16 @@ struct DecodeBlock {
       for (int j = 0; j < found; j++) {
         const int64_t k = key_row(p, at, p.k, begin + j), v = key_row(p, at, p.v, begin + j);
         if (k < 0) missing |= uint64_t{1} << j;
-        key[j] = keys + max64(k, 0);
-        value[j] = values + max64(v, 0);
+        key[j] = keys + k;
+        value[j] = values + v;
       }
+      const int there = __builtin_ctzll(~missing);
+      if (there >= count) return false;
+      for (int j = 0; j < found; j++)
+        if (missing >> j & 1) key[j] = key[there], value[j] = value[there];
     }
     for (int j = found; j < kFound; j++) key[j] = key[found - 1], value[j] = value[found - 1];
+    return true;
   }
 };
 
@@ -93,12 +98,10 @@ struct DecodeRows {
         const vi key = iota() + set1(j);
         v = select((key >= set1(begin)) & (key < set1(end)), v, set1(-kInfinity));
       }
+      if (b.missing) v = select(expand_bits(reinterpret_cast<const uint8_t*>(&b.missing), j), set1(-kInfinity), v);
       store(row + j, v);
       top = max(v, top);
     }
-    if (b.missing)
-      for (int j = 0; j < b.count; j++)
-        if (b.missing >> j & 1) row[j] = -kInfinity;
     grow_maximum(r, across_lanes(top, [](vf x, vf y) { return max(x, y); }));
     vf total = zero();
     const vf m = set1(maximum[r]);

@@ -29,7 +29,7 @@ class Decoder {
     if (from >= to) return;
     pack();
     for (Block b; from < to; from += b.count) {
-      b.find(p_, at_, from, to);
+      if (!b.find(p_, at_, from, to)) continue;
       score(b);
       for (int r = 0; r < s_.rows; r++) {
         float* weights = scores_ + r * kBlockKeys;

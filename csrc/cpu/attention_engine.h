@@ -82,7 +82,9 @@ class Engine {
     } else if (c_.sparse) {
       __builtin_memset(w_.visible, 0xff, sizeof(uint64_t) * kTileKeys);
     }
-    if (point_at(p_.k, b, key_)) b.visible = reinterpret_cast<const uint8_t*>(w_.visible);
+    const Found found = point_at(p_.k, b, key_);
+    if (found == Found::None) return false;
+    if (found == Found::Some) b.visible = reinterpret_cast<const uint8_t*>(w_.visible);
     point_at(p_.v, b, value_);
     b.extra = !c_.plain || b.visible || (b.bits && b.edge);
     if (p_.bias.data) {
@@ -100,22 +102,30 @@ class Engine {
     return true;
   }
 
-  // Addresses of the rows of a block's keys in k or v, as words. True: some key has no row, and its word of visible lanes is now 0.
-  FOVEA_INLINE bool point_at(const AttentionTensor& tensor, const KeyBlock& b, const float** row) const {
+  enum class Found { None, Some, All };
+
+  // Addresses of the rows of a block's keys in k or v, as words, and which of them were found. A key that has no row gets that of another,
+  // as a weight of 0 does not hide what is not finite; its word of visible lanes is 0 now.
+  FOVEA_INLINE Found point_at(const AttentionTensor& tensor, const KeyBlock& b, const float** row) const {
     const T* base = static_cast<const T*>(tensor.data);
     if (!c_.sparse) {
       const T* first = base + key_row(p_, t_, tensor, b.first);
       const int64_t step = tensor.sl;
       for (int j = 0; j < b.count; j++) row[j] = reinterpret_cast<const float*>(first + j * step);
-      return false;
+      return Found::All;
     }
     bool missing = false;
+    const float* there = nullptr;
     for (int j = 0; j < b.count; j++) {
       int64_t offset = key_row(p_, t_, tensor, b.first + j);
-      if (offset < 0) missing = true, w_.visible[j] = 0;
-      row[j] = reinterpret_cast<const float*>(base + max64(offset, 0));
+      if (offset < 0) missing = true, w_.visible[j] = 0, row[j] = nullptr;
+      else there = row[j] = reinterpret_cast<const float*>(base + offset);
     }
-    return missing;
+    if (!missing) return Found::All;
+    if (!there) return Found::None;
+    for (int j = 0; j < b.count; j++)
+      if (!row[j]) row[j] = there;
+    return Found::Some;
   }
 
   // What the program adds to the scores of the block, in units of log2.

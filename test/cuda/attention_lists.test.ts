@@ -5,6 +5,7 @@
 import { describe, expect, test } from 'vitest';
 import { planAttention, type AttentionPlan } from '../../lib/attention/plan.ts';
 import { cast, grad, tensor, type AttentionOptions, type DType, type Tensor } from '../../lib/index.ts';
+import { expectUnnamedRowsIgnored } from '../missing_rows.ts';
 import { random } from '../reference_matmul.ts';
 import { expectClose } from '../tolerance.ts';
 import { useCuda } from './device.ts';
@@ -104,6 +105,10 @@ describe.skipIf(cuda.skip).each(['f32', 'bf16', 'f16'] as const)('attention thro
         i === 1 ? 'f32' : dtype,
         i === 1 ? 10 : 2,
       );
+  });
+
+  test('rows that nobody names may hold anything', () => {
+    for (const queries of [1, 20]) expectUnnamedRowsIgnored('cuda', dtype, queries);
   });
 
   test('equal calls give equal bits', () => {
