@@ -316,6 +316,11 @@ void copy_unit(const Plan& plan, int64_t unit) {
 }  // namespace
 
 template <>
+void convert_one<kIsa>(const void* from, DType from_dtype, void* to, DType to_dtype) {
+  converter(from_dtype, to_dtype)(from, to, 1);
+}
+
+template <>
 void copy<kIsa>(const CopyParams& p, ThreadPool& pool) {
   for (int i = 0; i < p.rank; i++)
     if (p.shape[i] == 0) return;

@@ -15,4 +15,8 @@ using fovea::CopyParams;
 template <Isa>
 void copy(const CopyParams&, ThreadPool&);
 
+// One element, on the calling thread: for those who must not wait for the pool.
+template <Isa>
+void convert_one(const void* from, DType from_dtype, void* to, DType to_dtype);
+
 }  // namespace fovea::cpu

@@ -12,27 +12,21 @@ namespace fovea {
 namespace {
 
 // The bytes of `value` as an element of `dtype`, converted as cast() converts.
-uint64_t pattern_of(double value, DType dtype, ThreadPool& pool) {
+uint64_t pattern_of(double value, DType dtype) {
   uint64_t pattern = 0;
-  cpu::CopyParams p{};
-  p.src = &value;
-  p.src_dtype = DType::F64;
-  p.dst = &pattern;
-  p.dst_dtype = dtype;
-  dispatch_isa([&](auto isa) { cpu::copy<isa()>(p, pool); });
+  dispatch_isa([&](auto isa) { cpu::convert_one<isa()>(&value, DType::F64, &pattern, dtype); });
   return pattern;
 }
 
 }  // namespace
 
 void run_fill(const TaskContext& ctx, const FillTask& task) {
-  cpu::FillParams p{task.out, task.count, static_cast<int>(size_of(task.dtype)), pattern_of(task.value, task.dtype, ctx.pool)};
+  cpu::FillParams p{task.out, task.count, static_cast<int>(size_of(task.dtype)), pattern_of(task.value, task.dtype)};
   dispatch_isa([&](auto isa) { cpu::fill<isa()>(p, ctx.pool); });
 }
 
 void run_fill(cuda::Stream& stream, const FillTask& task) {
-  const uint64_t pattern = pattern_of(task.value, task.dtype, ThreadPool::instance());
-  stream.fill(task.out, pattern, static_cast<int>(size_of(task.dtype)), static_cast<size_t>(task.count));
+  stream.fill(task.out, pattern_of(task.value, task.dtype), static_cast<int>(size_of(task.dtype)), static_cast<size_t>(task.count));
 }
 
 namespace {
