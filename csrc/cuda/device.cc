@@ -270,23 +270,19 @@ void Device::download(void* to, const void* from, size_t bytes, WhenDone done) {
   // The last callback reports the first error; callbacks come in order, on one thread.
   auto first = std::make_shared<std::shared_ptr<const Error>>();
   for (size_t at = 0; at < bytes && !error;) {
-    Staging::Chunk chunk;
-    size_t n = 0;
     error = error_of("a copy from the device", [&] {
-      chunk = staging_.take(bytes - at);
-      n = std::min(bytes - at, chunk.bytes);
-      expect(driver().cuMemcpyDtoHAsync_v2(chunk.data, reinterpret_cast<CUdeviceptr>(from) + at, n, cu_stream()),
-             "a copy of " + std::to_string(bytes) + " bytes from the device");
+      const Staging::Chunk chunk = staging_.take(bytes - at);
+      const size_t n = std::min(bytes - at, chunk.bytes);
+      const CUresult result = driver().cuMemcpyDtoHAsync_v2(chunk.data, reinterpret_cast<CUdeviceptr>(from) + at, n, cu_stream());
+      if (result != CUDA_SUCCESS) staging_.give_back(chunk);
+      expect(result, "a copy of " + std::to_string(bytes) + " bytes from the device");
+      events().after_issued([this, chunk, n, first, target = static_cast<char*>(to) + at](const std::shared_ptr<const Error>& failed) {
+        if (!failed) std::memcpy(target, chunk.data, n);
+        else if (!*first) *first = failed;
+        staging_.give_back(chunk);
+      });
+      at += n;
     });
-    if (!chunk.data) break;
-    events().after_issued(
-        [this, chunk, n, first, target = static_cast<char*>(to) + at](const std::shared_ptr<const Error>& failed) {
-          if (!failed) std::memcpy(target, chunk.data, n);
-          else if (!*first) *first = failed;
-          staging_.give_back(chunk);
-        },
-        error);
-    at += n;
   }
   events().after_issued([first, done = std::move(done)](const std::shared_ptr<const Error>& failed) { done(*first ? *first : failed); },
                         error);

@@ -19,7 +19,7 @@ void dump(const std::string& entry, const Splice* splice, const std::string& tex
   static const char* const folder = std::getenv("FOVEA_CUDA_DUMP");
   if (!folder) return;
   std::string name = std::string(folder) + "/" + entry;
-  if (splice) name += "-" + std::to_string(std::hash<std::string>()(splice->key()));
+  if (splice) (name += '-') += std::to_string(std::hash<std::string>()(splice->key()));
   if (std::FILE* file = std::fopen((name + ".ptx").c_str(), "wb")) {
     std::fwrite(text.data(), 1, text.size(), file);
     std::fclose(file);

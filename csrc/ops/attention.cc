@@ -149,17 +149,17 @@ std::string explain(const std::vector<Tensor>& operands, const std::vector<Tenso
         chosen = kernel.name;
         return;
       }
-      refused += (refused.empty() ? "" : ",") + std::string("{\"kernel\":") + quoted(kernel.name) + ",\"reason\":" + quoted(reason) + "}";
+      refused += std::string(refused.empty() ? "" : ",") + "{\"kernel\":" + quoted(kernel.name) + ",\"reason\":" + quoted(reason) + "}";
     }
   };
   if (call->device.is_cpu()) choose(kKernels);
   else if (choose(cuda::kAttentionKernels); chosen.empty()) cuda_kernel(*call);
   AttentionPlan plan = plan_attention(call->params);
-  return "{\"kernel\":" + quoted(chosen.c_str()) + ",\"isa\":" + quoted(call->device.is_cpu() ? name_of(current_isa()) : "cuda") +
-         ",\"refused\":[" + refused + "],\"tile\":[" + std::to_string(plan.tile_q) + "," + std::to_string(plan.tile_kv) +
-         "],\"full\":" + std::to_string(plan.full) + ",\"partial\":" + std::to_string(plan.partial) +
-         ",\"skipped\":" + std::to_string(plan.skipped) + ",\"flops\":" + number(plan.flops) +
-         ",\"denseFlops\":" + number(plan.dense_flops) + ",\"bytes\":" + number(plan.bytes) + "}";
+  return std::string("{\"kernel\":") + quoted(chosen.c_str()) +
+         ",\"isa\":" + quoted(call->device.is_cpu() ? name_of(current_isa()) : "cuda") + ",\"refused\":[" + refused + "],\"tile\":[" +
+         std::to_string(plan.tile_q) + "," + std::to_string(plan.tile_kv) + "],\"full\":" + std::to_string(plan.full) +
+         ",\"partial\":" + std::to_string(plan.partial) + ",\"skipped\":" + std::to_string(plan.skipped) +
+         ",\"flops\":" + number(plan.flops) + ",\"denseFlops\":" + number(plan.dense_flops) + ",\"bytes\":" + number(plan.bytes) + "}";
 }
 
 const RegisterOp<&attention> registration{"attention"};

@@ -148,16 +148,15 @@ std::string explain(const std::vector<Tensor>& operands, const std::vector<int64
     if (!chosen.empty()) break;
     const char* reason = kernel.refusal(p);
     if (!reason) chosen = kernel.name;
-    else
-      refused += (refused.empty() ? "" : ",") + std::string("{\"kernel\":") + quoted(kernel.name) + ",\"reason\":" + quoted(reason) + "}";
+    else refused += std::string(refused.empty() ? "" : ",") + "{\"kernel\":" + quoted(kernel.name) + ",\"reason\":" + quoted(reason) + "}";
   }
   int64_t tile[kNeighborhoodAxes];
   if (device.is_cpu()) dispatch_isa([&](auto isa) { cpu::neighborhood_tile_shape<isa()>(p, tile); });
   else cuda::neighborhood_tile_shape(p, tile);
   std::string shape;
   for (int a = kNeighborhoodAxes - (operands[kNaQuery].rank() - 3); a < kNeighborhoodAxes; a++)
-    shape += (shape.empty() ? "" : ",") + std::to_string(tile[a]);
-  return "{\"kernel\":" + quoted(chosen.c_str()) + ",\"isa\":" + quoted(device.is_cpu() ? name_of(current_isa()) : "cuda") +
+    shape += std::string(shape.empty() ? "" : ",") + std::to_string(tile[a]);
+  return std::string("{\"kernel\":") + quoted(chosen.c_str()) + ",\"isa\":" + quoted(device.is_cpu() ? name_of(current_isa()) : "cuda") +
          ",\"refused\":[" + refused + "],\"tile\":[" + shape + "]}";
 }
 
