@@ -7,7 +7,8 @@
  * When the tests of the file are done, what they left on the device must be garbage: useCuda() checks that its memory comes back. Masks and
  * scores that the file or the library keeps have their tables on the device; `keptBytes` says how much that may be.
  *
- * Without a GPU the device is the emulator (docs/emulator.md), with strict checks; FOVEA_TEST_GPU=1 takes the machine's driver instead.
+ * Without a GPU the device is the emulator (docs/emulator.md), with strict checks; launches of a kernel take warp schedules and deliveries of
+ * copies in turn, unless FOVEA_EMULATOR_SCHEDULE says otherwise. FOVEA_TEST_GPU=1 takes the machine's driver instead.
  * The driver is opened once per process, so a test of another environment runs a script in a process of its own: runScript().
  */
 import { spawnSync } from 'node:child_process';
@@ -42,6 +43,7 @@ function environment(settings: EmulatorSettings): Record<string, string> {
   if (process.env.FOVEA_TEST_GPU === '1') return out;
   out.FOVEA_CUDA_DRIVER = emulator ??= emulatorLibrary();
   out.FOVEA_EMULATOR_QUIET = '1';
+  out.FOVEA_EMULATOR_SCHEDULE = process.env.FOVEA_EMULATOR_SCHEDULE ?? 'turns';
   for (const [name, value] of Object.entries(settings)) out[`FOVEA_EMULATOR_${name}`] = value;
   return out;
 }

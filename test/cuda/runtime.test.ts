@@ -179,6 +179,18 @@ describe.skipIf(noEmulator)('the CUDA run time', () => {
     expect(cpu).toEqual([1]);
   });
 
+  test('the oldest driver it takes runs kernels', () => {
+    const { value } = runScript(
+      `
+      const { ones, matmul, attention } = fovea;
+      const x = ones([1, 1, 20, 32], { dtype: 'bf16', device: 'cuda' });
+      give([await matmul(x, x.transpose(2, 3)).sum().item(), await attention(x, x, x, { causal: true }).sum().item()]);
+      `,
+      { DRIVER_VERSION: '11040', CAPABILITY: '80' },
+    );
+    expect(value).toEqual([20 * 20 * 32, 20 * 32]);
+  });
+
   test('three devices: a tensor goes around, each device keeps its own account', () => {
     const { value } = runScript(
       `

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 
 #include "emulator.h"
 
@@ -49,6 +50,12 @@ Order order_of(const std::string& word, uint64_t& seed) {
   return Order::Random;
 }
 
+// What launches of a kernel take in turn under the schedule `turns`.
+struct Turn {
+  const char *schedule, *async;
+};
+constexpr Turn kTurns[] = {{"first", "late"}, {"last", "early"}, {"random", "late"}, {"first", "early"}, {"last", "late"}};
+
 }  // namespace
 
 std::string environment(const char* name, const char* fallback) {
@@ -56,11 +63,17 @@ std::string environment(const char* name, const char* fallback) {
   return text && *text ? text : fallback;
 }
 
-Options launch_options() {
+Options launch_options(uint64_t launch) {
   Options o;
-  o.warps = order_of(environment("FOVEA_EMULATOR_SCHEDULE", "first"), o.seed);
-  o.blocks = order_of(environment("FOVEA_EMULATOR_BLOCKS", environment("FOVEA_EMULATOR_SCHEDULE", "first").c_str()), o.seed);
-  o.async_early = environment("FOVEA_EMULATOR_ASYNC", "late") == "early";
+  Turn turn{"first", "late"};
+  std::string schedule = environment("FOVEA_EMULATOR_SCHEDULE", turn.schedule);
+  if (schedule == "turns") {
+    turn = kTurns[launch % std::size(kTurns)];
+    schedule = turn.schedule, o.seed = launch + 1;
+  }
+  o.warps = order_of(schedule, o.seed);
+  o.blocks = order_of(environment("FOVEA_EMULATOR_BLOCKS", schedule.c_str()), o.seed);
+  o.async_early = environment("FOVEA_EMULATOR_ASYNC", turn.async) == "early";
   o.profile = profiling();
   o.threads = static_cast<int>(number("FOVEA_EMULATOR_THREADS", std::max(1u, std::thread::hardware_concurrency())));
   o.branch_limit = number("FOVEA_EMULATOR_BRANCH_LIMIT", 1ull << 28);
@@ -186,15 +199,6 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice ordinal) {
   return CUDA_SUCCESS;
 }
 
-CUresult cuDevicePrimaryCtxRelease_v2(CUdevice ordinal) {
-  Device* d = device_at(ordinal);
-  if (!d) return CUDA_ERROR_INVALID_DEVICE;
-  const std::lock_guard lock(d->mutex);
-  if (d->context.references == 0) return CUDA_ERROR_INVALID_CONTEXT;
-  --d->context.references;
-  return CUDA_SUCCESS;
-}
-
 CUresult cuDevicePrimaryCtxReset_v2(CUdevice ordinal) {
   Device* d = device_at(ordinal);
   if (!d) return CUDA_ERROR_INVALID_DEVICE;
@@ -206,19 +210,6 @@ CUresult cuDevicePrimaryCtxReset_v2(CUdevice ordinal) {
 CUresult cuCtxSetCurrent(CUcontext context) {
   if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
   current_context = context;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuCtxGetCurrent(CUcontext* context) {
-  if (!context) return CUDA_ERROR_INVALID_VALUE;
-  *context = current_context;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuCtxGetDevice(CUdevice* device) {
-  FOVEA_CURRENT_DEVICE(d);
-  if (!device) return CUDA_ERROR_INVALID_VALUE;
-  *device = d->ordinal;
   return CUDA_SUCCESS;
 }
 

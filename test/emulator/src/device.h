@@ -84,7 +84,8 @@ struct Device {
 
 // The environment, read at every call so that a test may change it.
 std::string environment(const char* name, const char* fallback);
-Options launch_options();
+// Of a kernel's launch with this number.
+Options launch_options(uint64_t launch);
 bool profiling();
 int capability();  // 86, 90
 

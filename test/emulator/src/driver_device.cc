@@ -53,23 +53,6 @@ CUresult cuGetErrorName(CUresult error, const char** text) {
   return *text ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-CUresult cuGetProcAddress_v2(const char* symbol, void** function, int, uint64_t, CUdriverProcAddressQueryResult* status) {
-  if (!symbol || !function) return CUDA_ERROR_INVALID_VALUE;
-  *function = nullptr;
-#define FOVEA_FIND(name)                                                                                                               \
-  {                                                                                                                                    \
-    const size_t length = std::strlen(symbol);                                                                                         \
-    const std::string_view own = #name;                                                                                                \
-    if (own == symbol || (own.substr(0, length) == symbol && own.substr(length) == "_v2")) *function = reinterpret_cast<void*>(&name); \
-  }
-#define FOVEA_FIND_EACH(name) FOVEA_FIND(name)
-  FOVEA_DRIVER_FUNCTIONS(FOVEA_FIND_EACH)
-#undef FOVEA_FIND_EACH
-#undef FOVEA_FIND
-  if (status) *status = *function ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
-  return *function ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
-}
-
 CUresult cuDeviceGetCount(int* count) {
   if (!initialized()) return CUDA_ERROR_NOT_INITIALIZED;
   if (!count) return CUDA_ERROR_INVALID_VALUE;
@@ -89,15 +72,6 @@ CUresult cuDeviceGetName(char* name, int bytes, CUdevice device) {
   if (!device_at(device)) return CUDA_ERROR_INVALID_DEVICE;
   if (!name || bytes <= 0) return CUDA_ERROR_INVALID_VALUE;
   std::snprintf(name, static_cast<size_t>(bytes), "Fovea PTX emulator");
-  return CUDA_SUCCESS;
-}
-
-CUresult cuDeviceGetUuid(CUuuid* uuid, CUdevice device) {
-  if (!device_at(device)) return CUDA_ERROR_INVALID_DEVICE;
-  if (!uuid) return CUDA_ERROR_INVALID_VALUE;
-  std::memset(uuid->bytes, 0, sizeof(uuid->bytes));
-  std::memcpy(uuid->bytes, "fovea-emulator", 14);
-  uuid->bytes[15] = static_cast<char>(device);
   return CUDA_SUCCESS;
 }
 

@@ -78,15 +78,6 @@ void release(Device& d, uint64_t address) {
 
 }  // namespace
 
-CUresult cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
-  FOVEA_CURRENT_DEVICE(d);
-  if (!free_bytes || !total_bytes) return CUDA_ERROR_INVALID_VALUE;
-  const std::lock_guard lock(d->mutex);
-  *total_bytes = d->memory.limit();
-  *free_bytes = d->memory.limit() - outside_pool(*d) - d->pool.reserved;
-  return CUDA_SUCCESS;
-}
-
 CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
   FOVEA_CURRENT_DEVICE(d);
   return allocate(*d, address, bytes, false);
@@ -104,12 +95,6 @@ CUresult cuMemFree_v2(CUdeviceptr address) {
 CUresult cuMemAllocAsync(CUdeviceptr* address, size_t bytes, CUstream) {
   FOVEA_CURRENT_DEVICE(d);
   return allocate(*d, address, bytes, true);
-}
-
-CUresult cuMemAllocFromPoolAsync(CUdeviceptr* address, size_t bytes, CUmemoryPool pool, CUstream) {
-  if (!pool) return CUDA_ERROR_INVALID_VALUE;
-  if (pool->device->sticky != CUDA_SUCCESS) return pool->device->sticky;
-  return allocate(*pool->device, address, bytes, true);
 }
 
 CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
@@ -188,20 +173,6 @@ CUresult cuMemFreeHost(void* address) {
   }
   std::free(address);
   return CUDA_SUCCESS;
-}
-
-CUresult cuMemHostRegister_v2(void* address, size_t bytes, unsigned) {
-  if (!address || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
-  Pinned& p = pinned();
-  const std::lock_guard lock(p.mutex);
-  p.ranges[reinterpret_cast<uintptr_t>(address)] = {bytes, false};
-  return CUDA_SUCCESS;
-}
-
-CUresult cuMemHostUnregister(void* address) {
-  Pinned& p = pinned();
-  const std::lock_guard lock(p.mutex);
-  return p.ranges.erase(reinterpret_cast<uintptr_t>(address)) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, size_t bytes, CUstream stream) {

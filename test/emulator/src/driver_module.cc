@@ -1,5 +1,6 @@
 // Driver API: modules, functions, launches.
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 
@@ -14,6 +15,7 @@ struct CUfunc_st {
   std::shared_ptr<const Program> program;
   int64_t max_dynamic_shared = 48 * 1024;
   std::vector<std::pair<uint32_t, uint32_t>> params;  // offset, bytes
+  std::atomic<uint64_t> launches{0};
 };
 
 struct CUmod_st {
@@ -184,55 +186,12 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* 
   return CUDA_SUCCESS;
 }
 
-CUresult cuModuleGetGlobal_v2(CUdeviceptr* address, size_t* bytes, CUmodule module, const char* name) {
-  if (!module || !name) return CUDA_ERROR_INVALID_VALUE;
-  const auto found = module->loaded.ptx->variable_index.find(std::string_view(name));
-  if (found == module->loaded.ptx->variable_index.end() || !module->loaded.addresses[found->second]) return CUDA_ERROR_NOT_FOUND;
-  if (address) *address = module->loaded.addresses[found->second];
-  if (bytes) *bytes = static_cast<size_t>(module->loaded.ptx->variables[found->second].bytes);
-  return CUDA_SUCCESS;
-}
-
-CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction function) {
-  if (!value) return CUDA_ERROR_INVALID_VALUE;
-  if (!function) return CUDA_ERROR_INVALID_HANDLE;
-  const Program& p = *function->program;
-  switch (attribute) {
-    case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = p.max_threads; break;
-    case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: *value = static_cast<int>(p.static_shared_bytes); break;
-    case CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES: *value = static_cast<int>(p.const_bytes); break;
-    case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES: *value = static_cast<int>(p.local_bytes); break;
-    case CU_FUNC_ATTRIBUTE_NUM_REGS: *value = std::min(255, p.live_registers + 8); break;
-    case CU_FUNC_ATTRIBUTE_PTX_VERSION:
-    case CU_FUNC_ATTRIBUTE_BINARY_VERSION: *value = capability(); break;
-    case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: *value = static_cast<int>(function->max_dynamic_shared); break;
-    case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT: *value = -1; break;
-    default: return CUDA_ERROR_INVALID_VALUE;
-  }
-  return CUDA_SUCCESS;
-}
-
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
   if (!function) return CUDA_ERROR_INVALID_HANDLE;
   if (attribute == CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT) return CUDA_SUCCESS;
   if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0) return CUDA_ERROR_INVALID_VALUE;
   if (value + static_cast<int>(function->program->static_shared_bytes) > shared_limit()) return CUDA_ERROR_INVALID_VALUE;
   function->max_dynamic_shared = value;
-  return CUDA_SUCCESS;
-}
-
-CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, CUfunction function, int block_threads, size_t dynamic_shared_bytes) {
-  if (!blocks || block_threads <= 0) return CUDA_ERROR_INVALID_VALUE;
-  if (!function) return CUDA_ERROR_INVALID_HANDLE;
-  int threads = 0, shared = 0, registers = 0;
-  cuDeviceGetAttribute(&threads, CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, 0);
-  cuDeviceGetAttribute(&shared, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR, 0);
-  cuFuncGetAttribute(&registers, CU_FUNC_ATTRIBUTE_NUM_REGS, function);
-  const int warps = (block_threads + 31) / 32;
-  const int64_t bytes = static_cast<int64_t>(function->program->static_shared_bytes + dynamic_shared_bytes) + 1024;
-  const int by_threads = threads / (32 * warps), by_shared = static_cast<int>(shared / bytes),
-            by_registers = 65536 / std::max(1, registers * 32 * warps);
-  *blocks = std::max(0, std::min({32, by_threads, by_shared, by_registers}));
   return CUDA_SUCCESS;
 }
 
@@ -266,7 +225,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
   launch.params.assign(p.param_bytes, 0);
   for (size_t k = 0; k < function->params.size(); ++k)
     std::memcpy(launch.params.data() + function->params[k].first, parameters[k], function->params[k].second);
-  launch.options = launch_options();
+  launch.options = launch_options(function->launches++);
   launch.counters = counters_of(p.name);
   launch.device_id = static_cast<u32>(d->ordinal);
   launch.multiprocessors = 4;

@@ -33,6 +33,11 @@ std::string name_of(FaultKind kind) {
   return "fault";
 }
 
+std::string under(const Options& o) {
+  const char* const orders[] = {"first", "last", "random"};
+  return std::string(" [schedule ") + orders[static_cast<int>(o.warps)] + ", copies " + (o.async_early ? "early" : "late") + "]";
+}
+
 }  // namespace
 
 void raise(FaultKind kind, const Warp& warp, const Instr& instr, int lane, const char* format, ...) {
@@ -51,12 +56,12 @@ void raise(FaultKind kind, const Warp& warp, const Instr& instr, int lane, const
   } else {
     message += ", warp " + std::to_string(warp.index);
   }
-  throw Fault(kind, message + ": " + text);
+  throw Fault(kind, message + ": " + text + under(b.launch->options));
 }
 
 void raise_block(FaultKind kind, const Block& block, const std::string& message) {
   throw Fault(kind, block.launch->program->name + ": " + name_of(kind) + ", block " +
-                        triple(block.ctaid[0], block.ctaid[1], block.ctaid[2]) + ": " + message);
+                        triple(block.ctaid[0], block.ctaid[1], block.ctaid[2]) + ": " + message + under(block.launch->options));
 }
 
 std::string describe_line(const Block& block, uint32_t line) {

@@ -183,6 +183,27 @@ TEST("modules that can't be loaded") {
   refused(".version 12.5\n.target sm_80\n.address_size 64\n", CUDA_ERROR_UNSUPPORTED_PTX_VERSION, "12.5");
 }
 
+TEST("launches of a kernel take the schedules in turn") {
+  setenv("FOVEA_EMULATOR_SCHEDULE", "turns", 1);
+  unsetenv("FOVEA_EMULATOR_ASYNC");
+  // Threads take numbers from 1 on: thread 0 the first or, when the second warp runs first, the 33rd.
+  const Module m = kernel("atom.global.add.u32 %r0, [%a+1020], 1; st.global.u32 [%b], %r0;");
+  for (const uint32_t expected : {1, 33, 0, 1, 33, 1, 33}) {
+    const Buffer<uint32_t> out(std::vector<uint32_t>(256, 1));
+    run(m.function("k"), {1, 64}, out.address(), 256u);
+    const uint32_t got = out.read()[0];
+    check(expected == 0 || got == expected, "thread 0 came as number " + std::to_string(got));
+  }
+  const Module bad = kernel("ld.global.u32 %r0, [%b+1000];");
+  for (const char* turn : {"[schedule first, copies late]", "[schedule last, copies early]", "[schedule random, copies late]"}) {
+    const Buffer<uint32_t> out(std::vector<uint32_t>(256, 1));
+    check(launch(bad.function("k"), {1, 32}, out.address(), 256u) != CUDA_SUCCESS, "out of bounds");
+    const std::string message = foveaEmulatorLastError();
+    cuDevicePrimaryCtxReset_v2(0);
+    check(message.find(turn) != std::string::npos, message);
+  }
+}
+
 TEST("counters") {
   setenv("FOVEA_EMULATOR_PROFILE", "1", 1);
   foveaEmulatorResetReport();
