@@ -88,6 +88,15 @@ std::shared_ptr<Lane> Lanes::open() {
   return lane;
 }
 
+std::shared_ptr<Lane> Lanes::aside() {
+  std::lock_guard lock(mutex_);
+  if (!aside_) {
+    aside_ = std::make_shared<Lane>(device_, next_id_++);
+    aside_->events_.start(aside_);
+  }
+  return aside_;
+}
+
 Lane& Lanes::of_caller() const {
   const auto& lane = Lane::current(device_.device());
   return lane ? static_cast<Lane&>(*lane) : *main_;

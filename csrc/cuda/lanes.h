@@ -57,6 +57,8 @@ class Lanes final : public TaskOrder {
   // From any thread.
   const std::shared_ptr<Lane>& main() const { return main_; }
   std::shared_ptr<Lane> open();
+  // One for work that touches no storage, so that it waits for nothing and nothing waits for it.
+  std::shared_ptr<Lane> aside();
   // The lane that the calling thread's tasks will be in.
   Lane& of_caller() const;
 
@@ -87,7 +89,7 @@ class Lanes final : public TaskOrder {
   bool tracking() const { return opened_ > 0; }
 
   Device& device_;
-  std::shared_ptr<Lane> main_, current_;
+  std::shared_ptr<Lane> main_, current_, aside_;
   int opened_ = 0;                       // lanes but the default, as far as the queue has come
   std::shared_ptr<LanePoint> baseline_;  // of the default lane when the first of them opened
   std::mutex mutex_;

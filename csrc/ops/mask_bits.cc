@@ -12,7 +12,7 @@
 //   device     code of the device to evaluate on. One that can't give the CPU's bits leaves the work to the CPU.
 //
 // Synchronous, on the caller's thread where that is at most a few milliseconds of work, since the thread pool may be busy with a kernel. On
-// a device behind everything queued there.
+// a device it waits for the evaluation alone.
 #include <algorithm>
 #include <cstring>
 #include <future>
@@ -83,11 +83,11 @@ void evaluate(const MaskBitsParams& params, int64_t count) {
   });
 }
 
-// cuda::mask_bits on the thread of the device's stream, waited for.
+// cuda::mask_bits on the thread of the device's queue, waited for: it itself, not what the device has to do besides.
 int64_t evaluate_on(Device device, const MaskBitsParams& params, int64_t count, int32_t* ids) {
   cuda::Device& target = cuda::Device::get(device.ordinal);
   std::promise<int64_t> distinct;
-  target.stream().post("maskBits", [&](const TaskContext&) {
+  target.stream().post("maskBits", target.lanes().aside(), {}, {}, [&](const TaskContext&) {
     try {
       cuda::Stream stream = target.launcher();
       distinct.set_value(cuda::mask_bits(params, count, ids, stream));

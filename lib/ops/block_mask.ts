@@ -31,8 +31,8 @@ function packTables({ tables }: Program): { memory: Uint8Array; info: number[] }
 
 /**
  * Evaluates tiles with the interpreters of the addon, on a device: the same ids and bits on every one. The CPU does requests of fewer than
- * `leastPairs` pairs, and programs with exp, log, tanh, sin, cos or pow, whose last bit a device may round otherwise. Behind everything
- * queued on the device, and waits for it.
+ * `leastPairs` pairs, and programs with exp, log, tanh, sin, cos or pow, whose last bit a device may round otherwise. Waits for a device, but
+ * not for what is queued on it.
  */
 export function evaluateTilesOn(device: DeviceName, leastPairs = 0): TileEvaluator {
   return (request, store) => {

@@ -1,11 +1,14 @@
 /** Streams on CUDA: independent orders, order by tensors and events, memory across streams, errors. */
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import {
+  blockMask,
   cast,
   copyFrom,
   embedding,
   full,
   grad,
+  mask,
   matmul,
   memory,
   randn,
@@ -39,6 +42,41 @@ describe.skipIf(cuda.skip)('streams on CUDA', () => {
     const eventDone = fast.record().synchronize().then(note('event'));
     await Promise.all([longDone, shortDone, eventDone]);
     expect(order.at(-1)).toBe('long');
+  });
+
+  test.skipIf(cuda.gpu)(
+    'while a kernel runs the event loop turns, masks are evaluated, and the CPU computes',
+    async () => {
+      using fast = new Stream('cuda');
+      const x = randn([192, 1024], { seed: 1, device: 'cuda' });
+      await x.data();
+      const order: string[] = [];
+      const note = (name: string) => (): void => void order.push(name);
+      const long = matmul(x, x.transpose(0, 1)).data().then(note('long'));
+      const checkers = mask(({ q, kv }) => (q + kv) % 2 === 0);
+      expect(blockMask(checkers, { q: 256, device: 'cuda' }).tiles).toHaveLength(4);
+      for (let turn = 0; turn < 10; turn++) await setImmediate();
+      await full([10], 1).data().then(note('CPU'));
+      await fast
+        .run(() => full([10], 1, { device: 'cuda' }))
+        .data()
+        .then(note('short'));
+      await long;
+      expect(order).toEqual(['CPU', 'short', 'long']);
+    },
+  );
+
+  test.skipIf(cuda.gpu)('while the CPU computes a device is fed', async () => {
+    await full([1], 1, { device: 'cuda' }).data();
+    const order: string[] = [];
+    const note = (name: string) => (): void => void order.push(name);
+    const x = randn([1024, 1024], { seed: 1 });
+    let y = x;
+    for (let i = 0; i < 40; i++) y = matmul(y, x);
+    const long = y.data().then(note('CPU'));
+    await full([10], 1, { device: 'cuda' }).data().then(note('cuda'));
+    await long;
+    expect(order).toEqual(['cuda', 'CPU']);
   });
 
   test('an operand of another stream is waited for, and so are readers of what is written', async () => {
