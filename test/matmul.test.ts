@@ -53,6 +53,7 @@ describe.each(LEVELS)('on %s', (level) => {
         [3, 5001, 50],
         [261, 1300, 17],
         [9, 9003, 17],
+        [140, 2050, 100],
       ]) {
         scope(() => {
           const a = random([m, k], dtype, 1);
@@ -161,34 +162,39 @@ it('computes f32 in f32 whatever the precision', () => {
   expect(getMatmulPrecision()).toBe('highest');
 });
 
-it('gives a row the same bits in any batch, with any neighbours and any number of threads', () => {
-  const sizes = fc.integer({ min: 1, max: 70 });
-  const cases = fc.record({
-    m: sizes,
-    k: fc.integer({ min: 1, max: 700 }),
-    n: sizes,
-    dtype: fc.constantFrom(...DTYPES),
-    turned: fc.boolean(),
+describe('gives a row the same bits in any batch, with any neighbours and any number of threads', () => {
+  function check({ m, k, n, dtype, turned }: { m: number; k: number; n: number; dtype: DType; turned: boolean }): void {
+    scope(() => {
+      const a = random([m, k], dtype, m).t;
+      const b = turned ? transpose(random([n, k], dtype, n).t) : random([k, n], dtype, n).t;
+      setNumThreads(2);
+      const all = bits(matmul(a, b));
+      setNumThreads(1);
+      expect(Buffer.compare(bits(matmul(a, b)), all)).toBe(0);
+      const row = m >> 1;
+      const bytes = all.length / m;
+      const alone = bits(matmul(slice(a, 0, row, row + 1), b));
+      expect(Buffer.compare(alone, all.subarray(row * bytes, (row + 1) * bytes))).toBe(0);
+      const batched = bits(matmul(expand(a, [3, m, k]), b));
+      expect(Buffer.compare(batched.subarray(2 * all.length), all)).toBe(0);
+    });
+  }
+
+  it('of small matrices', () => {
+    const sizes = fc.integer({ min: 1, max: 70 });
+    const cases = fc.record({
+      m: sizes,
+      k: fc.integer({ min: 1, max: 700 }),
+      n: sizes,
+      dtype: fc.constantFrom(...DTYPES),
+      turned: fc.boolean(),
+    });
+    fc.assert(fc.property(cases, check), { numRuns: 60, seed: 17 });
   });
-  fc.assert(
-    fc.property(cases, ({ m, k, n, dtype, turned }) => {
-      scope(() => {
-        const a = random([m, k], dtype, m).t;
-        const b = turned ? transpose(random([n, k], dtype, n).t) : random([k, n], dtype, n).t;
-        setNumThreads(2);
-        const all = bits(matmul(a, b));
-        setNumThreads(1);
-        expect(Buffer.compare(bits(matmul(a, b)), all)).toBe(0);
-        const row = m >> 1;
-        const bytes = all.length / m;
-        const alone = bits(matmul(slice(a, 0, row, row + 1), b));
-        expect(Buffer.compare(alone, all.subarray(row * bytes, (row + 1) * bytes))).toBe(0);
-        const batched = bits(matmul(expand(a, [3, m, k]), b));
-        expect(Buffer.compare(batched.subarray(2 * all.length), all)).toBe(0);
-      });
-    }),
-    { numRuns: 60, seed: 17 },
-  );
+
+  it.each(DTYPES)('of several tiles, panels and pieces in %s', (dtype) => {
+    for (const turned of [false, true]) check({ m: 270, k: 2053, n: 110, dtype, turned });
+  });
 });
 
 describe('gradients', () => {

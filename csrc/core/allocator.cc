@@ -6,12 +6,9 @@
 #include <utility>
 #include <vector>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 #include "core/error.h"
 #include "core/stream.h"
+#include "core/system_memory.h"
 
 namespace fovea {
 namespace {
@@ -36,18 +33,6 @@ size_t class_bytes(int c) {
   if (c < kStepsPerDoubling) return static_cast<size_t>(c + 1) * kAlign;
   int doubling = c / kStepsPerDoubling - 1;
   return (static_cast<size_t>(c % kStepsPerDoubling + 1 + kStepsPerDoubling) << doubling) * kAlign;
-}
-
-constexpr size_t kHugePage = size_t{2} << 20;
-
-// Large blocks ask for huge pages: first touch then costs one fault per 2 MiB instead of 512.
-void* system_allocate(size_t size) {
-  if (size < 2 * kHugePage) return std::aligned_alloc(kAlign, size);
-  void* data = std::aligned_alloc(kHugePage, (size + kHugePage - 1) / kHugePage * kHugePage);
-#ifdef __linux__
-  if (data) madvise(data, size, MADV_HUGEPAGE);
-#endif
-  return data;
 }
 
 struct FreeBlock {

@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "core/float_mode.h"
+#include "core/system_memory.h"
 
 namespace fovea {
 namespace {
@@ -171,7 +172,7 @@ void* ThreadPool::scratch(int thread, size_t bytes) {
   if (s.bytes.load(std::memory_order_relaxed) < bytes) {
     std::free(s.data);
     size_t size = (bytes + 4095) / 4096 * 4096;
-    s.data = std::aligned_alloc(64, size);
+    s.data = system_allocate(size);
     s.bytes.store(s.data ? size : 0, std::memory_order_relaxed);
     if (!s.data) fail("ERR_OOM", "out of memory: a kernel needs ", bytes, " bytes of scratch");
   }

@@ -16,11 +16,12 @@
 namespace fovea::cpu {
 namespace {
 
-constexpr int64_t kRowTile = 256;          // rows of a task, a multiple of every kGemmRows but 6
-constexpr int64_t kPackedRowTile = 128;    // the same where rows of A must be packed
-constexpr int64_t kPieceSteps = 1024;      // of k, one call of the micro-kernel
-constexpr int64_t kLocalPieceSteps = 256;  // the same where a task packs its own panels
-constexpr int64_t kNarrowPieceSteps = 32;  // the same for few rows over wide rows of B
+template <class T>
+constexpr int64_t kRowTile = kTiled<T> ? 256 : 128;  // rows of a task, a multiple of every kGemmRows but 6
+constexpr int64_t kPackedRowTile = 128;              // the same where rows of A must be packed
+constexpr int64_t kPieceSteps = 1024;                // of k, one call of the micro-kernel
+constexpr int64_t kLocalPieceSteps = 256;            // the same where a task packs its own panels
+constexpr int64_t kNarrowPieceSteps = 32;            // the same for few rows over wide rows of B
 constexpr int64_t kTaskPanels = 16, kNarrowTaskPanels = 64;
 constexpr int64_t kTasksPerThread = 8;
 constexpr int64_t kChunkSteps = 4096;       // of k, packed at once
@@ -177,7 +178,7 @@ Plan make_plan(const MatmulParams& p, const Panels& panels, const Lanes<T>& a, c
   plan.pack_a = !rows_in_place(a);
   plan.direct = p.out_dtype == DType::F32 && p.out.column == 1;
   const int64_t wanted = threads > 1 ? kTasksPerThread * threads : 1;
-  plan.row_tile = plan.pack_a ? kPackedRowTile : kRowTile;
+  plan.row_tile = plan.pack_a ? kPackedRowTile : kRowTile<T>;
   plan.local = p.m <= plan.row_tile && (p.m <= kBlockRows<T> || plan.batches * panels.count >= wanted);
   plan.narrow = p.m <= kBlockRows<T> && b.lane_stride == 1;
   plan.chunk = plan.local && !plan.pack_a ? plan.steps : least(plan.steps, kChunkSteps);
@@ -373,9 +374,16 @@ class Product {
     tile.a_stride = task.a_stride;
     tile.c_stride = task.acc_stride;
     const bool last = finishes_ && k + tile.steps == plan_.steps;
+    const int64_t panel_bytes = tile.steps * vectors * kVectorBytes, share = tile.steps / kAheadSteps * kLineBytes;
+    const char* next = tile.b;
+    if (!plan_.local) {
+      if (k + tile.steps < k_end_) next += panel_bytes;
+      else next = reinterpret_cast<const char*>(shared_panel(task.batch, panel + 1 < task.end ? panel + 1 : task.panel));
+    }
     for (int64_t r = 0; r < task.rows; r += kBlockRows<T>) {
       const int rows = static_cast<int>(least(kBlockRows<T>, task.rows - r));
       tile.a = task.a + r * task.a_stride + (k - k_) * 4;
+      tile.ahead = next + least(r / kBlockRows<T> * share, panel_bytes - share);
       tile.c = acc + r * task.acc_stride;
       if constexpr (kTiled<T>) tile_kernel_for(tile, rows, vectors);
       else micro_kernel_for<kPairs<T>>(rows, vectors)(tile);
