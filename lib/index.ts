@@ -200,12 +200,14 @@ export {
 export { dependencyMask, reversedAttention, reversedCost, type ReversedOptions } from './attention/reversed.ts';
 export {
   combineGuidance,
+  guidanceAt,
   softPag,
   softPagCost,
   type Guidance,
-  type PagTarget,
+  type GuidanceRange,
   type SoftPagOptions,
 } from './attention/soft_pag.ts';
+export { PAG_TARGETS, type PagTarget } from './attention/damaged_map.ts';
 export {
   headHunter,
   type HeadHunterOptions,

@@ -21,7 +21,7 @@ test('croc.mixed_mask', () =>
 test('image tokens among themselves, text causal', () => {
   const image = [[0, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0]]; // prettier-ignore
   const valid = [[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]]; // prettier-ignore
-  const mask = mixedAttentionMask({ mode: 'image', imageTokens: tensor(image), attentionMask: tensor(valid) });
+  const mask = mixedAttentionMask({ mode: 'visualOnly', imageTokens: tensor(image), attentionMask: tensor(valid) });
   const got = dense(mask, 2, 6);
   const expected = range(0, 2).flatMap((b) =>
     range(0, 6).flatMap((i) => range(0, 6).map((j) => Number(valid[b][j] === 1 && (j <= i || (image[b][i] === 1 && image[b][j] === 1))))),

@@ -3,7 +3,7 @@
  *
  * Source: Xie et al., "Croc: Pretraining Large Multimodal Models with Cross-Modal Comprehension", 2024. The released code makes the whole
  * prefix (prompt and image) visible to every row: mode 'prefix'. The paper's wording, image tokens among themselves and text causal, is
- * 'image'.
+ * 'visualOnly'.
  */
 import { FoveaError } from '../errors.ts';
 import { mask, type Mask } from '../mask/mask.ts';
@@ -18,8 +18,8 @@ export interface MixedMaskOptions {
   /** [batch, length], not 0 for real tokens: padding behind the prefix is not seen. */
   readonly attentionMask?: Tensor;
   /** Default 'prefix'. */
-  readonly mode?: 'prefix' | 'image';
-  /** Which tokens are of the image, [batch, length], not 0 for those. Needed for 'image'. */
+  readonly mode?: 'prefix' | 'visualOnly';
+  /** Which tokens are of the image, [batch, length], not 0 for those. Needed for 'visualOnly'. */
   readonly imageTokens?: Tensor;
 }
 
@@ -35,7 +35,7 @@ function rows(name: string, t: Tensor | undefined, like?: Tensor): number[][] {
 
 /**
  * A mask for attention(). Mode 'prefix': key j is visible to query i where j <= i and j is no padding, or j is before the first label that
- * counts (everything, padding too, where no label does, as released). Mode 'image': j <= i, or both are image tokens; padding is not seen.
+ * counts (everything, padding too, where no label does, as released). Mode 'visualOnly': j <= i, or both are image tokens; padding is not seen.
  * The tensors are read now.
  *
  * @throws FoveaError ERR_SHAPE for a tensor that is missing or of another shape, ERR_ARGUMENT for an unknown mode
@@ -57,8 +57,11 @@ export function mixedAttentionMask(options: MixedMaskOptions): Mask {
     ); // prettier-ignore
     return crocPrefix;
   }
-  if (mode !== 'image')
-    throw new FoveaError('ERR_ARGUMENT', `mixedAttentionMask: mode is '${String(mode)}', expected 'prefix' or 'image'`);
+  if (mode !== 'visualOnly')
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `mixedAttentionMask: mode is '${String(mode)}', expected 'prefix' or 'visualOnly'`,
+    );
   const image = rows('imageTokens', options.imageTokens).map((row) => row.map((x) => Number(x !== 0)));
   const valid = options.attentionMask
     ? rows('attentionMask', options.attentionMask, options.imageTokens).map((row) => row.map((x) => Number(x !== 0)))

@@ -6,6 +6,12 @@ import { version } from './doctor.ts';
 
 const cli = cac('fovea');
 
+// `fovea ... | head` closes the pipe early: no error of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit();
+});
+
 type Run = () => Promise<number> | number;
 
 async function finish(run: Run): Promise<void> {

@@ -24,7 +24,7 @@ const combiner = (options: F.CombinerOptions): MechanismCase => ({
 const perturbed = (target: PagTarget): MechanismCase => ({
   shapes: three,
   op: (q, k, v) =>
-    F.softPag(q, k, v, { target, strength: [0.25, 1], temperature: 2, imageTokens: { start: 10, count: 30 } }),
+    F.softPag(q, k, v, { target, strength: [0.25, 1], temperature: 2, imageTokens: { start: 10, count: 30 }, seed: 4 }),
 });
 const triangles = (routing: 'half' | 'flat' | 'single'): MechanismCase => ({
   shapes: [tokens, tokens, tokens],
@@ -72,11 +72,11 @@ const cases: Readonly<Record<string, MechanismCase>> = {
       return F.attention(q, k, v, { mask: F.mixedAttentionMask({ labels }) });
     },
   },
-  'mixed mask, image': {
+  'mixed mask, visual only': {
     shapes: three,
     op: (q, k, v) => {
       const imageTokens = integers(Array.from({ length: 96 }, (_, i) => Number(i % 48 > 5 && i % 48 < 20)), [2, 48], q);
-      return F.attention(q, k, v, { mask: F.mixedAttentionMask({ mode: 'image', imageTokens }) });
+      return F.attention(q, k, v, { mask: F.mixedAttentionMask({ mode: 'visualOnly', imageTokens }) });
     },
   },
   'prompt-masked, with its pool': {
@@ -102,6 +102,10 @@ const cases: Readonly<Record<string, MechanismCase>> = {
   'PAG, the mean query': perturbed('meanQuery'),
   'PAG, the largest weight': perturbed('max'),
   'PAG, a temperature': perturbed('temperature'),
+  'PAG, weights dropped': perturbed('drop'),
+  'PAG, logits hidden': perturbed('hide'),
+  'PAG, a blurred map': perturbed('blur'),
+  'PAG, a map with noise': perturbed('noise'),
   reversed: {
     shapes: [...three, [2, 2, 48], [2, 1, 48]],
     op: (q, k, v, p, m) => F.reversedAttention(q, k, v, { p, m }),
