@@ -1,8 +1,8 @@
-/** Vision backbones of the literature, built here from the library's ops and layers under the official names, against goldens. */
+/** NAT and DiNAT, built here from the library's ops and layers under the official names, against goldens. */
 import { describe, test } from 'vitest';
-import { add, attention, biLevelRoutingAttention, concat, depthwiseConv, gelu, linear, mean, mul, NeighborhoodAttention2D, pad, reshape, slice, split, type Tensor } from '../lib/index.ts'; // prettier-ignore
+import { add, concat, linear, mean, mul, NeighborhoodAttention2D, pad, slice, type Tensor } from '../lib/index.ts'; // prettier-ignore
 import { checkGolden, type GoldenCase } from './golden_case.ts';
-import { channelsFirst, channelsLast, Layers, MODEL, qkvOf, setting, toTokens } from './layers.ts';
+import { channelsLast, Layers, MODEL, setting } from './layers.ts';
 
 const list = (g: GoldenCase, name: string): readonly number[] => g.config[name] as unknown as readonly number[];
 
@@ -68,44 +68,3 @@ describe('NAT and DiNAT', () => {
       MODEL,
     ));
 });
-
-test('biformer_model_tiny', () =>
-  checkGolden(
-    'biformer_model_tiny',
-    (g) => {
-      const w = new Layers(g);
-      const halves = { stride: 2, padding: 1 };
-      const outputs: Record<string, Tensor> = {};
-      const x = list(g, 'depth').reduce(
-        (entry, depth, stage) => {
-          const down = w.at(`downsample_layers.${stage}`);
-          let t = down.batchNorm(down.conv(entry, '0', halves), '1');
-          if (stage === 0) t = down.batchNorm(down.conv(gelu(t), '3', halves), '4');
-          for (let b = 0; b < depth; b++) {
-            const block = w.at(`stages.${stage}.${b}`);
-            t = add(t, depthwiseConv(t, block.weight('pos_embed.weight'), block.weight('pos_embed.bias')));
-            t = add(t, attend(block.at('attn'), block.norm(t, 'norm1', 1e-6), setting(g, 'n_win'), list(g, 'topks')[stage], setting(g, 'head_dim'))); // prettier-ignore
-            t = add(t, block.linear(block.linear(block.norm(t, 'norm2', 1e-6), 'mlp.0', 'gelu'), 'mlp.3'));
-          }
-          outputs[`stage${stage}`] = channelsFirst(t);
-          return t;
-        },
-        channelsLast(g.input('x')),
-      );
-      return { ...outputs, y: w.linear(mean(w.batchNorm(x, 'norm'), [1, 2]), 'head') };
-    },
-    MODEL,
-  ));
-
-/** Bi-level routing, or full attention of 8 heads with the enhancement of its input. */
-function attend(w: Layers, x: Tensor, regions: number, topK: number, headDim: number): Tensor {
-  const [batch, rows, columns, dim] = x.shape;
-  const lepe = { weight: w.weight('lepe.weight'), bias: w.weight('lepe.bias') };
-  if (topK > 0) {
-    const [q, k, v] = split(w.linear(x, 'qkv.qkv'), dim, 3);
-    return w.linear(biLevelRoutingAttention(q, k, v, { heads: dim / headDim, regions, topK, lepe }), 'wo');
-  }
-  const tokens = reshape(x, [batch, rows * columns, dim]);
-  const mixed = reshape(toTokens(attention(...qkvOf(w, tokens, 8, false))), x.shape);
-  return w.linear(add(mixed, depthwiseConv(x, lepe.weight, lepe.bias)), 'proj');
-}

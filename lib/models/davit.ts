@@ -15,7 +15,6 @@ import { Module, type LoadOptions } from '../nn/module.ts';
 import { LayerNorm } from '../nn/norm.ts';
 import { Mlp } from '../nn/transformer.ts';
 import { add } from '../ops/binary.ts';
-import { depthwiseConv } from '../ops/depthwise_conv.ts';
 import { pad } from '../ops/pad.ts';
 import { mean } from '../ops/reduce.ts';
 import { gelu } from '../ops/unary.ts';
@@ -60,12 +59,12 @@ class PositionConv extends Module {
 
   constructor(dim: number, activated: boolean) {
     super();
-    this.proj = new Conv2d(dim, dim, 3, { groups: dim });
+    this.proj = new Conv2d(dim, dim, 3, { groups: dim, padding: 1, layout: 'nhwc' });
     this.gelu = activated;
   }
 
   override forward(x: Tensor): Tensor {
-    const y = depthwiseConv(x, this.proj.weight, this.proj.bias);
+    const y = this.proj.forward(x);
     return add(x, this.gelu ? gelu(y) : y);
   }
 }
