@@ -9,32 +9,25 @@
 
 #include "core/float_mode.h"
 #include "cpu/neighborhood_tile.h"
+#include "cpu/pieces.h"
 
 namespace fovea::cpu {
 namespace {
 
 struct Workspace {
-  float *queries, *scores, *out, *rows;
-  int32_t* bias;
   int64_t pitch;
+  float *queries, *scores, *out;
+  int32_t* bias;
+  float* rows;
 
-  // Bytes for all buffers; with memory, also where they are.
-  int64_t cut(const NeighborhoodParams& p, int vectors, bool copies, float* base) {
-    int64_t at = 0;
-    auto take = [&](int64_t n) {
-      float* here = base + at;
-      at += whole(n, 16);
-      return here;
-    };
+  Workspace(const NeighborhoodParams& p, int vectors, Pieces& pieces) {
     const int64_t lanes = int64_t{vectors} * kLanes;
     pitch = whole(most(p.dim, p.dim_v), 16);
-    queries = take(p.dim * lanes);
-    scores = take((kChunkKeys + kRowsOfTile) * lanes);
-    out = take(p.dim_v * lanes);
-    bias = reinterpret_cast<int32_t*>(take(lanes));
-    rows = take(copies ? 2 * kChunkKeys * pitch : 0);
-    if (!copies) rows = nullptr;
-    return at * 4;
+    queries = pieces.take(p.dim * lanes);
+    scores = pieces.take((kChunkKeys + kRowsOfTile) * lanes);
+    out = pieces.take(p.dim_v * lanes);
+    bias = pieces.take<int32_t>(lanes);
+    rows = KeyWalk::copies(p) ? pieces.take(2 * kChunkKeys * pitch) : nullptr;
   }
 };
 
@@ -78,20 +71,20 @@ __attribute__((noinline)) void weigh(const Chunk& chunk, int64_t dim_v, float* s
   });
 }
 
-template <class T, int NZ>
+template <int NZ>
 void run_box(const Box& b, int64_t to_next, const Workspace& w) {
   const NeighborhoodParams& p = b.p;
-  const typename Ahead<T, 2>::Rows later[] = {{p.q, p.dim, to_next}, {p.out, p.dim_v, 0}};
-  Ahead<T, 2> ahead(b, later);
+  const Ahead<2>::Rows later[] = {{p.q, p.dim, to_next}, {p.out, p.dim_v, 0}};
+  Ahead<2> ahead(b, later);
   vf maximum[NZ], sum[NZ];
   for (int z = 0; z < NZ; z++) maximum[z] = set1(kLowest), sum[z] = zero();
   for (int64_t i = 0; i < p.dim_v * NZ; i++) store(w.out + i * kLanes, zero());
-  pack_queries<T, NZ>(b, p.q, p.dim, p.scale * kLog2E, w.queries);
+  pack_queries(b, p.q, p.dim, p.scale * kLog2E, NZ, w.queries);
   if (p.rpb) {
     const BiasIndex index(p);
     for (int lane = 0; lane < NZ * kLanes; lane++) w.bias[lane] = static_cast<int32_t>(index.query(b, lane));
   }
-  KeyWalk<T> walk(b, NZ, w.rows, w.pitch);
+  KeyWalk walk(b, NZ, w.rows, w.pitch);
   for (Chunk chunk; walk.next(chunk);) {
     const float* rows[kChunkKeys + kRowsOfTile];
     for (int j = 0; j < chunk.count; j++) rows[j] = chunk.k[j];
@@ -107,29 +100,7 @@ void run_box(const Box& b, int64_t to_next, const Workspace& w) {
     const vf lse = (maximum[z] + log_positive(sum[z]) * kLog2E) * kLn2;
     for (int i = 0; p.lse && i < kLanes && z * kLanes + i < b.count; i++) p.lse[b.row_of(z * kLanes + i)] = lse[i];
   }
-  unpack_queries<T, NZ>(b, p.out, p.dim_v, inverse, w.out);
-}
-
-template <class T>
-void run(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
-  if (p.batch * p.tokens * p.heads_q == 0) return;
-  const TileShape shape = choose_tile(p);
-  const int64_t lattices = Lattice::count(p), boxes = shape.count();
-  const bool copies = KeyWalk<T>::copies(p);
-  const size_t bytes = static_cast<size_t>(Workspace{}.cut(p, shape.vectors, copies, nullptr));
-  auto visit = [&](int64_t item, int thread) {
-    // Heads of a box one after the other: their rows lie side by side in memory.
-    const int64_t head = item % p.heads_q, box_index = item / p.heads_q % boxes, rest = item / p.heads_q / boxes;
-    Box box(p, rest % lattices);
-    if (!box.place(shape, box_index, rest / lattices, head)) return;
-    const int64_t to_next = head + 1 < p.heads_q ? p.q.sh : shape.tile[2] * p.axis[2].dilation * p.q.sp[2] - head * p.q.sh;
-    Workspace w;
-    w.cut(p, shape.vectors, copies, static_cast<float*>(pool.scratch(thread, bytes)));
-    if (shape.vectors == 1) run_box<T, 1>(box, to_next, w);
-    else if (shape.vectors == 2) run_box<T, 2>(box, to_next, w);
-    else run_box<T, 3>(box, to_next, w);
-  };
-  pool.run(p.batch * lattices * boxes * p.heads_q, visit, cancel);
+  unpack_queries(b, p.out, p.dim_v, inverse, NZ, w.out);
 }
 
 }  // namespace
@@ -137,9 +108,24 @@ void run(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>*
 template <>
 void neighborhood_tiles<kIsa>(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
   const FlushDenormals flush;
-  if (p.dtype == DType::F32) run<float>(p, pool, cancel);
-  else if (p.dtype == DType::F16) run<f16>(p, pool, cancel);
-  else run<bf16>(p, pool, cancel);
+  if (p.batch * p.tokens * p.heads_q == 0) return;
+  const TileShape shape = choose_tile(p);
+  const int64_t lattices = Lattice::count(p), boxes = shape.count();
+  Pieces size(nullptr);
+  Workspace(p, shape.vectors, size);
+  auto visit = [&](int64_t item, int thread) {
+    // Heads of a box one after the other: their rows lie side by side in memory.
+    const int64_t head = item % p.heads_q, box_index = item / p.heads_q % boxes, rest = item / p.heads_q / boxes;
+    Box box(p, rest % lattices);
+    if (!box.place(shape, box_index, rest / lattices, head)) return;
+    const int64_t to_next = head + 1 < p.heads_q ? p.q.sh : shape.tile[2] * p.axis[2].dilation * p.q.sp[2] - head * p.q.sh;
+    Pieces pieces(pool.scratch(thread, static_cast<size_t>(size.bytes())));
+    const Workspace w(p, shape.vectors, pieces);
+    if (shape.vectors == 1) run_box<1>(box, to_next, w);
+    else if (shape.vectors == 2) run_box<2>(box, to_next, w);
+    else run_box<3>(box, to_next, w);
+  };
+  pool.run(p.batch * lattices * boxes * p.heads_q, visit, cancel);
 }
 
 template <>

@@ -10,6 +10,7 @@
 #include "core/float_mode.h"
 #include "cpu/neighborhood.h"
 #include "cpu/neighborhood_tile.h"
+#include "cpu/pieces.h"
 
 namespace fovea::cpu {
 namespace {
@@ -77,27 +78,20 @@ struct Sums {
 };
 
 struct Workspace {
-  float *q, *dout, *q_rows, *dout_rows, *weights, *grads, *dq, *out, *rows;
-  int32_t* bias;
   int64_t pitch;
+  float *q, *dout, *q_rows, *dout_rows, *weights, *grads, *dq, *out;
+  int32_t* bias;
+  float* rows;
 
-  int64_t cut(const NeighborhoodParams& p, int vectors, bool copies, float* base) {
-    int64_t at = 0;
-    auto take = [&](int64_t n) {
-      float* here = base + at;
-      at += whole(n, 16);
-      return here;
-    };
-    const int64_t lanes = int64_t{vectors} * kLanes;
+  Workspace(const NeighborhoodParams& p, int vectors, Pieces& pieces) {
+    const int64_t lanes = int64_t{vectors} * kLanes, pairs = (kChunkKeys + kRowsOfTile) * lanes;
     pitch = whole(most(p.dim, p.dim_v), 16);
-    q = take(p.dim * lanes), dout = take(p.dim_v * lanes);
-    q_rows = take(whole(p.dim, kLanes) * lanes), dout_rows = take(whole(p.dim_v, kLanes) * lanes);
-    weights = take((kChunkKeys + kRowsOfTile) * lanes), grads = take((kChunkKeys + kRowsOfTile) * lanes);
-    dq = take(p.dim * lanes), out = take(p.dim_v * lanes);
-    bias = reinterpret_cast<int32_t*>(take(lanes));
-    rows = take(copies ? 2 * kChunkKeys * pitch : 0);
-    if (!copies) rows = nullptr;
-    return at * 4;
+    q = pieces.take(p.dim * lanes), dout = pieces.take(p.dim_v * lanes);
+    q_rows = pieces.take(whole(p.dim, kLanes) * lanes), dout_rows = pieces.take(whole(p.dim_v, kLanes) * lanes);
+    weights = pieces.take(pairs), grads = pieces.take(pairs);
+    dq = pieces.take(p.dim * lanes), out = pieces.take(p.dim_v * lanes);
+    bias = pieces.take<int32_t>(lanes);
+    rows = KeyWalk::copies(p) ? pieces.take(2 * kChunkKeys * pitch) : nullptr;
   }
 };
 
@@ -107,22 +101,20 @@ FOVEA_INLINE int panel_width(int64_t first, int64_t vectors) {
   return static_cast<int>(left == 4 ? 2 : least(left, kVectors));
 }
 
-// Columns [d][lane] as panels of rows: panel after panel, [lane][width] vectors of dims.
-template <int NZ>
-void pack_panels(const float* columns, int64_t dim, float* to) {
+// Rows of queries, times a factor, as panels: panel after panel, [lane][width] vectors of dims; 0 beyond the last.
+inline void pack_panels(const Box& b, const NeighborhoodTensor& t, int64_t dim, float factor, int lanes, float* to) {
   const int64_t vectors = divide_up(dim, kLanes);
-  for (int64_t first = 0; first < vectors;) {
-    const int width = panel_width(first, vectors);
-    for (int i = 0; i < width; i++)
-      for (int z = 0; z < NZ; z++) {
-        vf v[kLanes];
-        const int64_t d0 = (first + i) * kLanes;
-        load_rows([&](int d) { return columns + ((d0 + d) * NZ + z) * kLanes; }, static_cast<int>(least(dim - d0, kLanes)), v);
-        FOVEA_UNROLL
-        for (int lane = 0; lane < kLanes; lane++) store(to + ((z * kLanes + lane) * width + i) * kLanes, v[lane]);
-      }
-    to += int64_t{NZ} * kLanes * width * kLanes;
-    first += width;
+  alignas(64) float row[256 + kLanes];
+  store(row + (vectors - 1) * kLanes, zero());
+  for (int lane = 0; lane < lanes; lane++) {
+    widen(b.p.dtype, element(t, b.p.dtype, b.query_offset(t, lane)), t.sd, dim, row);
+    float* panel = to;
+    for (int64_t first = 0; first < vectors;) {
+      const int width = panel_width(first, vectors);
+      for (int64_t i = 0; i < width; i++) store(panel + (lane * width + i) * kLanes, load(row + (first + i) * kLanes) * factor);
+      panel += int64_t{lanes} * width * kLanes;
+      first += width;
+    }
   }
 }
 
@@ -164,7 +156,7 @@ void add_outer(const Chunk& chunk, const float* weights, int64_t dim, const floa
   }
 }
 
-template <class T, int NZ>
+template <int NZ>
 struct BoxPass {
   const Bands& bands;
   const NeighborhoodGrads& g;
@@ -176,12 +168,11 @@ struct BoxPass {
   // Columns and panels of q and dout, delta and lse by lane. Lanes without a query get weight 0 by an infinite lse.
   void begin() {
     const NeighborhoodParams& p = b.p;
-    pack_queries<T, NZ>(b, p.q, p.dim, p.scale, w.q);
-    pack_panels<NZ>(w.q, p.dim, w.q_rows);
-    for (int64_t i = 0; i < p.dim * NZ; i++) store(w.q + i * kLanes, load(w.q + i * kLanes) * kLog2E);
-    pack_queries<T, NZ>(b, g.dout, p.dim_v, 1.f, w.dout);
-    pack_panels<NZ>(w.dout, p.dim_v, w.dout_rows);
-    pack_queries<T, NZ>(b, p.out, p.dim_v, 1.f, w.out);
+    pack_queries(b, p.q, p.dim, p.scale * kLog2E, NZ, w.q);
+    pack_panels(b, p.q, p.dim, p.scale, NZ * kLanes, w.q_rows);
+    pack_queries(b, g.dout, p.dim_v, 1.f, NZ, w.dout);
+    pack_panels(b, g.dout, p.dim_v, 1.f, NZ * kLanes, w.dout_rows);
+    pack_queries(b, p.out, p.dim_v, 1.f, NZ, w.out);
     for (int z = 0; z < NZ; z++) {
       delta[z] = zero(), lse[z] = set1(__builtin_inff());
       for (int64_t d = 0; d < p.dim_v; d++)
@@ -202,10 +193,10 @@ struct BoxPass {
     const NeighborhoodParams& p = b.p;
     begin();
     const int64_t tokens = bands.shape.tile[2] * p.axis[2].dilation;  // to the next box
-    const typename Ahead<T, 3>::Rows later[] = {
+    const Ahead<3>::Rows later[] = {
         {p.q, p.dim, tokens * p.q.sp[2]}, {g.dout, p.dim_v, tokens * g.dout.sp[2]}, {p.out, p.dim_v, tokens * p.out.sp[2]}};
-    Ahead<T, 3> ahead(b, later);
-    KeyWalk<T> walk(b, NZ, w.rows, w.pitch);
+    Ahead<3> ahead(b, later);
+    KeyWalk walk(b, NZ, w.rows, w.pitch);
     for (Chunk chunk; walk.next(chunk);) {
       const float *k[kChunkKeys + kRowsOfTile], *v[kChunkKeys + kRowsOfTile];
       for (int j = 0; j < whole(chunk.count, kRowsOfTile); j++) {
@@ -231,7 +222,7 @@ struct BoxPass {
     }
     vf scale[NZ];
     for (int z = 0; z < NZ; z++) scale[z] = set1(p.scale);
-    unpack_queries<T, NZ>(b, g.dq, p.dim, scale, w.dq);
+    unpack_queries(b, g.dq, p.dim, scale, NZ, w.dq);
   }
 
   // Scores to weights, and products dP to dS.
@@ -264,7 +255,6 @@ struct BoxPass {
 };
 
 // All boxes of a unit, for all query heads of its key head.
-template <class T>
 void run_unit(const Bands& bands, const NeighborhoodGrads& g, const Workspace& w, int64_t unit, float* base) {
   const NeighborhoodParams& p = bands.p;
   const int64_t band = unit % bands.count, head_kv = unit / bands.count / bands.lattices % p.heads_kv;
@@ -278,24 +268,17 @@ void run_unit(const Bands& bands, const NeighborhoodGrads& g, const Workspace& w
   for (int64_t h = 0; h < group; h++)
     for (int64_t index = first; index < end; index++) {
       if (!box.place(bands.shape, index, batch, head_kv * group + h)) continue;
-      if (bands.shape.vectors == 1) BoxPass<T, 1>{bands, g, box, w, sums, {}, {}}.run();
-      else if (bands.shape.vectors == 2) BoxPass<T, 2>{bands, g, box, w, sums, {}, {}}.run();
-      else BoxPass<T, 3>{bands, g, box, w, sums, {}, {}}.run();
+      if (bands.shape.vectors == 1) BoxPass<1>{bands, g, box, w, sums, {}, {}}.run();
+      else if (bands.shape.vectors == 2) BoxPass<2>{bands, g, box, w, sums, {}, {}}.run();
+      else BoxPass<3>{bands, g, box, w, sums, {}, {}}.run();
     }
 }
 
-template <class T>
-void write_row(const NeighborhoodTensor& t, int64_t offset, const float* from, int64_t n) {
-  T* to = static_cast<T*>(t.data) + offset;
-  if (t.sd == 1) {
-    for (int64_t d = 0; d < n; d += kLanes) store_part(to + d, load(from + d), static_cast<int>(least(n - d, kLanes)));
-    return;
-  }
-  for (int64_t d = 0; d < n; d++) to[d * t.sd] = narrow<T>(from[d]);
+inline void write_row(DType dtype, const NeighborhoodTensor& t, int64_t offset, const float* from, int64_t n) {
+  narrow_to(dtype, from, n, const_cast<char*>(element(t, dtype, offset)), t.sd);
 }
 
 // Sums the bands' rows of one row of tokens (last axis) in order.
-template <class T>
 void merge_tokens(const Bands& bands, const NeighborhoodGrads& g, const float* partial, int64_t item) {
   const NeighborhoodParams& p = bands.p;
   const NeighborhoodAxis* axis = p.axis;
@@ -331,7 +314,7 @@ void merge_tokens(const Bands& bands, const NeighborhoodGrads& g, const float* p
             if (i >= q->begin && i < q->end) sum = sum + load(q->unit + q->*from + i * pitch + d);
           store(row + d, sum);
         }
-        write_row<T>(t, batch * t.sb + head * t.sh + x0 * t.sp[0] + x1 * t.sp[1] + l.token(p, 2, i) * t.sp[2], row, dim);
+        write_row(p.dtype, t, batch * t.sb + head * t.sh + x0 * t.sp[0] + x1 * t.sp[1] + l.token(p, 2, i) * t.sp[2], row, dim);
       };
       merge(g.dk, &Part::k, bands.pitch_k, p.dim, row_k);
       merge(g.dv, &Part::v, bands.pitch_v, p.dim_v, row_v);
@@ -340,7 +323,6 @@ void merge_tokens(const Bands& bands, const NeighborhoodGrads& g, const float* p
 }
 
 // Sums what all units of a (batch, key head) have for one extra key.
-template <class T>
 void merge_extra(const Bands& bands, const NeighborhoodGrads& g, const float* partial, int64_t item) {
   const NeighborhoodParams& p = bands.p;
   const int64_t n = item % p.extra, head = item / p.extra % p.heads_kv, batch = item / p.extra / p.heads_kv;
@@ -353,7 +335,7 @@ void merge_extra(const Bands& bands, const NeighborhoodGrads& g, const float* pa
         sum = sum + load(partial + ((batch * p.heads_kv + head) * of_head + u) * bands.unit_floats + first + n * pitch + d);
       store(row + d, sum);
     }
-    write_row<T>(t, batch * t.sb + head * t.sh + n * t.sp[2], row, dim);
+    write_row(p.dtype, t, batch * t.sb + head * t.sh + n * t.sp[2], row, dim);
   };
   merge(g.dextra_k, from, bands.pitch_k, p.dim);
   merge(g.dextra_v, from + p.extra * bands.pitch_k, bands.pitch_v, p.dim_v);
@@ -372,39 +354,32 @@ void merge_bias(const Bands& bands, const NeighborhoodGrads& g, const float* par
   }
 }
 
-template <class T>
-void run(const NeighborhoodParams& p, const NeighborhoodGrads& g, ThreadPool& pool, const std::atomic<bool>* cancel) {
-  const Bands bands(p, g.drpb != nullptr);
-  const bool copies = KeyWalk<T>::copies(p);
-  const CallMemory memory(bands.units * bands.unit_floats * 4);
-  float* const partial = static_cast<float*>(memory.data);
-  const size_t bytes = static_cast<size_t>(Workspace{}.cut(p, bands.shape.vectors, copies, nullptr));
-  auto unit = [&](int64_t index, int thread) {
-    Workspace w;
-    w.cut(p, bands.shape.vectors, copies, static_cast<float*>(pool.scratch(thread, bytes)));
-    run_unit<T>(bands, g, w, index, partial + index * bands.unit_floats);
-  };
-  pool.run(bands.units, unit, cancel);
-  pool.run(
-      p.batch * p.heads_kv * p.axis[0].length * p.axis[1].length, [&](int64_t item, int) { merge_tokens<T>(bands, g, partial, item); },
-      cancel);
-  if (p.extra)
-    pool.run(
-        p.batch * p.heads_kv * p.extra, [&](int64_t item, int) { merge_extra<T>(bands, g, partial, item); }, cancel);
-  if (g.drpb)
-    pool.run(
-        p.heads_q, [&](int64_t head, int) { merge_bias(bands, g, partial, head); }, cancel);
-}
-
 }  // namespace
 
 template <>
 void neighborhood_backward<kIsa>(const NeighborhoodParams& p, const NeighborhoodGrads& g, ThreadPool& pool,
                                  const std::atomic<bool>* cancel) {
   const FlushDenormals flush;
-  if (p.dtype == DType::F32) run<float>(p, g, pool, cancel);
-  else if (p.dtype == DType::F16) run<f16>(p, g, pool, cancel);
-  else run<bf16>(p, g, pool, cancel);
+  const Bands bands(p, g.drpb != nullptr);
+  const CallMemory memory(bands.units * bands.unit_floats * 4);
+  float* const partial = static_cast<float*>(memory.data);
+  Pieces size(nullptr);
+  Workspace(p, bands.shape.vectors, size);
+  auto unit = [&](int64_t index, int thread) {
+    Pieces pieces(pool.scratch(thread, static_cast<size_t>(size.bytes())));
+    const Workspace w(p, bands.shape.vectors, pieces);
+    run_unit(bands, g, w, index, partial + index * bands.unit_floats);
+  };
+  pool.run(bands.units, unit, cancel);
+  pool.run(
+      p.batch * p.heads_kv * p.axis[0].length * p.axis[1].length, [&](int64_t item, int) { merge_tokens(bands, g, partial, item); },
+      cancel);
+  if (p.extra)
+    pool.run(
+        p.batch * p.heads_kv * p.extra, [&](int64_t item, int) { merge_extra(bands, g, partial, item); }, cancel);
+  if (g.drpb)
+    pool.run(
+        p.heads_q, [&](int64_t head, int) { merge_bias(bands, g, partial, head); }, cancel);
 }
 
 }  // namespace fovea::cpu

@@ -6,7 +6,7 @@
 // of keys that none of it sees; in those that not all of it sees, a pair that does not see each other gets -inf.
 #pragma once
 
-#include "cpu/neighborhood_window.h"
+#include "cpu/neighborhood_rows.h"
 
 namespace fovea::cpu {
 namespace {
@@ -81,7 +81,7 @@ struct Box {
 
 // Fetches rows that are needed later, a few lines between products: those of the next box, which lie `step` elements further on, and those
 // this box will write.
-template <class T, int N>
+template <int N>
 class Ahead {
  public:
   struct Rows {
@@ -92,8 +92,8 @@ class Ahead {
   void operator()() {
     if (lane_ == b_.count) return;
     for (const Rows& r : rows_) {
-      const T* row = static_cast<const T*>(r.tensor.data) + b_.query_offset(r.tensor, lane_) + r.step;
-      for (int64_t d = 0; d < r.dim; d += 64 / static_cast<int64_t>(sizeof(T))) __builtin_prefetch(row + d, 0, 2);
+      const char* row = element(r.tensor, b_.p.dtype, b_.query_offset(r.tensor, lane_) + r.step);
+      for (int64_t at = 0; at < r.dim * element_bytes(b_.p.dtype); at += 64) __builtin_prefetch(row + at, 0, 2);
     }
     lane_++;
   }
@@ -118,23 +118,14 @@ struct Chunk {
   const float* v[kChunkKeys];
 };
 
-template <class T>
-FOVEA_INLINE void widen(const T* from, int64_t step, int64_t n, float* to) {
-  int64_t d = 0;
-  if (step == 1)
-    for (; d + kLanes <= n; d += kLanes) store(to + d, load(from + d));
-  for (; d < n; d++) to[d] = to_float(from[d * step]);
-}
-
 // Walks the keys of a box, widening rows into `rows` [2][kChunkKeys][pitch] where they are not f32 with neighbouring elements.
-template <class T>
 class KeyWalk {
  public:
   KeyWalk(const Box& box, int vectors, float* rows, int64_t pitch) : b_(box), p_(box.p), vectors_(vectors), rows_(rows), pitch_(pitch) {
     for (int a = 0; a < 3; a++) c_[a] = b_.lo[a];
   }
   static bool copies(const NeighborhoodParams& p) {
-    return sizeof(T) != 4 || p.k.sd != 1 || p.v.sd != 1 || (p.extra && (p.extra_k.sd != 1 || p.extra_v.sd != 1));
+    return p.dtype != DType::F32 || p.k.sd != 1 || p.v.sd != 1 || (p.extra && (p.extra_k.sd != 1 || p.extra_v.sd != 1));
   }
 
   bool next(Chunk& chunk) {
@@ -155,18 +146,20 @@ class KeyWalk {
     for (; chunk.count < kChunkKeys && extra_ < p_.extra; extra_++) {
       int32_t* at = chunk.at[chunk.count];
       at[0] = at[1] = -1, at[2] = static_cast<int32_t>(extra_);
-      put(chunk, data(p_.extra_k) + extra_ * p_.extra_k.sp[2], p_.extra_k.sd, data(p_.extra_v) + extra_ * p_.extra_v.sp[2], p_.extra_v.sd);
+      put(chunk, row(p_.extra_k, extra_ * p_.extra_k.sp[2]), p_.extra_k.sd, row(p_.extra_v, extra_ * p_.extra_v.sp[2]), p_.extra_v.sd);
     }
     return chunk.count > 0;
   }
 
  private:
-  const T* data(const NeighborhoodTensor& t) const { return static_cast<const T*>(t.data) + b_.batch * t.sb + b_.head_kv * t.sh; }
+  const char* row(const NeighborhoodTensor& t, int64_t offset) const {
+    return element(t, p_.dtype, b_.batch * t.sb + b_.head_kv * t.sh + offset);
+  }
 
   void add_row(Chunk& chunk, int64_t n) {
-    const T* k = data(p_.k) + offset_of(p_, b_.lattice, p_.k, c_[0], c_[1], c_[2]);
-    const T* v = data(p_.v) + offset_of(p_, b_.lattice, p_.v, c_[0], c_[1], c_[2]);
-    const int64_t dilation = p_.axis[2].dilation;
+    const char* k = row(p_.k, offset_of(p_, b_.lattice, p_.k, c_[0], c_[1], c_[2]));
+    const char* v = row(p_.v, offset_of(p_, b_.lattice, p_.v, c_[0], c_[1], c_[2]));
+    const int64_t bytes = p_.axis[2].dilation * element_bytes(p_.dtype), step_k = p_.k.sp[2] * bytes, step_v = p_.v.sp[2] * bytes;
     for (int z = 0; z < vectors_; z++) {
       const Box::Seen& s = b_.seen[z];
       if (c_[0] < s.lo[0] || c_[0] >= s.hi[0] || c_[1] < s.lo[1] || c_[1] >= s.hi[1]) continue;
@@ -178,7 +171,7 @@ class KeyWalk {
     for (int64_t i = 0; i < n; i++) {
       int32_t* at = chunk.at[chunk.count];
       at[0] = static_cast<int32_t>(c_[0]), at[1] = static_cast<int32_t>(c_[1]), at[2] = static_cast<int32_t>(c_[2] + i);
-      put(chunk, k + i * dilation * p_.k.sp[2], p_.k.sd, v + i * dilation * p_.v.sp[2], p_.v.sd);
+      put(chunk, k + i * step_k, p_.k.sd, v + i * step_v, p_.v.sd);
     }
   }
 
@@ -191,7 +184,7 @@ class KeyWalk {
     }
   }
 
-  FOVEA_INLINE void put(Chunk& chunk, const T* k, int64_t k_step, const T* v, int64_t v_step) {
+  FOVEA_INLINE void put(Chunk& chunk, const char* k, int64_t k_step, const char* v, int64_t v_step) {
     const int j = chunk.count++;
     if (!rows_) {
       chunk.k[j] = reinterpret_cast<const float*>(k);
@@ -199,8 +192,8 @@ class KeyWalk {
       return;
     }
     float *to_k = rows_ + j * pitch_, *to_v = rows_ + (kChunkKeys + j) * pitch_;
-    widen(k, k_step, p_.dim, to_k);
-    widen(v, v_step, p_.dim_v, to_v);
+    widen(p_.dtype, k, k_step, p_.dim, to_k);
+    widen(p_.dtype, v, v_step, p_.dim_v, to_v);
     chunk.k[j] = to_k, chunk.v[j] = to_v;
   }
 
@@ -211,126 +204,22 @@ class KeyWalk {
   int64_t pitch_, c_[3], extra_ = 0;
 };
 
-// The first n elements of a row with element stride `step`, as floats; 0 beyond.
-template <class T>
-FOVEA_INLINE vf load_row(const T* row, int64_t step, int n) {
-  if (step == 1 && n == kLanes) return load(row);
-  alignas(64) float part[kLanes] = {};
-  for (int j = 0; j < n; j++) part[j] = to_float(row[j * step]);
-  return load(part);
-}
-
-template <class T>
-FOVEA_INLINE void store_row(T* row, int64_t step, int n, vf v) {
-  if (step == 1 && n == kLanes) return store(row, v);
-  alignas(64) float part[kLanes];
-  store(part, v);
-  for (int j = 0; j < n; j++) row[j * step] = narrow<T>(part[j]);
-}
-
-// v[i] lane j = row(j)[i], for kLanes rows of kLanes floats. Rows are put together from pieces of four, which the load ports do, so that
-// only squares of four are turned by shuffles.
-template <class Row>
-FOVEA_INLINE void load_turned(Row&& row, vf (&v)[kLanes]) {
-  typedef float quad __attribute__((vector_size(16)));
-  typedef float quad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
-  typedef double vd __attribute__((vector_size(kVectorBytes)));
-  auto piece = [&](int j, int i) -> quad { return *reinterpret_cast<const quad_unaligned*>(row(j) + i); };
-  auto low = []<class V>(V a, V b) {
-    constexpr int n = sizeof(V) / sizeof(a[0]);
-    if constexpr (n == 2) return __builtin_shufflevector(a, b, 0, 2);
-    else if constexpr (sizeof(a[0]) == 4 && n == 4) return __builtin_shufflevector(a, b, 0, 4, 1, 5);
-    else if constexpr (n == 4) return __builtin_shufflevector(a, b, 0, 4, 2, 6);
-    else if constexpr (sizeof(a[0]) == 4 && n == 8) return __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13);
-    else if constexpr (n == 8) return __builtin_shufflevector(a, b, 0, 8, 2, 10, 4, 12, 6, 14);
-    else return __builtin_shufflevector(a, b, 0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29);
-  };
-  auto high = []<class V>(V a, V b) {
-    constexpr int n = sizeof(V) / sizeof(a[0]);
-    if constexpr (n == 2) return __builtin_shufflevector(a, b, 1, 3);
-    else if constexpr (sizeof(a[0]) == 4 && n == 4) return __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    else if constexpr (n == 4) return __builtin_shufflevector(a, b, 1, 5, 3, 7);
-    else if constexpr (sizeof(a[0]) == 4 && n == 8) return __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15);
-    else if constexpr (n == 8) return __builtin_shufflevector(a, b, 1, 9, 3, 11, 5, 13, 7, 15);
-    else return __builtin_shufflevector(a, b, 2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31);
-  };
-  FOVEA_UNROLL
-  for (int i = 0; i < kLanes; i += 4) {
-    vf part[4];
-    FOVEA_UNROLL
-    for (int j = 0; j < 4; j++) {
-#if defined(__AVX512F__)
-      __m512 r = _mm512_castps128_ps512(piece(j, i));
-      r = _mm512_insertf32x4(r, piece(j + 4, i), 1);
-      r = _mm512_insertf32x4(r, piece(j + 8, i), 2);
-      part[j] = _mm512_insertf32x4(r, piece(j + 12, i), 3);
-#elif defined(__AVX2__)
-      part[j] = _mm256_insertf128_ps(_mm256_castps128_ps256(piece(j, i)), piece(j + 4, i), 1);
-#else
-      part[j] = piece(j, i);
-#endif
-    }
-    const vd a = reinterpret_cast<vd>(low(part[0], part[1])), b = reinterpret_cast<vd>(low(part[2], part[3]));
-    const vd c = reinterpret_cast<vd>(high(part[0], part[1])), d = reinterpret_cast<vd>(high(part[2], part[3]));
-    v[i] = reinterpret_cast<vf>(low(a, b)), v[i + 1] = reinterpret_cast<vf>(high(a, b));
-    v[i + 2] = reinterpret_cast<vf>(low(c, d)), v[i + 3] = reinterpret_cast<vf>(high(c, d));
-  }
-}
-
-// Columns from rows: v[i] lane j = row(j)[i * step] for the first n of kLanes, the others 0.
-template <class T, class Row>
-FOVEA_INLINE void load_columns(Row&& row, int64_t step, int n, vf (&v)[kLanes]) {
-  if constexpr (sizeof(T) == 4)
-    if (step == 1 && n == kLanes) return load_turned(row, v);
-  FOVEA_UNROLL
-  for (int i = 0; i < kLanes; i++) v[i] = load_row(row(i), step, n);
-  transpose(v);
-}
-
-// The reverse: v[j] lane i = column(i) lane j for the first n columns.
-template <class Column>
-FOVEA_INLINE void load_rows(Column&& column, int n, vf (&v)[kLanes]) {
-  if (n == kLanes) return load_turned(column, v);
-  FOVEA_UNROLL
-  for (int i = 0; i < kLanes; i++) v[i] = i < n ? load(column(i)) : zero();
-  transpose(v);
-}
-
-// to[d][z] = factor * row of query z, lanes as columns; rows are at data + query_offset.
-template <class T, int NZ>
-__attribute__((noinline)) void pack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, float factor, float* to) {
-  for (int z = 0; z < NZ; z++) {
-    const T* row[kLanes];
-    for (int i = 0; i < kLanes; i++) row[i] = static_cast<const T*>(t.data) + b.query_offset(t, z * kLanes + i);
-    for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
-      vf v[kLanes];
-      const int n = static_cast<int>(least(dim - d0, kLanes));
-      load_columns<T>([&](int i) { return row[i] + d0 * t.sd; }, t.sd, n, v);
-      FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++)
-        if (i < n) store(to + ((d0 + i) * NZ + z) * kLanes, v[i] * factor);
-    }
+// to[d][z] = factor * row of query z, lanes as columns, in `vectors` vectors; rows are at data + query_offset.
+inline void pack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, float factor, int vectors, float* to) {
+  for (int z = 0; z < vectors; z++) {
+    const char* rows[kLanes];
+    for (int i = 0; i < kLanes; i++) rows[i] = element(t, b.p.dtype, b.query_offset(t, z * kLanes + i));
+    pack_lanes(b.p.dtype, rows, t.sd, dim, factor, to + z * kLanes, int64_t{vectors} * kLanes);
   }
 }
 
 // The reverse: rows of the first b.count queries from columns, each lane times its factor.
-template <class T, int NZ>
-__attribute__((noinline)) void unpack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, const vf (&factor)[NZ],
-                                              const float* from) {
-  for (int z = 0; z < NZ; z++) {
-    const int lanes = b.count - z * kLanes < kLanes ? b.count - z * kLanes : kLanes;
-    alignas(64) float scale[kLanes];
-    store(scale, factor[z]);
-    T* row[kLanes];
-    for (int i = 0; i < kLanes; i++) row[i] = static_cast<T*>(t.data) + b.query_offset(t, z * kLanes + i);
-    for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
-      vf v[kLanes];
-      const int n = static_cast<int>(least(dim - d0, kLanes));
-      load_rows([&](int i) { return from + ((d0 + i) * NZ + z) * kLanes; }, n, v);
-      FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++)
-        if (i < lanes) store_row(row[i] + d0 * t.sd, t.sd, n, v[i] * scale[i]);
-    }
+inline void unpack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, const vf* factor, int vectors, const float* from) {
+  for (int z = 0; z < vectors; z++) {
+    char* rows[kLanes];
+    for (int i = 0; i < kLanes; i++) rows[i] = const_cast<char*>(element(t, b.p.dtype, b.query_offset(t, z * kLanes + i)));
+    const int lanes = static_cast<int>(least(b.count - z * kLanes, kLanes));
+    unpack_lanes(b.p.dtype, rows, lanes, t.sd, dim, factor[z], from + z * kLanes, int64_t{vectors} * kLanes);
   }
 }
 

@@ -1,0 +1,130 @@
+// Rows of tensors as columns of lanes, and back.
+//
+// Rows pass through squares of kLanes by kLanes floats: where a row is f32 with neighbouring elements squares are turned in place, others
+// in a tile that they are widened into. The element type is looked at once per square or row, so that no kernel around depends on it.
+#pragma once
+
+#include "cpu/neighborhood_window.h"
+
+namespace fovea::cpu {
+namespace {
+
+FOVEA_INLINE int64_t element_bytes(DType dtype) { return dtype == DType::F32 ? 4 : 2; }
+FOVEA_INLINE const char* element(const NeighborhoodTensor& t, DType dtype, int64_t offset) {
+  return static_cast<const char*>(t.data) + offset * element_bytes(dtype);
+}
+
+// Calls f(from) with `from` as a pointer to elements of `dtype`.
+template <class F>
+FOVEA_INLINE void with_elements(DType dtype, const void* from, F&& f) {
+  if (dtype == DType::F32) f(static_cast<const float*>(from));
+  else if (dtype == DType::F16) f(static_cast<const f16*>(from));
+  else f(static_cast<const bf16*>(from));
+}
+
+// to[i] = from[i * step] for i < n.
+__attribute__((noinline)) void widen(DType dtype, const void* from, int64_t step, int64_t n, float* to) {
+  with_elements(dtype, from, [&]<class T>(const T* row) {
+    int64_t d = 0;
+    if (step == 1)
+      for (; d + kLanes <= n; d += kLanes) store(to + d, load(row + d));
+    for (; d < n; d++) to[d] = to_float(row[d * step]);
+  });
+}
+
+// to[i * step] = from[i] for i < n.
+__attribute__((noinline)) void narrow_to(DType dtype, const float* from, int64_t n, void* to, int64_t step) {
+  with_elements(dtype, to, [&]<class T>(const T* first) {
+    T* row = const_cast<T*>(first);
+    int64_t d = 0;
+    if (step == 1)
+      for (; d + kLanes <= n; d += kLanes) store(row + d, load(from + d));
+    for (; d < n; d++) row[d * step] = narrow<T>(from[d]);
+  });
+}
+
+// Of every 16 bytes of both vectors, elements interleaved: a0 b0 a1 b1 (kHigh 0) or a2 b2 a3 b3 (1) of floats, a0 b0 or a1 b1 of doubles.
+template <int kHigh, class V, int... I>
+FOVEA_INLINE V interleave_quads(V a, V b, std::integer_sequence<int, I...>) {
+  constexpr int n = sizeof...(I), group = 16 / static_cast<int>(sizeof(a[0]));
+  return __builtin_shufflevector(a, b, (I / group * group + I % group / 2 + kHigh * group / 2 + I % 2 * n)...);
+}
+
+// to[i][j] = factor[i] * rows[j][i] for j < kLanes and i < n. Rows are put together from pieces of four, which the load ports do, so that
+// only squares of four are turned by shuffles.
+__attribute__((noinline)) void turn(const float* const* rows, const float* factor, int n, float* const* to) {
+  typedef float quad __attribute__((vector_size(16)));
+  typedef float quad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+  typedef double pairs __attribute__((vector_size(kVectorBytes)));
+  auto piece = [&](int j, int i) -> quad { return *reinterpret_cast<const quad_unaligned*>(rows[j] + i); };
+  auto low = []<class V>(V a, V b) {
+    return interleave_quads<0>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{});
+  };
+  auto high = []<class V>(V a, V b) {
+    return interleave_quads<1>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{});
+  };
+  for (int i = 0; i < n; i += 4) {
+    vf part[4];
+    FOVEA_UNROLL
+    for (int j = 0; j < 4; j++) {
+#if defined(__AVX512F__)
+      __m512 r = _mm512_castps128_ps512(piece(j, i));
+      r = _mm512_insertf32x4(r, piece(j + 4, i), 1);
+      r = _mm512_insertf32x4(r, piece(j + 8, i), 2);
+      part[j] = _mm512_insertf32x4(r, piece(j + 12, i), 3);
+#elif defined(__AVX2__)
+      part[j] = _mm256_insertf128_ps(_mm256_castps128_ps256(piece(j, i)), piece(j + 4, i), 1);
+#else
+      part[j] = piece(j, i);
+#endif
+    }
+    const pairs a = reinterpret_cast<pairs>(low(part[0], part[1])), b = reinterpret_cast<pairs>(low(part[2], part[3]));
+    const pairs c = reinterpret_cast<pairs>(high(part[0], part[1])), d = reinterpret_cast<pairs>(high(part[2], part[3]));
+    store(to[i], reinterpret_cast<vf>(low(a, b)) * factor[i]);
+    if (i + 1 < n) store(to[i + 1], reinterpret_cast<vf>(high(a, b)) * factor[i + 1]);
+    if (i + 2 < n) store(to[i + 2], reinterpret_cast<vf>(low(c, d)) * factor[i + 2]);
+    if (i + 3 < n) store(to[i + 3], reinterpret_cast<vf>(high(c, d)) * factor[i + 3]);
+  }
+}
+
+// to[d * pitch + lane] = factor * rows[lane][d * step] for d < dim.
+__attribute__((noinline)) void pack_lanes(DType dtype, const char* const* rows, int64_t step, int64_t dim, float factor, float* to,
+                                          int64_t pitch) {
+  alignas(64) float tile[kLanes][kLanes], factors[kLanes];
+  store(factors, set1(factor));
+  for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
+    const int n = static_cast<int>(least(dim - d0, kLanes));
+    const bool in_place = dtype == DType::F32 && step == 1 && n == kLanes;
+    const float* from[kLanes];
+    float* columns[kLanes];
+    for (int i = 0; i < kLanes; i++) {
+      const char* row = rows[i] + d0 * step * element_bytes(dtype);
+      from[i] = in_place ? reinterpret_cast<const float*>(row) : tile[i];
+      columns[i] = to + (d0 + i) * pitch;
+      if (!in_place) widen(dtype, row, step, n, tile[i]);
+    }
+    turn(from, factors, n, columns);
+  }
+}
+
+// rows[lane][d * step] = factor[lane] * from[d * pitch + lane] for lane < lanes and d < dim.
+__attribute__((noinline)) void unpack_lanes(DType dtype, char* const* rows, int lanes, int64_t step, int64_t dim, vf factor,
+                                            const float* from, int64_t pitch) {
+  alignas(64) float tile[kLanes][kLanes], factors[kLanes];
+  store(factors, factor);
+  for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
+    const int n = static_cast<int>(least(dim - d0, kLanes));
+    const bool in_place = dtype == DType::F32 && step == 1 && n == kLanes;
+    const float* columns[kLanes];
+    float* to[kLanes];
+    for (int i = 0; i < kLanes; i++) {
+      columns[i] = from + (d0 + (i < n ? i : 0)) * pitch;
+      to[i] = in_place && i < lanes ? reinterpret_cast<float*>(rows[i]) + d0 : tile[i];
+    }
+    turn(columns, factors, lanes, to);
+    for (int i = 0; !in_place && i < lanes; i++) narrow_to(dtype, tile[i], n, rows[i] + d0 * step * element_bytes(dtype), step);
+  }
+}
+
+}  // namespace
+}  // namespace fovea::cpu
