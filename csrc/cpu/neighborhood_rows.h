@@ -57,12 +57,8 @@ __attribute__((noinline)) void turn(const float* const* rows, const float* facto
   typedef float quad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
   typedef double pairs __attribute__((vector_size(kVectorBytes)));
   auto piece = [&](int j, int i) -> quad { return *reinterpret_cast<const quad_unaligned*>(rows[j] + i); };
-  auto low = []<class V>(V a, V b) {
-    return interleave_quads<0>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{});
-  };
-  auto high = []<class V>(V a, V b) {
-    return interleave_quads<1>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{});
-  };
+  auto low = []<class V>(V a, V b) { return interleave_quads<0>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{}); };
+  auto high = []<class V>(V a, V b) { return interleave_quads<1>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{}); };
   for (int i = 0; i < n; i += 4) {
     vf part[4];
     FOVEA_UNROLL

@@ -2,70 +2,26 @@
 //
 // Lanes are kLanes neighbouring queries of a row. With K and V packed channel by channel, [d][x], key number j of every lane's window lies
 // at x + j: one load of a row shifted by j. So every pair that is computed is one that is seen; a tile of queries against the union of its
-// windows computes twice as many (7 x 7 windows, 4 x 4 tiles). At the borders windows stop moving: there the load is followed by a
-// permutation, the same for all keys of a column of lanes. Four query rows share the loads of the key rows that they all see.
+// windows computes twice as many (7 x 7 windows, 4 x 4 tiles). kRows query rows share the loads of the key rows that they all see.
 #include "cpu/neighborhood_shift.h"
 
 #include "core/float_mode.h"
 #include "cpu/neighborhood.h"
+#include "cpu/pieces.h"
 
 namespace fovea::cpu {
 namespace {
 
-// A column of lanes: where its windows begin.
-struct Column {
-  int64_t first, begin;  // of lane 0: query, and column of its first key
-  bool moved, cut;       // windows that do not follow their lane; causal windows cut at the left border
-  alignas(64) int32_t index[kLanes], keys[kLanes];
-
-  void set(const NeighborhoodAxis& a, int64_t length, int64_t x0) {
-    first = x0, begin = window_of(a, length, x0).begin;
-    moved = cut = false;
-    for (int i = 0; i < kLanes; i++) {
-      Range r = window_of(a, length, least(x0 + i, length - 1));
-      index[i] = static_cast<int32_t>(r.begin - begin);
-      keys[i] = static_cast<int32_t>(r.end - r.begin);
-      moved |= index[i] != i;
-      cut |= r.end - r.begin < a.kernel;
-    }
-  }
-};
-
-// Key rows seen by the same query rows of a tile.
+// Rows of keys seen by the same query rows of a tile.
 struct RowGroup {
-  int32_t first, end;         // query rows
-  int32_t from, count, rows;  // key vectors in the tile's lists; key rows
+  int32_t first, end;  // query rows
+  int64_t from, count;
 };
 
-constexpr int kGroupKeys = 256;
+// Channels of v that are computed.
+int64_t channels(const NeighborhoodParams& p) { return most(p.dim_v, kChannels); }
 
-struct Workspace {
-  float *k, *v, *q, *scores, *out, *bias;
-  int64_t *key, *value;  // of every key vector of a tile: where it lies in k and v for a column that begins at 0
-  RowGroup* groups;
-  Column* columns;
-
-  int64_t cut(const NeighborhoodParams& p, const Ring& ring, int64_t bias_floats, float* base) {
-    int64_t at = 0;
-    auto take = [&](int64_t n) {
-      float* here = base + at;
-      at += whole(n, 16);
-      return here;
-    };
-    k = take(ring.floats(p.dim)), v = take(ring.floats(p.dim_v));
-    q = take(kRows * p.dim * kLanes), out = take(kRows * p.dim_v * kLanes);
-    scores = take(kRows * p.axis[0].kernel * p.axis[1].kernel * p.axis[2].kernel * kLanes);
-    bias = take(bias_floats);
-    const int64_t rows = p.axis[0].kernel * ring.slots[1];
-    key = reinterpret_cast<int64_t*>(take(2 * rows * p.axis[2].kernel)),
-    value = reinterpret_cast<int64_t*>(take(2 * rows * p.axis[2].kernel));
-    groups = reinterpret_cast<RowGroup*>(take(rows * sizeof(RowGroup) / 4));
-    columns = reinterpret_cast<Column*>(take(divide_up(group_length(p.axis[2], 0), kLanes) * sizeof(Column) / 4));
-    return at * 4;
-  }
-};
-
-// Bias of the lanes of a column for every difference along the outer axes and every key j: [d0][d1][j] vectors.
+// Bias of the lanes of the column at query x0 for every difference along the outer axes and every key j: [d0][d1][j] vectors.
 struct BiasColumns {
   int64_t outer[2], floats;  // floats of one (head, column)
 
@@ -73,143 +29,217 @@ struct BiasColumns {
     outer[0] = 2 * p.axis[0].kernel - 1, outer[1] = 2 * p.axis[1].kernel - 1;
     floats = p.rpb ? outer[0] * outer[1] * p.axis[2].kernel * kLanes : 0;
   }
-  void fill(const NeighborhoodParams& p, int64_t length, int64_t head, const Column& c, float* to) const {
+  void fill(const NeighborhoodParams& p, const Ring& ring, int64_t length, int64_t head, int64_t x0, float* to) const {
     const int64_t kernel = p.axis[2].kernel, row = 2 * kernel - 1;
     const float* table = p.rpb + head * outer[0] * outer[1] * row;
     for (int64_t o = 0; o < outer[0] * outer[1]; o++)
       for (int64_t j = 0; j < kernel; j++)
         for (int i = 0; i < kLanes; i++) {
-          const int64_t at = c.begin + c.index[i] + j - least(c.first + i, length - 1) + kernel - 1;
+          const int64_t query = least(x0 + i, length - 1), at = ring.token(p.axis[2], length, query + j) - query + kernel - 1;
           *to++ = at >= 0 && at < row ? table[o * row + at] * kLog2E : 0;
         }
   }
 };
 
-template <class T>
+// kRows query rows of a plane, fewer at its end.
+struct Tile {
+  int64_t z, y;
+  int rows;
+  Range planes, window[kRows];  // keys seen along the outer axes
+
+  // Tiles of a lattice are numbered plane by plane. False where one lies outside (groups differ in length by one).
+  bool place(const NeighborhoodParams& p, const Lattice& l, int64_t index) {
+    const int64_t of_plane = divide_up(group_length(p.axis[1], 0), kRows);
+    z = index / of_plane, y = index % of_plane * kRows;
+    if (z >= l.length[0] || y >= l.length[1]) return false;
+    rows = static_cast<int>(least(kRows, l.length[1] - y));
+    planes = window_of(p.axis[0], l.length[0], z);
+    for (int i = 0; i < rows; i++) window[i] = window_of(p.axis[1], l.length[1], y + i);
+    return true;
+  }
+  // The rows of keys between its first and its last, numbered plane by plane.
+  Range keys(const NeighborhoodParams& p, const Lattice& l) const {
+    return {planes.begin * l.length[1] + (p.axis[0].length == 1 ? window[0].begin : 0),
+            (planes.end - 1) * l.length[1] + window[rows - 1].end};
+  }
+};
+
+// What the units of a call have in common.
+struct Plan {
+  const NeighborhoodParams& p;
+  Ring ring;
+  BiasColumns bias;
+  int64_t group, columns;  // query heads of a key head; columns of lanes of a row
+  int64_t heads, parts;    // key heads of a unit, units that the key heads of a batch make
+  int64_t tiles, bands, of_band;
+
+  Plan(const NeighborhoodParams& params, int64_t threads) : p(params), ring(p), bias(p) {
+    group = p.heads_q / p.heads_kv, columns = divide_up(group_length(p.axis[2], 0), kLanes);
+    // Heads of a token are neighbours in memory, so a unit takes all whose rings fit the second cache. Fewer heads or bands of tiles give
+    // every thread work; results do not depend on them. A band packs the rows around it once more.
+    constexpr int64_t kRingBytes = 1200 << 10;
+    const int64_t of_head = 4 * (ring.floats(p.dim) + ring.floats(channels(p))), all = p.batch * p.heads_kv * Lattice::count(p);
+    heads = most(least(least(kRingBytes / of_head, p.heads_kv), all / threads), 1);
+    parts = divide_up(p.heads_kv, heads);
+    tiles = group_length(p.axis[0], 0) * divide_up(group_length(p.axis[1], 0), kRows);
+    const int64_t least_units = threads == 1 ? 1 : 2 * threads, whole_units = most(p.batch * parts * Lattice::count(p), 1);
+    bands = most(1, least(divide_up(least_units, whole_units), tiles / 2)), of_band = divide_up(tiles, bands);
+  }
+  int64_t units() const { return p.batch * parts * Lattice::count(p) * bands; }
+};
+
+struct Workspace {
+  float *k, *v, *q, *out, *scores, *bias;
+  KeyRow* rows;   // of a tile
+  int64_t* keys;  // of a tile: where each key vector lies in k for the first column of lanes
+  RowGroup* groups;
+
+  Workspace(const Plan& plan, Pieces& pieces) {
+    const NeighborhoodParams& p = plan.p;
+    const Ring& ring = plan.ring;
+    k = pieces.take(plan.heads * ring.floats(p.dim)), v = pieces.take(plan.heads * ring.floats(channels(p)));
+    q = pieces.take(kRows * p.dim * kLanes), out = pieces.take(kRows * channels(p) * kLanes);
+    scores = pieces.take(kRows * p.axis[0].kernel * p.axis[1].kernel * p.axis[2].kernel * kLanes);
+    bias = pieces.take(plan.heads * plan.group * plan.columns * plan.bias.floats);
+    const int64_t most_rows = p.axis[0].kernel * ring.slots[1];
+    rows = pieces.take<KeyRow>(most_rows), keys = pieces.take<int64_t>(most_rows * p.axis[2].kernel);
+    groups = pieces.take<RowGroup>(most_rows);
+  }
+};
+
 class Unit {
  public:
-  Unit(const NeighborhoodParams& p, const Ring& ring, const BiasColumns& bias, const Workspace& w, int64_t batch, int64_t head_kv,
-       int64_t lattice)
-      : p_(p), ring_(ring), bias_(bias), w_(w), batch_(batch), head_kv_(head_kv), l_(p, lattice) {
-    columns_ = divide_up(l_.length[2], kLanes);
-    for (int64_t c = 0; c < columns_; c++) w_.columns[c].set(p.axis[2], l_.length[2], c * kLanes);
+  Unit(const Plan& plan, const Workspace& w, int64_t unit)
+      : plan_(plan), p_(plan.p), ring_(plan.ring), w_(w), band_(unit % plan.bands), l_(p_, unit / plan.bands % Lattice::count(p_)) {
+    const int64_t rest = unit / plan.bands / Lattice::count(p_);
+    batch_ = rest / plan.parts, head_ = rest % plan.parts * plan.heads, heads_ = least(plan.heads, p_.heads_kv - head_);
   }
 
-  // Tiles [first, end) of the lattice, numbered plane by plane.
-  void run(int64_t first, int64_t end) {
-    const int64_t tiles_y = divide_up(group_length(p_.axis[1], 0), kRows), group = p_.heads_q / p_.heads_kv;
+  void run() {
     if (p_.rpb)
-      for (int64_t h = 0; h < group; h++)
-        for (int64_t c = 0; c < columns_; c++) bias_.fill(p_, l_.length[2], head_kv_ * group + h, w_.columns[c], bias_of(h, c));
+      for (int64_t h = 0; h < heads_ * plan_.group; h++)
+        for (int64_t c = 0; c < plan_.columns; c++)
+          plan_.bias.fill(p_, ring_, l_.length[2], head_ * plan_.group + h, c * kLanes, bias_of(h, c));
+    const int64_t first = band_ * plan_.of_band, end = least(first + plan_.of_band, plan_.tiles);
     for (int64_t t = first; t < end; t++) {
-      z_ = t / tiles_y, y_ = t % tiles_y * kRows;
-      if (z_ >= l_.length[0] || y_ >= l_.length[1]) continue;
-      rows_ = static_cast<int>(least(kRows, l_.length[1] - y_));
-      planes_ = window_of(p_.axis[0], l_.length[0], z_);
-      for (int i = 0; i < rows_; i++) window_[i] = window_of(p_.axis[1], l_.length[1], y_ + i);
+      if (!tile_.place(p_, l_, t)) continue;
       pack_keys();
-      group_rows();
-      for (int64_t h = 0; h < group; h++)
-        for (int64_t c = 0; c < columns_; c++) column(h, w_.columns[c], bias_of(h, c));
+      group_keys();
+      for (int64_t h = 0; h < heads_ * plan_.group; h++)
+        for (int64_t x0 = 0; x0 < l_.length[2]; x0 += kLanes) column(h, x0);
     }
   }
 
  private:
-  float* bias_of(int64_t h, int64_t column) const { return w_.bias + (h * columns_ + column) * bias_.floats; }
+  float* bias_of(int64_t h, int64_t column) const { return w_.bias + (h * plan_.columns + column) * plan_.bias.floats; }
 
-  const T* row_of(const NeighborhoodTensor& t, int64_t head, int64_t z, int64_t y, int64_t x) const {
-    return static_cast<const T*>(t.data) + batch_ * t.sb + head * t.sh + offset_of(p_, l_, t, z, y, x);
+  const char* row_of(const NeighborhoodTensor& t, int64_t head, int64_t z, int64_t y) const {
+    return element(t, p_.dtype, batch_ * t.sb + head * t.sh + offset_of(p_, l_, t, z, y, 0));
   }
+  // Bytes from a token of a row to the next.
+  int64_t step_of(const NeighborhoodTensor& t) const { return p_.axis[2].dilation * t.sp[2] * element_bytes(p_.dtype); }
 
   // Packs what the tile reads and no tile before it did.
   void pack_keys() {
-    const int64_t ny = l_.length[1], last = (planes_.end - 1) * ny + window_[rows_ - 1].end;
-    const int64_t needed = planes_.begin * ny + (p_.axis[0].length == 1 ? window_[0].begin : 0);
-    for (packed_ = most(packed_, needed); packed_ < last; packed_++) {
-      const int64_t z = packed_ / ny, y = packed_ % ny, slot = ring_.slot(z, y), dilation = p_.axis[2].dilation;
-      const int64_t ahead = p_.axis[1].dilation;
-      pack_columns<T>(row_of(p_.k, head_kv_, z, y, 0), dilation * p_.k.sp[2], p_.k.sd, l_.length[2], p_.dim, 1.f, ring_.pitch,
-                      w_.k + slot * p_.dim * ring_.pitch, ahead * p_.k.sp[1]);
-      pack_columns<T>(row_of(p_.v, head_kv_, z, y, 0), dilation * p_.v.sp[2], p_.v.sd, l_.length[2], p_.dim_v, 1.f, ring_.pitch,
-                      w_.v + slot * p_.dim_v * ring_.pitch, ahead * p_.v.sp[1]);
+    const Range keys = tile_.keys(p_, l_);
+    for (packed_ = most(packed_, keys.begin); packed_ < keys.end; packed_++) {
+      const int64_t z = packed_ / l_.length[1], y = packed_ % l_.length[1], slot = ring_.slot(z, y) * ring_.pitch;
+      pack_row(p_.k, z, y, p_.dim, w_.k + slot * p_.dim, ring_.floats(p_.dim));
+      pack_row(p_.v, z, y, p_.dim_v, w_.v + slot * p_.dim_v, ring_.floats(channels(p_)));
     }
   }
 
-  // Lists the key vectors of the tile in order, those of equal query rows together.
-  void group_rows() {
-    const int32_t kernel = static_cast<int32_t>(p_.axis[2].kernel);
-    RowGroup* g = nullptr;
-    int64_t n = 0;
-    groups_ = 0;
-    for (int64_t z = planes_.begin; z < planes_.end; z++)
-      for (int64_t y = window_[0].begin; y < window_[rows_ - 1].end; y++) {
-        int32_t first = 0, end = rows_;
-        while (first < rows_ && window_[first].end <= y) first++;
-        while (end > first && window_[end - 1].begin > y) end--;
-        if (first == end) continue;
-        if (!g || first != g->first || end != g->end || g->count + kernel > kGroupKeys) {
-          g = &w_.groups[groups_++];
-          *g = {first, end, static_cast<int32_t>(n), 0, 0};
-        }
-        g->count += kernel, g->rows++;
-        const int64_t slot = ring_.slot(z, y) * ring_.pitch;
-        for (int64_t j = 0; j < kernel; j++, n++) w_.key[n] = slot * p_.dim + j, w_.value[n] = slot * p_.dim_v + j;
+  // Fetches tokens `ahead` bytes further on, which are read next.
+  void fetch(const char* const* tokens, int64_t ahead, int64_t dim) const {
+    for (int i = 0; i < kLanes; i++)
+      for (int64_t byte = 0; byte < dim * element_bytes(p_.dtype); byte += 64) __builtin_prefetch(tokens[i] + ahead + byte);
+  }
+
+  void pack_row(const NeighborhoodTensor& t, int64_t z, int64_t y, int64_t dim, float* to, int64_t to_head) const {
+    const NeighborhoodAxis& axis = p_.axis[2];
+    const char* row = row_of(t, head_, z, y);
+    for (int64_t column = 0; column < l_.length[2] + axis.kernel - 1; column += kLanes)
+      for (int64_t h = 0; h < heads_; h++) {
+        const char* tokens[kLanes];
+        for (int i = 0; i < kLanes; i++)
+          tokens[i] = row + h * t.sh * element_bytes(p_.dtype) + ring_.token(axis, l_.length[2], column + i) * step_of(t);
+        fetch(tokens, kLanes * step_of(t), dim);
+        pack_lanes(p_.dtype, tokens, t.sd, dim, 1.f, to + h * to_head + column, ring_.pitch);
       }
+    if (!axis.causal) return;
+    for (int64_t h = 0; h < heads_; h++)
+      for (int64_t d = 0; d < dim; d++)
+        for (int64_t column = 0; column < ring_.before; column++) to[h * to_head + d * ring_.pitch + column] = 0;
   }
 
-  template <class F>
-  static void with_rows(int rows, bool moved, F&& f) {
-    auto pick = [&]<int A>() { moved ? f.template operator()<A, true>() : f.template operator()<A, false>(); };
-    if (rows == 1) pick.template operator()<1>();
-    else if (rows == 2) pick.template operator()<2>();
-    else if (rows == 3) pick.template operator()<3>();
-    else pick.template operator()<4>();
-  }
-
-  void column(int64_t h, const Column& c, const float* bias) {
-    const int64_t head = head_kv_ * (p_.heads_q / p_.heads_kv) + h, lanes = least(kLanes, l_.length[2] - c.first);
-    const int64_t q_pitch = p_.dim * kLanes, out_pitch = p_.dim_v * kLanes, dilation = p_.axis[2].dilation;
-    const int64_t score_pitch = p_.axis[0].kernel * p_.axis[1].kernel * p_.axis[2].kernel * kLanes;
-    const vi index = load(c.index);
-    for (int i = 0; i < rows_; i++)
-      pack_columns<T>(row_of(p_.q, head, z_, y_ + i, c.first), dilation * p_.q.sp[2], p_.q.sd, lanes, p_.dim, p_.scale * kLog2E, kLanes,
-                      w_.q + i * q_pitch, kLanes * dilation * p_.q.sp[2]);
-    int filled[kRows] = {};
-    for (const RowGroup* at = w_.groups; at < w_.groups + groups_; at++) {
-      const RowGroup& g = *at;
-      const float* keys[kGroupKeys];
-      float* scores[kRows];
-      for (int i = 0; i < g.count; i++) keys[i] = w_.k + w_.key[g.from + i] + c.begin;
-      for (int a = g.first; a < g.end; a++)
-        scores[a - g.first] = w_.scores + a * score_pitch + int64_t{filled[a]} * kLanes, filled[a] += g.count;
-      with_rows(g.end - g.first, c.moved, [&]<int A, bool kMoved>() {
-        score_rows<A, kMoved>(w_.q + g.first * q_pitch, q_pitch, keys, g.count, ring_.pitch, p_.dim, index, scores);
-      });
+  // Lists the rows of keys of the tile in order, and groups of them.
+  void group_keys() {
+    const int64_t kernel = p_.axis[2].kernel;
+    RowGroup* g = nullptr;
+    rows_ = groups_ = 0;
+    for (int64_t y = tile_.window[0].begin; y < tile_.window[tile_.rows - 1].end; y++) {
+      int32_t first = 0, end = tile_.rows;
+      while (first < end && tile_.window[first].end <= y) first++;
+      while (end > first && tile_.window[end - 1].begin > y) end--;
+      if (first == end) continue;
+      if (!g || first != g->first || end != g->end) {
+        g = &w_.groups[groups_++];
+        *g = {first, end, rows_, 0};
+      }
+      for (int64_t z = tile_.planes.begin; z < tile_.planes.end; z++, rows_++, g->count++) {
+        const int64_t slot = ring_.slot(z, y) * ring_.pitch;
+        w_.rows[rows_] = {slot * p_.dim, slot * p_.dim_v, first, end};
+        for (int64_t j = 0; j < kernel; j++) w_.keys[rows_ * kernel + j] = slot * p_.dim + j;
+      }
     }
+    for (int a = 0; a < tile_.rows; a++) scores_[a] = nullptr;
+    for (g = w_.groups; g < w_.groups + groups_; g++)
+      for (int a = g->first; a < g->end; a++)
+        if (!scores_[a]) scores_[a] = w_.scores + (a * p_.axis[0].kernel * p_.axis[1].kernel - g->from) * kernel * kLanes;
+  }
+
+  // The column of lanes that begins at query x0, of query head h of the unit.
+  void column(int64_t h, int64_t x0) {
+    const int64_t q_pitch = p_.dim * kLanes, out_pitch = channels(p_) * kLanes, head = head_ * plan_.group + h;
+    const float* k = w_.k + h / plan_.group * ring_.floats(p_.dim) + x0;
+    const float* v = w_.v + h / plan_.group * ring_.floats(channels(p_)) + x0;
+    for (int i = 0; i < tile_.rows; i++) {
+      const char *first = row_of(p_.q, head, tile_.z, tile_.y + i), *tokens[kLanes];
+      for (int lane = 0; lane < kLanes; lane++) tokens[lane] = first + least(x0 + lane, l_.length[2] - 1) * step_of(p_.q);
+      fetch(tokens, kLanes * step_of(p_.q), p_.dim);
+      pack_lanes(p_.dtype, tokens, p_.q.sd, p_.dim, p_.scale * kLog2E, w_.q + i * q_pitch, kLanes);
+    }
+    for (const RowGroup* g = w_.groups; g < w_.groups + groups_; g++)
+      with_count<kRows>(g->end - g->first, [&]<int A>() {
+        const int64_t from = g->from * p_.axis[2].kernel;
+        float* scores[A];
+        for (int a = 0; a < A; a++) scores[a] = scores_[g->first + a] + from * kLanes;
+        score_rows<A>(w_.q + g->first * q_pitch, q_pitch, k, w_.keys + from, static_cast<int>(g->count * p_.axis[2].kernel), ring_.pitch,
+                      p_.dim, scores);
+      });
     vf inverse[kRows];
-    for (int i = 0; i < rows_; i++) inverse[i] = weigh(c, head, i, filled[i], bias, w_.scores + i * score_pitch);
-    for (int64_t i = 0; i < rows_ * p_.dim_v; i++) store(w_.out + i * kLanes, zero());
-    for (int& n : filled) n = 0;
-    for (const RowGroup* at = w_.groups; at < w_.groups + groups_; at++) {
-      const RowGroup& g = *at;
-      const float *values[kGroupKeys], *weights[kRows];
-      for (int i = 0; i < g.count; i++) values[i] = w_.v + w_.value[g.from + i] + c.begin;
-      for (int a = g.first; a < g.end; a++)
-        weights[a - g.first] = w_.scores + a * score_pitch + int64_t{filled[a]} * kLanes, filled[a] += g.count;
-      with_rows(g.end - g.first, c.moved, [&]<int A, bool kMoved>() {
-        value_rows<A, kMoved>(weights, values, g.count, ring_.pitch, p_.dim_v, index, w_.out + g.first * out_pitch, out_pitch);
-      });
+    for (int i = 0; i < tile_.rows; i++) inverse[i] = weigh(head, i, x0, bias_of(h, x0 / kLanes));
+    value_rows(scores_, v, w_.rows, rows_, p_.axis[2].kernel, ring_.pitch, channels(p_), w_.out, out_pitch);
+    const int lanes = static_cast<int>(least(kLanes, l_.length[2] - x0));
+    for (int i = 0; i < tile_.rows; i++) {
+      char *first = const_cast<char*>(row_of(p_.out, head, tile_.z, tile_.y + i)), *tokens[kLanes];
+      for (int lane = 0; lane < lanes; lane++) tokens[lane] = first + (x0 + lane) * step_of(p_.out);
+      unpack_lanes(p_.dtype, tokens, lanes, p_.out.sd, p_.dim_v, inverse[i], w_.out + i * out_pitch, kLanes);
     }
-    for (int i = 0; i < rows_; i++) write_row(head, i, c.first, static_cast<int>(lanes), inverse[i], w_.out + i * out_pitch);
   }
 
   // Scores of one query row to weights; gives 1 / their sum and writes lse.
-  __attribute__((noinline)) vf weigh(const Column& c, int64_t head, int row, int count, const float* bias, float* scores) {
+  __attribute__((noinline)) vf weigh(int64_t head, int row, int64_t x0, const float* bias) const {
+    float* scores = w_.scores + row * p_.axis[0].kernel * p_.axis[1].kernel * p_.axis[2].kernel * kLanes;
+    const Range window = tile_.window[row];
+    const int64_t kernel = p_.axis[2].kernel;
+    const int count = static_cast<int>((tile_.planes.end - tile_.planes.begin) * (window.end - window.begin) * kernel);
     if (p_.rpb) add_bias(row, bias, scores);
-    if (c.cut) {
+    if (p_.axis[2].causal && x0 < ring_.before) {
       const vf hidden = set1(-__builtin_inff());
-      for (int i = 0, j = 0; i < count; i++, j = j + 1 == p_.axis[2].kernel ? 0 : j + 1)
-        store(scores + i * kLanes, select(set1(j) < load(c.keys), load(scores + i * kLanes), hidden));
+      const vi first = set1(static_cast<int32_t>(x0 - ring_.before)) + iota();
+      for (int i = 0, j = 0; i < count; i++, j = j + 1 == kernel ? 0 : j + 1)
+        store(scores + i * kLanes, select(first + j < vi{}, hidden, load(scores + i * kLanes)));
     }
     vf top[2] = {set1(kLowest), set1(kLowest)}, sum[2] = {zero(), zero()};
     int n = 0;
@@ -230,81 +260,51 @@ class Unit {
     const vf total = sum[0] + sum[1];
     if (p_.lse) {
       const vf lse = (maximum + log_positive(total) * kLog2E) * kLn2;
-      const int64_t line = (batch_ * p_.axis[0].length + l_.token(p_, 0, z_)) * p_.axis[1].length + l_.token(p_, 1, y_ + row);
-      for (int64_t i = 0; i < kLanes && c.first + i < l_.length[2]; i++)
-        p_.lse[(line * p_.axis[2].length + l_.token(p_, 2, c.first + i)) * p_.heads_q + head] = lse[i];
+      const int64_t line = (batch_ * p_.axis[0].length + l_.token(p_, 0, tile_.z)) * p_.axis[1].length + l_.token(p_, 1, tile_.y + row);
+      for (int64_t i = 0; i < kLanes && x0 + i < l_.length[2]; i++)
+        p_.lse[(line * p_.axis[2].length + l_.token(p_, 2, x0 + i)) * p_.heads_q + head] = lse[i];
     }
     return set1(1.f) / total;
   }
 
   void add_bias(int row, const float* bias, float* scores) const {
     const int64_t kernel = p_.axis[2].kernel;
-    for (int64_t z = planes_.begin; z < planes_.end; z++)
-      for (int64_t y = window_[row].begin; y < window_[row].end; y++) {
-        const int64_t from = (z - z_ + p_.axis[0].kernel - 1) * bias_.outer[1] + y - (y_ + row) + p_.axis[1].kernel - 1;
+    for (int64_t y = tile_.window[row].begin; y < tile_.window[row].end; y++)
+      for (int64_t z = tile_.planes.begin; z < tile_.planes.end; z++) {
+        const int64_t from = (z - tile_.z + p_.axis[0].kernel - 1) * plan_.bias.outer[1] + y - (tile_.y + row) + p_.axis[1].kernel - 1;
         const float* line = bias + from * kernel * kLanes;
         for (int64_t j = 0; j < kernel; j++, scores += kLanes) store(scores, load(scores) + load(line + j * kLanes));
       }
   }
 
-  __attribute__((noinline)) void write_row(int64_t head, int row, int64_t x0, int lanes, vf factor, const float* from) {
-    T* to = const_cast<T*>(row_of(p_.out, head, z_, y_ + row, x0));
-    const int64_t step = p_.axis[2].dilation * p_.out.sp[2];
-    alignas(64) float scale[kLanes];
-    store(scale, factor);
-    for (int64_t d0 = 0; d0 < p_.dim_v; d0 += kLanes) {
-      vf v[kLanes];
-      const int n = static_cast<int>(least(p_.dim_v - d0, kLanes));
-      load_rows([&](int i) { return from + (d0 + i) * kLanes; }, n, v);
-      FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++)
-        if (i < lanes) store_row(to + i * step + d0 * p_.out.sd, p_.out.sd, n, v[i] * scale[i]);
-    }
-  }
-
+  const Plan& plan_;
   const NeighborhoodParams& p_;
   const Ring& ring_;
-  const BiasColumns& bias_;
   const Workspace& w_;
-  const int64_t batch_, head_kv_;
+  const int64_t band_;
   const Lattice l_;
-  int64_t columns_, packed_ = 0;  // rows packed so far, numbered plane by plane
-  int64_t z_ = 0, y_ = 0;
-  int rows_ = 0;
-  int64_t groups_ = 0;
-  Range planes_{}, window_[kRows]{};
+  int64_t batch_, head_, heads_;  // the first key head, their number
+  int64_t packed_ = 0;            // rows of keys packed so far, numbered plane by plane
+  Tile tile_{};
+  int64_t rows_ = 0, groups_ = 0;  // of keys in the tile
+  float* scores_[kRows] = {};      // of every query row: where those of the tile's first row of keys would be
 };
-
-template <class T>
-void run(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
-  const int64_t lattices = Lattice::count(p), whole_units = p.batch * p.heads_kv * lattices;
-  if (whole_units == 0) return;
-  const Ring ring(p);
-  const BiasColumns bias(p);
-  const int64_t tiles = group_length(p.axis[0], 0) * divide_up(group_length(p.axis[1], 0), kRows);
-  // Every band packs the rows around it once more, so there are no more of them than the threads need; results do not depend on it.
-  const int64_t least_units = pool.threads() == 1 ? 1 : 2 * pool.threads();
-  const int64_t bands = most(1, least(divide_up(least_units, whole_units), tiles / 2)), of_band = divide_up(tiles, bands);
-  const int64_t bias_floats = bias.floats * (p.heads_q / p.heads_kv) * divide_up(group_length(p.axis[2], 0), kLanes);
-  const size_t bytes = static_cast<size_t>(Workspace{}.cut(p, ring, bias_floats, nullptr));
-  auto visit = [&](int64_t item, int thread) {
-    const int64_t band = item % bands, unit = item / bands;
-    Workspace w;
-    w.cut(p, ring, bias_floats, static_cast<float*>(pool.scratch(thread, bytes)));
-    Unit<T>(p, ring, bias, w, unit / lattices / p.heads_kv, unit / lattices % p.heads_kv, unit % lattices)
-        .run(band * of_band, least((band + 1) * of_band, tiles));
-  };
-  pool.run(whole_units * bands, visit, cancel);
-}
 
 }  // namespace
 
 template <>
 void neighborhood_shift<kIsa>(const NeighborhoodParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
   const FlushDenormals flush;
-  if (p.dtype == DType::F32) run<float>(p, pool, cancel);
-  else if (p.dtype == DType::F16) run<f16>(p, pool, cancel);
-  else run<bf16>(p, pool, cancel);
+  if (p.batch * p.tokens * p.heads_q == 0) return;
+  const Plan plan(p, pool.threads());
+  Pieces size(nullptr);
+  Workspace(plan, size);
+  auto visit = [&](int64_t unit, int thread) {
+    Pieces pieces(pool.scratch(thread, static_cast<size_t>(size.bytes())));
+    const Workspace w(plan, pieces);
+    Unit(plan, w, unit).run();
+  };
+  pool.run(plan.units(), visit, cancel);
 }
 
 }  // namespace fovea::cpu
