@@ -31,8 +31,8 @@ class ThreadPool {
         const_cast<void*>(static_cast<const void*>(&body)), cancel);
   }
 
-  // A 64-byte aligned buffer owned by `thread` (as passed to a body; the caller of run is thread 0), valid until its next call on that
-  // thread.
+  // The 64-byte aligned buffer of `thread` (as passed to a body; the caller of run is thread 0), at least `bytes` long: the same memory at
+  // every call, with whatever was left in it, until a call asks for more than it has; that one moves it and drops its contents.
   void* scratch(int thread, size_t bytes);
   // Bytes held by all scratch buffers.
   int64_t scratch_bytes() const;

@@ -2,6 +2,7 @@
 #include "cpu/optimizer.h"
 
 #include "cpu/float_types.h"
+#include "cpu/vmath.h"
 
 namespace fovea::cpu {
 namespace {
@@ -17,18 +18,6 @@ void for_tiles(int64_t items, ThreadPool& pool, Size&& size, Body&& body) {
     int64_t begin = local * kOptimizerTile, end = begin + kOptimizerTile;
     body(item, begin, end < size(item) ? end : size(item), tile);
   });
-}
-
-FOVEA_INLINE vf square_root(vf x) {
-#if defined(__AVX512F__)
-  return _mm512_maskz_sqrt_ps(0xffff, x);
-#elif defined(__AVX__)
-  return _mm256_sqrt_ps(x);
-#elif defined(__SSE2__)
-  return _mm_sqrt_ps(x);
-#else
-  return vsqrtq_f32(x);
-#endif
 }
 
 // update(p, g, i, n) gives the new value of a register of parameters.
@@ -68,7 +57,7 @@ void adamw<kIsa>(const AdamWParams& p, ThreadPool& pool) {
           vf v = fma(beta2, load_part(item.second + i, n), rest2 * grad * grad);
           store_part(item.first + i, m, n);
           store_part(item.second + i, v, n);
-          return param * kept - step * m / fma(square_root(v), inverse, eps);
+          return param * kept - step * m / fma(sqrt(v), inverse, eps);
         });
       });
 }
