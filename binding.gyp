@@ -50,14 +50,14 @@
         {
           "target_name": "fovea_cpu_avx512",
           "type": "static_library",
-          "sources": ["<!@(<(sources_in) csrc/cpu)"],
+          "sources": ["<!@(<(sources_in) csrc/cpu csrc/cpu/avx512)"],
           "defines": ["FOVEA_ISA=2"],
           "cflags_cc": ["<@(kernel_flags)", "<@(avx512_flags)"]
         },
         {
           "target_name": "fovea_cpu_avx512bf16",
           "type": "static_library",
-          "sources": ["<!@(<(sources_in) csrc/cpu)"],
+          "sources": ["<!@(<(sources_in) csrc/cpu/avx512bf16)", "csrc/cpu/matmul.cc"],
           "defines": ["FOVEA_ISA=3"],
           "cflags_cc": ["<@(kernel_flags)", "<@(avx512_flags)", "-mavx512bf16"]
         }

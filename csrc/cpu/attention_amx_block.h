@@ -19,7 +19,7 @@ class TileBlock {
 
   // Stores the raw scores of kTileRows keys from key j. Rows that are no rows of neighbouring words at one distance from each other, down
   // to the last of the tile, are copied to be that.
-  FOVEA_INLINE void score(int j) const {
+  __attribute__((noinline)) void score(int j) const {
     const AttentionParams& p = c_.p;
     const void* rows = key_[j];
     int64_t row_bytes = p.k.sl * static_cast<int64_t>(sizeof(bf16));
@@ -35,13 +35,13 @@ class TileBlock {
   }
 
   // Turns the values of kTileDepth keys from key j.
-  FOVEA_INLINE void turn(int j) const {
+  __attribute__((noinline)) void turn(int j) const {
     const int count = b_.count - j < kTileDepth ? b_.count - j : kTileDepth;
     turn_values(value_ + j, count, c_.p.v.sd, c_.dim_v, reinterpret_cast<bf16*>(w_.values) + j * turned_dim());
   }
 
   // O^T += turned values x weights. Keys behind the last that share a tile with it get weights of 0.
-  FOVEA_INLINE void add_values() const {
+  __attribute__((noinline)) void add_values() const {
     for (int pair = (b_.count + 1) / 2; pair % kTileWords; pair++) FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) store(b_.weights + pair * kRow + z * kLanes, zero());
     const int steps = (b_.count + kTileDepth - 1) / kTileDepth;

@@ -46,6 +46,14 @@ FOVEA_INLINE void tile_accumulate(const bf16* values, int steps, int dim, int64_
   }
 }
 
+// The first `count` of the 32 elements of a row, the others zero.
+__attribute__((noinline)) inline __m512i row_part(const bf16* row, int64_t step, int count) {
+  alignas(64) bf16 part[kTileDepth] = {};
+#pragma GCC unroll 1
+  for (int i = 0; i < count; i++) part[i] = row[i * step];
+  return _mm512_load_si512(part);
+}
+
 // Up to 32 value rows to to[d][key], d rounded up to 32; what lies beyond `count` keys or `dim` is zero. Neighbouring keys are paired by
 // unpacking 16-bit elements, which leaves dimensions in groups of four, then 16 pairs by 16 dimensions are transposed as words.
 FOVEA_INLINE void turn_values(const bf16* const* row, int count, int64_t step, int dim, bf16* to) {
@@ -54,9 +62,7 @@ FOVEA_INLINE void turn_values(const bf16* const* row, int count, int64_t step, i
     auto part = [&](int key) __attribute__((always_inline)) {
       if (key >= count) return _mm512_setzero_si512();
       if (whole) return _mm512_loadu_si512(row[key] + d0);
-      alignas(64) bf16 rest[kTileDepth] = {};
-      for (int i = 0; i < kTileDepth && d0 + i < dim; i++) rest[i] = row[key][(d0 + i) * step];
-      return _mm512_load_si512(rest);
+      return row_part(row[key] + d0 * step, step, dim - d0 < kTileDepth ? dim - d0 : kTileDepth);
     };
     auto turn = [&](auto unpack, int first) __attribute__((always_inline)) {
       vf v[kLanes];

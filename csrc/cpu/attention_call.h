@@ -16,6 +16,7 @@ struct Call {
   bool plain;                   // logits are raw products times a factor
   bool added;                   // or that and a term known before
   bool sparse;                  // key rows may be absent
+  int64_t element_bytes;        // of q, k, v and out
   int words, dim_v;             // 32-bit words of a query or key row
   float query_scale;            // folded into the packed queries
   float score_scale;            // raw products to what a score program sees
@@ -24,8 +25,9 @@ struct Call {
   bool copy_keys, copy_values;  // to f32, pairs, or neighbouring elements
   bool tiles;                   // products are the tile unit's, which copies what it must itself
 
-  Call(const AttentionParams& params, const ProgramPlan* program, Words kind, bool narrow)
+  Call(const AttentionParams& params, const ProgramPlan* program, Words kind)
       : p(params), score(program && program->addend ? nullptr : program), addend(program ? program->addend : nullptr) {
+    element_bytes = p.dtype == DType::F32 ? 4 : 2;
     sparse = p.page_table || p.kv_rows;
     const bool pairs = kind != Words::F32;
     tiles = kind == Words::Bf16Tile;
@@ -41,6 +43,7 @@ struct Call {
     to_log2 = score ? kLog2E : pairs ? p.scale * kLog2E : 1.f;
     cap = score || p.softcap <= 0 ? 0.f : p.softcap * kLog2E;
     cap_rate = cap > 0 ? 2 * to_log2 / p.softcap : 0.f;
+    const bool narrow = element_bytes == 2;
     copy_keys = !tiles && (p.k.sd != 1 || (narrow && !pairs) || (pairs && p.dim % 2));
     copy_values = p.v.sd != 1 || narrow;
   }

@@ -5,7 +5,7 @@
 // dim again.
 #pragma once
 
-#include "cpu/attention_decode_block.h"
+#include "cpu/attention_decode_pass.h"
 
 namespace fovea::cpu {
 namespace {
@@ -86,6 +86,19 @@ class Decoder {
   const QueryTile& at_;
   float *queries_, *scores_;
 };
+
+template <class T, Words kWords, int kRows>
+void decode_by(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  decode<T, kWords, Decoder<T, kWords, kRows>>(DecodeShape(p, kRows), pool, cancel);
+}
+
+template <class T, Words kWords>
+void decode_rows(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
+  const int64_t rows = p.heads_q / p.heads_kv * p.len_q;
+  if (rows == 1) decode_by<T, kWords, 1>(p, pool, cancel);
+  else if (rows == 2) decode_by<T, kWords, 2>(p, pool, cancel);
+  else decode_by<T, kWords, 4>(p, pool, cancel);
+}
 
 }  // namespace
 }  // namespace fovea::cpu

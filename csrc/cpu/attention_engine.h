@@ -21,7 +21,7 @@
 namespace fovea::cpu {
 namespace {
 
-template <class T, Words kWords, int NZ>
+template <Words kWords, int NZ>
 class Engine {
  public:
   Engine(const Call& call, const QueryTile& tile, const Workspace& w) : c_(call), p_(call.p), t_(tile), w_(w) {}
@@ -55,7 +55,7 @@ class Engine {
     KeyBlocks blocks(p_, t_, from, to);
     bool packed = false;
     for (KeyBlock b; blocks.next(b);) {
-      if (!packed) pack_queries<T, kWords, NZ>(c_, t_, w_);
+      if (!packed) with_elements<kWords>(p_.dtype, [&]<class T>() { pack_queries<T, kWords>(c_, t_, w_); });
       packed = true;
       Block block;
       static_cast<KeyBlock&>(block) = b;
@@ -77,7 +77,7 @@ class Engine {
     b.to_log2 = c_.to_log2, b.cap = c_.cap, b.cap_rate = c_.cap_rate;
     b.added = nullptr, b.visible = nullptr;
     if (p_.mask.data) {
-      if (!turn_mask<NZ>(p_.mask, t_, b, w_.visible)) return false;
+      if (!turn_mask(p_.mask, t_, b, w_.visible)) return false;
       b.visible = reinterpret_cast<const uint8_t*>(w_.visible);
     } else if (c_.sparse) {
       __builtin_memset(w_.visible, 0xff, sizeof(uint64_t) * kTileKeys);
@@ -88,16 +88,12 @@ class Engine {
     point_at(p_.v, b, value_);
     b.extra = !c_.plain || b.visible || (b.bits && b.edge);
     if (p_.bias.data) {
-      turn_bias<NZ>(p_.bias, t_, b, w_.bias);
+      turn_bias(p_.bias, t_, b, w_.bias);
       b.added = w_.bias, b.added_step = kRow;
     }
     if (c_.addend) add_program(b);
-    if (c_.copy_keys)
-      for (int j = 0; j < b.count; j++) {
-        float* to = w_.keys + int64_t{j} * c_.words;
-        copy_row<kWords>(elements(key_[j]), p_.k.sd, p_.dim, to);
-        key_[j] = to;
-      }
+    if (c_.copy_keys) copy_rows<kWords>(p_.dtype, key_, b.count, p_.k.sd, p_.dim, w_.keys, c_.words);
+    if (!kPairs && c_.copy_values) copy_rows<kWords>(p_.dtype, value_, b.count, p_.v.sd, p_.dim_v, w_.values, c_.dim_v);
     for (int j = b.count; j < b.count + 2 * kRowsOfTile; j++) key_[j] = key_[b.count - 1];
     return true;
   }
@@ -107,10 +103,10 @@ class Engine {
   // Addresses of the rows of a block's keys in k or v, as words, and which of them were found. A key that has no row gets that of another,
   // as a weight of 0 does not hide what is not finite; its word of visible lanes is 0 now.
   FOVEA_INLINE Found point_at(const AttentionTensor& tensor, const KeyBlock& b, const float** row) const {
-    const T* base = static_cast<const T*>(tensor.data);
+    const char* base = static_cast<const char*>(tensor.data);
     if (!c_.sparse) {
-      const T* first = base + key_row(p_, t_, tensor, b.first);
-      const int64_t step = tensor.sl;
+      const char* first = base + key_row(p_, t_, tensor, b.first) * c_.element_bytes;
+      const int64_t step = tensor.sl * c_.element_bytes;
       for (int j = 0; j < b.count; j++) row[j] = reinterpret_cast<const float*>(first + j * step);
       return Found::All;
     }
@@ -119,7 +115,7 @@ class Engine {
     for (int j = 0; j < b.count; j++) {
       int64_t offset = key_row(p_, t_, tensor, b.first + j);
       if (offset < 0) missing = true, w_.visible[j] = 0, row[j] = nullptr;
-      else there = row[j] = reinterpret_cast<const float*>(base + offset);
+      else there = row[j] = reinterpret_cast<const float*>(base + offset * c_.element_bytes);
     }
     if (!missing) return Found::All;
     if (!there) return Found::None;
@@ -197,23 +193,17 @@ class Engine {
     return any(found);
   }
 
-  static const T* elements(const float* words) { return reinterpret_cast<const T*>(words); }
-
-  // Makes the value row of key j of the block ready: as it is, converted, or the pair of neighbouring keys for the dot instruction.
+  // Makes the value row of key j of the block ready: fetched, or the pair of neighbouring keys for the dot instruction.
   FOVEA_INLINE void prepare_value(int j, int count) {
     if (j >= count) return;
     if constexpr (kPairs) {
       const bool last = j == count - 1;
       if (j % 2 == 0 && !last) return __builtin_prefetch(value_[j]), __builtin_prefetch(value_[j + 1]);
+      auto row = [&](int i) { return reinterpret_cast<const bf16*>(value_[i]); };
       float* to = w_.values + int64_t{j / 2} * c_.dim_v;
-      pair_rows(elements(value_[j & ~1]), j % 2 ? elements(value_[j]) : nullptr, p_.v.sd, c_.dim_v, to);
-      word_[j / 2] = to;
-    } else if (c_.copy_values) {
-      float* to = w_.values + int64_t{j} * c_.dim_v;
-      copy_row<kWords>(elements(value_[j]), p_.v.sd, p_.dim_v, to);
-      word_[j] = to;
+      pair_rows(row(j & ~1), j % 2 ? row(j) : nullptr, p_.v.sd, c_.dim_v, to);
+      pair_[j / 2] = to;
     } else {
-      word_[j] = value_[j];
       fetch(value_[j], c_.dim_v);
     }
   }
@@ -318,16 +308,17 @@ class Engine {
   FOVEA_INLINE bool add_values(const Block& b, int done, FinishKey&& finish_key, Fits&& fits) {
     constexpr int kPerRow = kPairs ? 2 : 1;
     const float* weights = kPairs ? b.weights : b.scores;
+    const float* const* values = kPairs ? pair_ : value_;
     const int rows = (b.count + kPerRow - 1) / kPerRow;
     if (c_.dim_v < kRowsOfTile) {
       for (int j = done; j < b.count; j += kPerRow) finish_key(j);
       if (!fits()) return false;
-      accumulate_values<NZ, kWords>(word_, rows, 0, c_.dim_v, weights, w_.out);
+      accumulate_values<NZ, kWords>(values, rows, 0, c_.dim_v, weights, w_.out);
       return true;
     }
     auto shadow = [&](int row) __attribute__((always_inline)) { finish_key(row * kPerRow); };
-    if (!value_tile_over<kRowsOfTile, NZ, kWords>(word_, done / kPerRow, rows, weights, w_.out, shadow, fits)) return false;
-    accumulate_values<NZ, kWords>(word_, rows, kRowsOfTile, c_.dim_v, weights, w_.out);
+    if (!value_tile_over<kRowsOfTile, NZ, kWords>(values, done / kPerRow, rows, weights, w_.out, shadow, fits)) return false;
+    accumulate_values<NZ, kWords>(values, rows, kRowsOfTile, c_.dim_v, weights, w_.out);
     return true;
   }
 
@@ -367,7 +358,7 @@ class Engine {
     FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) highest[z] = set1(-kInfinity);
     for (int j = 0; j < b.count; j++) {
-      if constexpr (!kTiled) prepare_value(j, b.count);
+      if constexpr (kWords == Words::Bf16Pair) prepare_value(j, b.count);
       FOVEA_UNROLL
       for (int z = 0; z < NZ; z++) {
         vf s = b.template logit<true, true, Logit::Any>(j, z);
@@ -425,8 +416,8 @@ class Engine {
   bool estimated_ = false;                         // the maxima hold something
   int64_t distance_first_ = 0, distance_end_ = 0;  // keys whose terms by distance are at hand
   const float* key_[kTileKeys + 2 * kRowsOfTile];  // rows of the block's keys, whole register tiles of them and one more to fetch
-  const float* value_[kTileKeys];                  // rows of its values as the tensor has them,
-  const float* word_[kTileKeys];                   // and as words
+  const float* value_[kTileKeys];                  // rows of its values
+  const float* pair_[kPairs ? kTileKeys / 2 : 1];  // and of pairs of them
 };
 
 // Calls f with the number of vectors of a tile as a constant.

@@ -44,10 +44,10 @@ void merge_partials(const Call& c, const QueryTile& t, const Workspace& w, const
   }
 }
 
-template <class T, Words kWords>
+template <Words kWords>
 void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& pool, const std::atomic<bool>* cancel) {
   const FlushDenormals flush;
-  const Call call(p, score, kWords, sizeof(T) == 2);
+  const Call call(p, score, kWords);
   const CallMemory sequences(p.cu_q ? (sequence_count(p) + 1) * static_cast<int64_t>(sizeof(int64_t)) : 0);
   int64_t* const first_tile = static_cast<int64_t*>(sequences.data);
   if (p.cu_q) TileGrid::fill(p, first_tile);
@@ -64,18 +64,21 @@ void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& poo
     w.cut(call, static_cast<float*>(pool.scratch(thread, bytes)));
     dispatch_vectors(t.vectors, [&]<int NZ>() { body.template operator()<NZ>(t, w); });
   };
+  auto finish = [&](const QueryTile& t, const Workspace& w) {
+    with_elements<kWords>(p.dtype, [&]<class T>() { finish_tile<T>(call, t, w); });
+  };
   auto visit = [&](int64_t item, int thread) {
     int64_t index = item / splits, range = item % splits;
     with_tile(index, thread, [&]<int NZ>(const QueryTile& t, const Workspace& w) {
       int64_t from = splits > 1 ? range * kSplitKeys : 0, to = splits > 1 ? from + kSplitKeys : INT64_MAX;
       if constexpr (kWords == Words::Bf16Tile) {
         const TileUnit unit;
-        Engine<T, kWords, NZ>(call, t, w).run(from, to);
+        Engine<kWords, NZ>(call, t, w).run(from, to);
       } else {
-        Engine<T, kWords, NZ>(call, t, w).run(from, to);
+        Engine<kWords, NZ>(call, t, w).run(from, to);
       }
       if (splits > 1) save_partial(call, t, w, partials + item * part);
-      else finish_tile<T, NZ>(call, t, w);
+      else finish(t, w);
     });
   };
   pool.run(grid.tiles * splits, visit, cancel);
@@ -83,7 +86,7 @@ void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& poo
   auto merge = [&](int64_t index, int thread) {
     with_tile(index, thread, [&]<int NZ>(const QueryTile& t, const Workspace& w) {
       merge_partials(call, t, w, partials + index * splits * part, splits);
-      finish_tile<T, NZ>(call, t, w);
+      finish(t, w);
     });
   };
   pool.run(grid.tiles, merge, cancel);

@@ -15,9 +15,9 @@ constexpr float kInfinity = __builtin_inff();
 FOVEA_INLINE float to_float(uint8_t x) { return x; }
 
 // Row of every lane in a grid, at the block's first key.
-template <class T, int NZ>
-FOVEA_INLINE void point_at_rows(const AttentionGrid& grid, const QueryTile& t, const KeyBlock& block, const T* (&row)[NZ * kLanes]) {
-  for (int lane = 0; lane < NZ * kLanes; lane++) {
+template <class T>
+FOVEA_INLINE void point_at_rows(const AttentionGrid& grid, const QueryTile& t, const KeyBlock& block, const T* (&row)[kTileQueries]) {
+  for (int lane = 0; lane < t.vectors * kLanes; lane++) {
     int l = lane < t.lanes ? lane : 0;
     row[lane] = static_cast<const T*>(grid.data) + t.seq.batch * grid.sb + t.head_of(l) * grid.sh + t.query_of(l) * grid.sq +
                 block.first * grid.skv;
@@ -25,12 +25,12 @@ FOVEA_INLINE void point_at_rows(const AttentionGrid& grid, const QueryTile& t, c
 }
 
 // to[key][lane] = bias times log2(e). Rows are far apart, so the next block's are fetched ahead.
-template <class T, int NZ>
-__attribute__((noinline)) void turn_bias(const AttentionGrid& bias, const QueryTile& t, const KeyBlock& block, float* to) {
-  const T* row[NZ * kLanes];
-  point_at_rows<T, NZ>(bias, t, block, row);
+template <class T>
+__attribute__((noinline)) void turn_rows(const AttentionGrid& bias, const QueryTile& t, const KeyBlock& block, float* to) {
+  const T* row[kTileQueries];
+  point_at_rows(bias, t, block, row);
   const vf unit = set1(kLog2E);
-  for (int z = 0; z < NZ; z++) {
+  for (int z = 0; z < t.vectors; z++) {
     const T* const* rows = row + z * kLanes;
     for (int j0 = 0; j0 < block.count; j0 += kLanes) {
       const int n = block.count - j0 < kLanes ? block.count - j0 : kLanes;
@@ -49,16 +49,15 @@ __attribute__((noinline)) void turn_bias(const AttentionGrid& bias, const QueryT
       }
       transpose(v);
       FOVEA_UNROLL
-      for (int j = 0; j < kLanes; j++) store(to + ((j0 + j) * NZ + z) * kLanes, v[j] * unit);
+      for (int j = 0; j < kLanes; j++) store(to + (int64_t{j0 + j} * t.vectors + z) * kLanes, v[j] * unit);
     }
   }
 }
 
-template <int NZ>
-void turn_bias(const AttentionGrid& bias, const QueryTile& t, const KeyBlock& block, float* to) {
-  if (bias.dtype == DType::F32) turn_bias<float, NZ>(bias, t, block, to);
-  else if (bias.dtype == DType::BF16) turn_bias<bf16, NZ>(bias, t, block, to);
-  else turn_bias<f16, NZ>(bias, t, block, to);
+inline void turn_bias(const AttentionGrid& bias, const QueryTile& t, const KeyBlock& block, float* to) {
+  if (bias.dtype == DType::F32) turn_rows<float>(bias, t, block, to);
+  else if (bias.dtype == DType::BF16) turn_rows<bf16>(bias, t, block, to);
+  else turn_rows<f16>(bias, t, block, to);
 }
 
 // Bit j is set where byte j is not 0, for n <= 64 bytes, `step` apart.
@@ -96,11 +95,10 @@ inline void transpose_bits(uint64_t (&a)[64]) {
 }
 
 // visible[key]: the lanes a mask tensor shows it to. False: none of the keys to any lane.
-template <int NZ>
-__attribute__((noinline)) bool turn_mask(const AttentionGrid& mask, const QueryTile& t, const KeyBlock& block, uint64_t* visible) {
-  static_assert(NZ * kLanes <= 64);
-  const uint8_t* row[NZ * kLanes];
-  point_at_rows<uint8_t, NZ>(mask, t, block, row);
+__attribute__((noinline)) inline bool turn_mask(const AttentionGrid& mask, const QueryTile& t, const KeyBlock& block, uint64_t* visible) {
+  static_assert(kTileQueries <= 64);
+  const uint8_t* row[kTileQueries];
+  point_at_rows(mask, t, block, row);
   uint64_t any = 0;
   for (int j0 = 0; j0 < block.count; j0 += 64) {
     uint64_t words[64] = {};

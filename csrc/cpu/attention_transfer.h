@@ -24,6 +24,26 @@ FOVEA_INLINE void copy_row(const T* from, int64_t step, int64_t dim, float* to) 
   }
 }
 
+// Calls f<T>() with the type of a call's elements; those of pairs are bf16.
+template <Words kWords, class F>
+FOVEA_INLINE void with_elements(DType dtype, F&& f) {
+  if constexpr (kWords != Words::F32) f.template operator()<bf16>();
+  else if (dtype == DType::F32) f.template operator()<float>();
+  else if (dtype == DType::BF16) f.template operator()<bf16>();
+  else f.template operator()<f16>();
+}
+
+// Copies rows, whose addresses become those of the copies, `words` apart.
+template <Words kWords>
+__attribute__((noinline)) void copy_rows(DType dtype, const float** row, int count, int64_t step, int64_t dim, float* to, int64_t words) {
+  with_elements<kWords>(dtype, [&]<class T>() {
+    for (int j = 0; j < count; j++, to += words) {
+      copy_row<kWords>(reinterpret_cast<const T*>(row[j]), step, dim, to);
+      row[j] = to;
+    }
+  });
+}
+
 // to[d] = (a[d], b[d]) as one word; b may be null: zeros.
 template <class T>
 FOVEA_INLINE void pair_rows(const T* a, const T* b, int64_t step, int dim, float* to) {
@@ -55,15 +75,16 @@ FOVEA_INLINE vf load_words(const T* p) {
 }
 
 // Q^T, kLanes queries by kLanes words at a time.
-template <class T, Words kWords, int NZ>
+template <class T, Words kWords>
 __attribute__((noinline)) void pack_queries(const Call& c, const QueryTile& t, const Workspace& w) {
   const AttentionParams& p = c.p;
   constexpr int kPerWord = kWords == Words::F32 ? 1 : 2;
   const int64_t dim = p.dim, step = p.q.sd;
   const int words = c.words;
   const vf scale = set1(c.query_scale);
+  const int64_t pitch = int64_t{t.vectors} * kLanes;
   float* rest = w.rows;  // the last words of every row, where fewer than kLanes are left or elements are not neighbours
-  for (int z = 0; z < NZ; z++) {
+  for (int z = 0; z < t.vectors; z++) {
     const T* row[kLanes];
     for (int i = 0; i < kLanes; i++) row[i] = query_pointer<T>(p, t, z * kLanes + i);
     for (int d0 = 0; d0 < words; d0 += kLanes) {
@@ -80,23 +101,24 @@ __attribute__((noinline)) void pack_queries(const Call& c, const QueryTile& t, c
         }
       }
       transpose(v);
-      float* to = w.queries + (static_cast<size_t>(d0) * NZ + z) * kLanes;
+      float* to = w.queries + d0 * pitch + z * kLanes;
       if constexpr (kWords == Words::F32) {
         FOVEA_UNROLL
         for (int i = 0; i < kLanes; i++) v[i] = v[i] * scale;
       }
       FOVEA_UNROLL
       for (int i = 0; i < kLanes; i++)
-        if (i < n) store(to + i * NZ * kLanes, v[i]);
+        if (i < n) store(to + i * pitch, v[i]);
     }
   }
 }
 
 // Divides by the sums and writes out and lse of a tile whose O^T, sum and maximum are in the workspace.
-template <class T, int NZ>
-void finish_tile(const Call& c, const QueryTile& t, const Workspace& w) {
+template <class T>
+__attribute__((noinline)) void finish_tile(const Call& c, const QueryTile& t, const Workspace& w) {
   const AttentionParams& p = c.p;
-  for (int z = 0; z < NZ; z++) {
+  const int64_t pitch = int64_t{t.vectors} * kLanes;
+  for (int z = 0; z < t.vectors; z++) {
     vi empty = load(t.begin + z * kLanes) >= load(t.end + z * kLanes);
     vf sum = select(empty, zero(), load(w.sum + z * kLanes)), maximum = load(w.maximum + z * kLanes);
     vi nothing = sum == zero();
@@ -118,21 +140,22 @@ void finish_tile(const Call& c, const QueryTile& t, const Workspace& w) {
     for (int64_t d0 = 0; d0 < c.dim_v; d0 += kLanes) {
       vf v[kLanes];
       FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++) v[i] = select(nothing, zero(), load(w.out + ((d0 + i) * NZ + z) * kLanes) * inverse);
+      for (int i = 0; i < kLanes; i++) v[i] = select(nothing, zero(), load(w.out + (d0 + i) * pitch + z * kLanes) * inverse);
       transpose(v);
       if (whole && d0 + kLanes <= c.dim_v) {
         FOVEA_UNROLL
         for (int i = 0; i < kLanes; i++) store(to[i] + d0, v[i]);
         continue;
       }
-      int n = c.dim_v - d0 < kLanes ? static_cast<int>(c.dim_v - d0) : kLanes;
+      const int n = c.dim_v - d0 < kLanes ? static_cast<int>(c.dim_v - d0) : kLanes;
+      alignas(64) T part[kLanes][kLanes];
       FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++) {
-        if (i >= used || !to[i]) continue;
-        alignas(64) float part[kLanes];
-        store(part, v[i]);
-        for (int d = 0; d < n; d++) to[i][(d0 + d) * p.out.sd] = narrow<T>(part[d]);
-      }
+      for (int i = 0; i < kLanes; i++) store(part[i], v[i]);
+#pragma GCC unroll 1
+      for (int i = 0; i < used; i++)
+        if (to[i])
+#pragma GCC unroll 1
+          for (int d = 0; d < n; d++) to[i][(d0 + d) * p.out.sd] = part[i][d];
     }
   }
 }

@@ -446,6 +446,9 @@ void matmul<kIsa>(const MatmulParams& params, ThreadPool& pool, const std::atomi
   for (int i = 0; i < p.batch_rank; i++)
     if (p.batch_shape[i] == 0) return;
   if (p.dtype == DType::F64) return product_f64(p, pool, cancel);
+#if FOVEA_ISA == 2
+  if (p.dtype == DType::BF16 && current_isa() == Isa::Avx512Bf16) return matmul<Isa::Avx512Bf16>(params, pool, cancel);
+#endif
   fold_batch(p);
   prefer_wide_rows(p);
   if constexpr (kIsa == Isa::Avx512)

@@ -3,6 +3,7 @@
 // where the last bit matters (masks) or there is no other (fmod).
 #pragma once
 
+#include "core/mask_program.h"
 #include "cpu/vmath.h"
 
 namespace fovea::cpu {
@@ -112,6 +113,16 @@ FOVEA_INLINE double power(double x, double y) {
 FOVEA_INLINE vf power(vf x, vf y) {
   vi undefined = (y != y) | ((abs(x) == set1(1.f)) & (abs(y) == infinity()));
   return select(undefined, set1(__builtin_nanf("")), pow(x, y));
+}
+
+FOVEA_INLINE vi clamped(vi index, int32_t last) {
+  index = index & (index > 0);
+  return select(index < last, index, set1(last));
+}
+
+// Last index an i32 can reach in a table.
+FOVEA_INLINE int32_t last_index(const MaskTable& table) {
+  return static_cast<int32_t>(table.length < INT32_MAX ? table.length : INT32_MAX) - 1;
 }
 
 }  // namespace vm

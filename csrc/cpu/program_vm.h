@@ -5,17 +5,19 @@
 // group once per strip (lanes are then keys) and spread over lanes. Every operand is (pointer, step per row, step per column), so that all
 // these shapes run through the same loops.
 //
-//   ProgramPlan plan(program, ProgramPlan::Kind::Score);          // once per call (core/program_plan.h), shared by threads
-//   ProgramVm vm(plan, lanes, scratch);                           // per thread; scratch of ProgramVm::scratch_bytes(plan, lanes), 64-byte
-//   aligned vm.begin_head(b, h); vm.begin_queries(lanes, q0);                                  // lanes: a multiple of kLanes, at most the
-//   constructor's vm.score(rows, kv0, s, stride);                               // s[row * stride + lane]: scaled logits in, program's
-//   value out vm.derivative(rows, kv0, s, stride, ds, stride, tables);      // s logits; ds: dL/d(program's value) in, dL/ds out
+// Usage (ProgramPlan::Kind::Score; the plan is made once per call and shared, the rest belongs to a thread):
+//   ProgramVm vm(plan, lanes, scratch);                              scratch of scratch_bytes(plan, lanes), aligned to 64 bytes
+//   vm.begin_head(b, h);
+//   vm.begin_queries(lanes, q0);                                     lanes: a multiple of kLanes, at most the constructor's
+//   vm.score(rows, kv0, s, stride);                                  s[row * stride + lane]: scaled logits in, program's value out
+//   vm.derivative(rows, kv0, s, stride, ds, stride, tables);         s: logits; ds: dL/d(program's value) in, dL/ds out
 //
 // Lanes beyond the tensor may hold anything: table indices are clamped. In derivatives an element whose upstream gradient is exactly 0
 // (masked, or a lane beyond the tensor) gives gradient 0 and scatters nothing, whatever its score.
 #pragma once
 
 #include "core/program_plan.h"
+#include "cpu/program_math.h"
 #include "cpu/program_step.h"
 
 namespace fovea::cpu {
@@ -115,7 +117,7 @@ class ProgramVm {
     }
   }
 
-  FOVEA_INLINE vm::Operand operand(PlanRef ref) const {
+  FOVEA_INLINE StripOperand operand(PlanRef ref) const {
     const Place& p = places_[static_cast<int>(ref.space)];
     return {p.base + static_cast<int64_t>(ref.slot) * p.slot, p.row, p.col};
   }
@@ -174,14 +176,14 @@ class ProgramVm {
 
   template <class F>
   FOVEA_INLINE void each_vector(int rows, F f, PlanRef ref) const {
-    vm::Operand o = operand(ref);
+    StripOperand o = operand(ref);
     for (int64_t c = 0; c < cols_; c++)
       for (int64_t r = 0; r < rows; r++) f(r, c, load(reinterpret_cast<const float*>(o.at + r * o.row + c * o.col)));
   }
 
   // table[index] += grad over the strip, in a fixed order. One index for all (a slope per head) is summed in lanes first.
   void scatter(int rows, const PlanScatter& s, float* table, const float* up, int64_t stride) const {
-    vm::Operand index = operand(s.index), grad = operand(s.grad);
+    StripOperand index = operand(s.index), grad = operand(s.grad);
     const int32_t last = vm::last_index(plan_.tables[s.table]);
     if (last < 0) return;
     bool uniform = s.index.space == Space::BatchHead;
@@ -211,7 +213,7 @@ class ProgramVm {
   }
 
   void pack_bits(int rows, uint8_t* bits, int64_t row_bytes) const {
-    vm::Operand o = operand(plan_.result);
+    StripOperand o = operand(plan_.result);
     constexpr int kColsPerByte = kLanes < 8 ? 8 / kLanes : 1;
     for (int r = 0; r < rows; r++) {
       const char* at = o.at + r * o.row;
@@ -231,16 +233,22 @@ class ProgramVm {
     for (int32_t i = plan_.begin[group]; i < plan_.begin[group + 1]; i++) run(plan_.code[i], rows, cols);
   }
 
+  template <class F>
+  FOVEA_INLINE static void fill(const Strip& s, F f) {
+    for (int c = 0; c < s.cols; c++)
+      for (int r = 0; r < s.rows; r++) store(reinterpret_cast<int32_t*>(s.out.at + r * s.out.row + c * s.out.col), f(c));
+  }
+
   void run(const PlanInstr& instr, int rows, int cols) {
-    const vm::Strip s{operand(instr.a), operand(instr.b), operand(instr.c), operand(instr.out), rows, cols};
+    const Strip s{operand(instr.a), operand(instr.b), operand(instr.c), operand(instr.out), rows, cols};
     switch (static_cast<MaskOp>(instr.op)) {
-      case MaskOp::Batch: return vm::fill(s, [&](int) { return set1(batch_); });
-      case MaskOp::Head: return vm::fill(s, [&](int c) { return load(heads_ + c * kLanes); });
-      case MaskOp::Query: return vm::fill(s, [&](int c) { return load(queries_ + c * kLanes); });
-      case MaskOp::Key: return vm::fill(s, [&](int c) { return load(keys_ + c * kLanes); });
+      case MaskOp::Batch: return fill(s, [&](int) { return set1(batch_); });
+      case MaskOp::Head: return fill(s, [&](int c) { return load(heads_ + c * kLanes); });
+      case MaskOp::Query: return fill(s, [&](int c) { return load(queries_ + c * kLanes); });
+      case MaskOp::Key: return fill(s, [&](int c) { return load(keys_ + c * kLanes); });
       case MaskOp::ConstI:
-      case MaskOp::ConstF: return vm::fill(s, [&](int) { return set1(instr.immediate); });
-      default: return vm::step(instr, s, plan_.tables, plan_.kind == ProgramPlan::Kind::Mask);
+      case MaskOp::ConstF: return fill(s, [&](int) { return set1(instr.immediate); });
+      default: return program_step<kOpIsa>(instr, s, plan_.tables, plan_.kind == ProgramPlan::Kind::Mask);
     }
   }
 

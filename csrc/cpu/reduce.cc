@@ -6,6 +6,8 @@
 // read in whole cache lines.
 #include "cpu/reduce.h"
 
+#include <new>
+
 #include "cpu/reduce_states.h"
 
 namespace fovea::cpu {
@@ -59,11 +61,51 @@ struct DTypeOf<int64_t> {
   static constexpr DType value = DType::I64;
 };
 
+// Room for any of the states, and what can be done with one over elements T: the walk over the input is the same for all.
+struct AnyState {
+  alignas(8) char bytes[24];
+};
+
+template <class T>
+struct StateKind {
+  void (*begin)(AnyState&);
+  void (*block)(AnyState&, const T* x, int64_t n, int64_t first);
+  void (*merge)(AnyState&, const AnyState& next);
+  void (*finish)(const AnyState&, const ReduceParams&, int64_t count, char* to);
+};
+
+// Stores a result, which is a double or an integer, in the output's dtype.
+template <class R>
+void store_result(const ReduceParams& p, R value, char* to) {
+  if constexpr (!__is_same(R, double)) {
+    const int64_t integer = static_cast<int64_t>(value);
+    if (p.out_dtype == DType::Bool) *to = static_cast<char>(integer != 0);
+    else store_block(p.out_dtype, &integer, to, 1);
+  } else if (p.out_dtype == DType::F64) {
+    memcpy(to, &value, 8);
+  } else {
+    const float rounded = static_cast<float>(value);
+    store_block(p.out_dtype, &rounded, to, 1);
+  }
+}
+
 template <class T, class State>
+StateKind<T> kind_of() {
+  static_assert(sizeof(State) <= sizeof(AnyState) && alignof(State) <= alignof(AnyState) && __is_trivially_copyable(State));
+  return {[](AnyState& s) { new (s.bytes) State; },
+          [](AnyState& s, const T* x, int64_t n, int64_t first) { reinterpret_cast<State*>(s.bytes)->block(x, n, first); },
+          [](AnyState& s, const AnyState& next) { reinterpret_cast<State*>(s.bytes)->merge(*reinterpret_cast<const State*>(next.bytes)); },
+          [](const AnyState& s, const ReduceParams& p, int64_t count, char* to) {
+            store_result(p, reinterpret_cast<const State*>(s.bytes)->finish(p, count), to);
+          }};
+}
+
+template <class T>
 class Reduction {
  public:
-  explicit Reduction(const ReduceParams& p)
+  Reduction(const ReduceParams& p, const StateKind<T>& kind)
       : p_(p),
+        kind_(kind),
         kept_(p.kept_rank, p.kept_shape, p.kept_strides),
         reduced_(p.reduced_rank, p.reduced_shape, p.reduced_strides),
         dense_(p.in_dtype == DTypeOf<T>::value && reduced_.rank == 1 && reduced_.inner_stride() == 1),
@@ -80,7 +122,7 @@ class Reduction {
       auto body = [&](int64_t tile, int) {
         const int64_t end = (tile + 1) * per_tile < groups_ ? (tile + 1) * per_tile : groups_;
         for (int64_t g = tile * per_tile; g < end; g++) {
-          State states[kColumns];
+          AnyState states[kColumns];
           const int width = accumulate(g, 0, states);
           for (int c = 0; c < width; c++) finish(first_output(g) + c, states[c]);
         }
@@ -89,16 +131,16 @@ class Reduction {
       else pool.run(tiles, body);
       return;
     }
-    State* states = static_cast<State*>(pool.scratch(0, static_cast<size_t>(kept_.count * chunks_) * sizeof(State)));
+    AnyState* states = static_cast<AnyState*>(pool.scratch(0, static_cast<size_t>(kept_.count * chunks_) * sizeof(AnyState)));
     pool.run(groups_ * chunks_, [&](int64_t tile, int) {
       const int64_t group = tile / chunks_, chunk = tile % chunks_;
-      State local[kColumns];
+      AnyState local[kColumns];
       const int width = accumulate(group, chunk, local);
       for (int c = 0; c < width; c++) states[(first_output(group) + c) * chunks_ + chunk] = local[c];
     });
     for (int64_t o = 0; o < kept_.count; o++) {
-      State total = states[o * chunks_];
-      for (int64_t chunk = 1; chunk < chunks_; chunk++) total.merge(states[o * chunks_ + chunk]);
+      AnyState total = states[o * chunks_];
+      for (int64_t chunk = 1; chunk < chunks_; chunk++) kind_.merge(total, states[o * chunks_ + chunk]);
       finish(o, total);
     }
   }
@@ -111,30 +153,32 @@ class Reduction {
 
   const char* at(int64_t offset) const { return static_cast<const char*>(p_.in) + offset * static_cast<int64_t>(size_of(p_.in_dtype)); }
 
-  int accumulate(int64_t group, int64_t chunk, State* states) const {
+  int accumulate(int64_t group, int64_t chunk, AnyState* states) const {
     const int64_t first = first_output(group), base = kept_.offset(first);
     const int64_t begin = chunk * kChunk, end = begin + kChunk < reduced_.count ? begin + kChunk : reduced_.count;
     if (!columns_) {
+      kind_.begin(states[0]);
       alignas(64) T scratch[kBlock];
       for (int64_t i = begin; i < end; i += kBlock) {
         const int64_t n = end - i < kBlock ? end - i : kBlock;
         if (dense_) {
-          states[0].block(reinterpret_cast<const T*>(at(base + i)), n, i);
+          kind_.block(states[0], reinterpret_cast<const T*>(at(base + i)), n, i);
         } else {
           gather(base, i, n, scratch);
-          states[0].block(scratch, n, i);
+          kind_.block(states[0], scratch, n, i);
         }
       }
       return 1;
     }
     const int64_t left = kept_.inner() - first % kept_.inner();
     const int width = static_cast<int>(left < kColumns ? left : kColumns);
+    for (int c = 0; c < width; c++) kind_.begin(states[c]);
     alignas(64) T scratch[kColumns * kPitch];
     for (int64_t i = begin; i < end; i += kBlock) {
       const int64_t n = end - i < kBlock ? end - i : kBlock;
       if (add_columns(base, i, n, width, states)) continue;
       gather_columns(base, i, n, width, scratch);
-      for (int c = 0; c < width; c++) states[c].block(scratch + c * kPitch, n, i);
+      for (int c = 0; c < width; c++) kind_.block(states[c], scratch + c * kPitch, n, i);
     }
     return width;
   }
@@ -166,9 +210,10 @@ class Reduction {
   }
 
   // The same sums as those of the turned block, bit for bit, without turning it; false where that does not apply.
-  bool add_columns(int64_t base, int64_t first, int64_t n, int width, State* states) const {
-    if constexpr (__is_base_of(SumState<float>, State)) {
-      if (width < kColumns || reduced_.rank > 1) return false;
+  bool add_columns(int64_t base, int64_t first, int64_t n, int width, AnyState* states) const {
+    if constexpr (__is_same(T, float)) {
+      const bool sums = p_.op == static_cast<int>(ReduceOp::Sum) || p_.op == static_cast<int>(ReduceOp::Mean);
+      if (!sums || width < kColumns || reduced_.rank > 1) return false;
       const char* start = at(base + first * reduced_.inner_stride());
       if (p_.in_dtype == DType::F32) add_columns_of(reinterpret_cast<const float*>(start), n, states);
       else if (p_.in_dtype == DType::BF16) add_columns_of(reinterpret_cast<const bf16*>(start), n, states);
@@ -179,7 +224,7 @@ class Reduction {
   }
 
   template <class S>
-  void add_columns_of(const S* src, int64_t n, State* states) const {
+  void add_columns_of(const S* src, int64_t n, AnyState* states) const {
     constexpr int kSlots = kGroups * kLanes, kRegisters = kColumns / kLanes;
     const int64_t stride = reduced_.inner_stride();
     alignas(64) float slots[kSlots][kColumns] = {};
@@ -194,54 +239,46 @@ class Reduction {
     for (int half = kLanes / 2; half > 0; half /= 2)
       for (int l = 0; l < half; l++)
         for (int c = 0; c < kColumns; c++) slots[l][c] += slots[l + half][c];
-    for (int c = 0; c < kColumns; c++) states[c].total += static_cast<double>(slots[0][c]);
+    for (int c = 0; c < kColumns; c++) reinterpret_cast<SumState<float>*>(states[c].bytes)->total += static_cast<double>(slots[0][c]);
   }
 
-  void finish(int64_t output, const State& state) const {
-    char* target = static_cast<char*>(p_.out) + output * static_cast<int64_t>(size_of(p_.out_dtype));
-    const auto value = state.finish(p_, reduced_.count);
-    if constexpr (!__is_same(decltype(value), const double)) {
-      const int64_t integer = static_cast<int64_t>(value);
-      if (p_.out_dtype == DType::Bool) *target = static_cast<char>(integer != 0);
-      else store_block(p_.out_dtype, &integer, target, 1);
-    } else if (p_.out_dtype == DType::F64) {
-      memcpy(target, &value, 8);
-    } else {
-      const float rounded = static_cast<float>(value);
-      store_block(p_.out_dtype, &rounded, target, 1);
-    }
+  void finish(int64_t output, const AnyState& state) const {
+    kind_.finish(state, p_, reduced_.count, static_cast<char*>(p_.out) + output * static_cast<int64_t>(size_of(p_.out_dtype)));
   }
 
   const ReduceParams& p_;
+  const StateKind<T> kind_;
   Axes kept_, reduced_;
   bool dense_, columns_;
   int64_t chunks_, groups_per_row_, groups_;
 };
 
-template <class T, class State>
-void run_reduction(const ReduceParams& p, ThreadPool& pool) {
-  Reduction<T, State>(p).run(pool);
+template <class T>
+StateKind<T> kind_of(ReduceOp op) {
+  switch (op) {
+    case ReduceOp::Sum: return kind_of<T, SumState<T>>();
+    case ReduceOp::Prod: return kind_of<T, ProdState<T>>();
+    case ReduceOp::Max: return kind_of<T, ExtremeState<T, Greater, true>>();
+    case ReduceOp::Min: return kind_of<T, ExtremeState<T, Less, false>>();
+    case ReduceOp::ArgMax: return kind_of<T, ArgState<T, Greater, true>>();
+    case ReduceOp::ArgMin: return kind_of<T, ArgState<T, Less, false>>();
+    case ReduceOp::Any: return kind_of<T, TruthState<T, false>>();
+    case ReduceOp::All: return kind_of<T, TruthState<T, true>>();
+    default:
+      if constexpr (!kIsInteger<T>) {
+        if (op == ReduceOp::Mean) return kind_of<T, MeanState<T>>();
+        if (op == ReduceOp::Var) return kind_of<T, VarState<T>>();
+        if (op == ReduceOp::Norm) return kind_of<T, NormState<T>>();
+        return kind_of<T, LogSumExpState<T>>();
+      } else {
+        __builtin_unreachable();  // integers have no mean and what builds on it
+      }
+  }
 }
 
 template <class T>
 void reduce_as(const ReduceParams& p, ThreadPool& pool) {
-  switch (static_cast<ReduceOp>(p.op)) {
-    case ReduceOp::Sum: return run_reduction<T, SumState<T>>(p, pool);
-    case ReduceOp::Prod: return run_reduction<T, ProdState<T>>(p, pool);
-    case ReduceOp::Max: return run_reduction<T, ExtremeState<T, Greater, true>>(p, pool);
-    case ReduceOp::Min: return run_reduction<T, ExtremeState<T, Less, false>>(p, pool);
-    case ReduceOp::ArgMax: return run_reduction<T, ArgState<T, Greater, true>>(p, pool);
-    case ReduceOp::ArgMin: return run_reduction<T, ArgState<T, Less, false>>(p, pool);
-    case ReduceOp::Any: return run_reduction<T, TruthState<T, false>>(p, pool);
-    case ReduceOp::All: return run_reduction<T, TruthState<T, true>>(p, pool);
-    default:
-      if constexpr (!kIsInteger<T>) {
-        if (p.op == static_cast<int>(ReduceOp::Mean)) return run_reduction<T, MeanState<T>>(p, pool);
-        if (p.op == static_cast<int>(ReduceOp::Var)) return run_reduction<T, VarState<T>>(p, pool);
-        if (p.op == static_cast<int>(ReduceOp::Norm)) return run_reduction<T, NormState<T>>(p, pool);
-        return run_reduction<T, LogSumExpState<T>>(p, pool);
-      }
-  }
+  Reduction<T>(p, kind_of<T>(static_cast<ReduceOp>(p.op))).run(pool);
 }
 
 }  // namespace

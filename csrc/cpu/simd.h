@@ -35,6 +35,7 @@ namespace fovea::cpu {
 namespace {
 
 constexpr Isa kIsa = static_cast<Isa>(FOVEA_ISA);
+constexpr Isa kOpIsa = kIsa == Isa::Avx512Bf16 ? Isa::Avx512 : kIsa;  // of what is compiled for the levels of dispatch_isa alone
 constexpr int kLanes = kIsa == Isa::Baseline ? 4 : kIsa == Isa::Avx2 ? 8 : 16;
 constexpr int kVectorBytes = kLanes * 4;
 constexpr bool kHasBf16Dot = kIsa == Isa::Avx512Bf16;

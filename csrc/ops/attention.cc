@@ -11,8 +11,10 @@
 
 #include "core/stream.h"
 #include "cpu/attention_amx.h"
+#include "cpu/attention_bf16_dot.h"
 #include "cpu/attention_decode.h"
 #include "cpu/attention_decode_amx.h"
+#include "cpu/attention_decode_bf16_dot.h"
 #include "cuda/attention_kernels.h"
 #include "ops/attention_call.h"
 #include "ops/attention_plan.h"
@@ -30,6 +32,8 @@ struct Kernel {
   void (*run)(const AttentionCall&, const TaskContext&);
 };
 
+const ProgramPlan* score_of(const AttentionCall& call) { return call.score ? call.score->plan.get() : nullptr; }
+
 void run_decode(const AttentionCall& call, const TaskContext& ctx) {
   dispatch_isa([&](auto isa) { cpu::attention_decode<isa()>(call.params, ctx.pool, ctx.cancel); });
 }
@@ -37,24 +41,31 @@ void run_decode(const AttentionCall& call, const TaskContext& ctx) {
 #if defined(__x86_64__)
 void run_decode_amx(const AttentionCall& call, const TaskContext& ctx) { cpu::attention_decode_amx(call.params, ctx.pool, ctx.cancel); }
 
-void run_amx(const AttentionCall& call, const TaskContext& ctx) {
-  cpu::attention_amx(call.params, call.score ? call.score->plan.get() : nullptr, ctx.pool, ctx.cancel);
+void run_decode_bf16_dot(const AttentionCall& call, const TaskContext& ctx) {
+  cpu::attention_decode_bf16_dot(call.params, ctx.pool, ctx.cancel);
+}
+
+void run_amx(const AttentionCall& call, const TaskContext& ctx) { cpu::attention_amx(call.params, score_of(call), ctx.pool, ctx.cancel); }
+
+void run_bf16_dot(const AttentionCall& call, const TaskContext& ctx) {
+  cpu::attention_bf16_dot(call.params, score_of(call), ctx.pool, ctx.cancel);
 }
 #endif
 
 void run_forward(const AttentionCall& call, const TaskContext& ctx) {
-  const ProgramPlan* score = call.score ? call.score->plan.get() : nullptr;
-  dispatch_isa([&](auto isa) { cpu::attention_forward<isa()>(call.params, score, ctx.pool, ctx.cancel); });
+  dispatch_isa([&](auto isa) { cpu::attention_forward<isa()>(call.params, score_of(call), ctx.pool, ctx.cancel); });
 }
 
 // In order of preference; the first that takes a call runs it. The last takes every call.
 const Kernel kKernels[] = {
 #if defined(__x86_64__)
     {"cpu.amx-decode", cpu::attention_decode_amx_refusal, run_decode_amx},
+    {"cpu.bf16-dot-decode", cpu::attention_decode_bf16_dot_refusal, run_decode_bf16_dot},
 #endif
     {"cpu.decode", [](const AttentionParams& p) { return cpu::attention_decode_refusal(p); }, run_decode},
 #if defined(__x86_64__)
     {"cpu.amx", cpu::attention_amx_refusal, run_amx},
+    {"cpu.bf16-dot", cpu::attention_bf16_dot_refusal, run_bf16_dot},
 #endif
     {"cpu.tiles-split-keys",
      [](const AttentionParams& p) -> const char* {

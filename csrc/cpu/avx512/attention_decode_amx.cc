@@ -5,10 +5,8 @@
 
 namespace fovea::cpu {
 
-#if FOVEA_ISA == 2
 void attention_decode_amx(const AttentionParams& p, ThreadPool& pool, const std::atomic<bool>* cancel) {
   decode<bf16, Words::F32, TileDecoder>(DecodeShape(p, TileDecoder::kRows), pool, cancel);
 }
-#endif
 
 }  // namespace fovea::cpu
