@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { attention, cast, explain, tensor, zeros, type AttentionOptions, type Tensor } from '../lib/index.ts';
 import { native } from '../lib/native.ts';
-import { atLevel } from './levels.ts';
+import { atLevel, LEVELS } from './levels.ts';
 
 const qkv = (lq: number, lkv: number, heads = 2, kvHeads = heads, dim = 8) =>
   [zeros([1, heads, lq, dim]), zeros([1, kvHeads, lkv, dim]), zeros([1, kvHeads, lkv, dim])] as const;
@@ -56,7 +56,7 @@ describe('tiles', () => {
 });
 
 // What is refused besides the kernels that x86-64 alone lists.
-const refused = (plan: ReturnType<typeof explain>) => plan.refused.filter((r) => !r.kernel.startsWith('cpu.amx'));
+const refused = (plan: ReturnType<typeof explain>) => plan.refused.filter((r) => !/^cpu\.(amx|bf16)/.test(r.kernel));
 
 test('decode is chosen for few rows, and refused with the reason', () => {
   expect(explain(...qkv(1, 5000, 8, 2)).kernel).toBe('cpu.decode');
@@ -69,21 +69,24 @@ test('decode is chosen for few rows, and refused with the reason', () => {
   expect(prefill.toString()).toContain('cpu.tiles');
 });
 
-test('bf16 goes to the tile unit where there is one', () => {
-  const halved = (...sizes: Parameters<typeof qkv>) =>
-    qkv(...sizes).map((t) => cast(t, 'bf16')) as [Tensor, Tensor, Tensor];
-  const half = (): [Tensor, Tensor, Tensor] => halved(100, 100);
-  const plan = explain(...half());
-  const row = native().isa() === 'amx' ? 'cpu.amx' : 'cpu.tiles';
-  expect(plan.kernel).toBe(row);
-  if (row !== 'cpu.amx') return;
-  expect(explain(...halved(1, 5000, 8, 2, 64)).kernel).toBe('cpu.amx-decode');
-  expect(explain(...halved(1, 5000, 8, 2, 40)).kernel).toBe('cpu.decode');
-  atLevel('avx512bf16', () => {
-    const lower = explain(...half());
-    expect(lower.kernel).toBe('cpu.tiles');
-    expect(lower.refused.find((r) => r.kernel === 'cpu.amx')?.reason).toContain('FOVEA_CPU_ISA');
-  });
+test('bf16 goes to what multiplies it at each level', () => {
+  const chosen = (...sizes: Parameters<typeof qkv>) =>
+    explain(...(qkv(...sizes).map((t) => cast(t, 'bf16')) as [Tensor, Tensor, Tensor]));
+  const rows: Record<string, [string, string, string]> = {
+    avx512bf16: ['cpu.bf16-dot', 'cpu.bf16-dot-decode', 'cpu.bf16-dot-decode'],
+    amx: ['cpu.amx', 'cpu.amx-decode', 'cpu.decode'],
+  };
+  for (const level of LEVELS)
+    atLevel(level, () => {
+      const [many, few, oddFew] = rows[level] ?? ['cpu.tiles', 'cpu.decode', 'cpu.decode'];
+      const plan = chosen(100, 100);
+      expect(plan.kernel, level).toBe(many);
+      expect(chosen(1, 5000, 8, 2, 64).kernel, level).toBe(few);
+      expect(chosen(1, 5000, 8, 2, 40).kernel, level).toBe(oddFew);
+      expect(explain(...qkv(100, 100)).kernel, level).toBe('cpu.tiles');
+      if (level !== 'amx' && process.arch === 'x64')
+        expect(plan.refused.find((r) => r.kernel === 'cpu.amx')?.reason).toContain('FOVEA_CPU_ISA');
+    });
 });
 
 test('the same errors as the call itself', () => {

@@ -46,23 +46,26 @@ FOVEA_INLINE void tile_accumulate(const bf16* values, int steps, int dim, int64_
   }
 }
 
-// The first `count` of the 32 elements of a row, the others zero.
-__attribute__((noinline)) inline __m512i row_part(const bf16* row, int64_t step, int count) {
+// The first `count` of 32 elements of a row, the others zero.
+__attribute__((noinline)) inline __m512i spread_elements(const bf16* row, int64_t step, int count) {
   alignas(64) bf16 part[kTileDepth] = {};
 #pragma GCC unroll 1
   for (int i = 0; i < count; i++) part[i] = row[i * step];
   return _mm512_load_si512(part);
 }
 
+FOVEA_INLINE __m512i elements(const bf16* row, int64_t step, int count) {
+  if (step != 1) return spread_elements(row, step, count);
+  return _mm512_maskz_loadu_epi16(~uint32_t{0} >> (kTileDepth - count), row);
+}
+
 // Up to 32 value rows to to[d][key], d rounded up to 32; what lies beyond `count` keys or `dim` is zero. Neighbouring keys are paired by
 // unpacking 16-bit elements, which leaves dimensions in groups of four, then 16 pairs by 16 dimensions are transposed as words.
 FOVEA_INLINE void turn_values(const bf16* const* row, int count, int64_t step, int dim, bf16* to) {
   for (int d0 = 0; d0 < dim; d0 += kTileDepth) {
-    const bool whole = step == 1 && d0 + kTileDepth <= dim;
+    const int rest = dim - d0 < kTileDepth ? dim - d0 : kTileDepth;
     auto part = [&](int key) __attribute__((always_inline)) {
-      if (key >= count) return _mm512_setzero_si512();
-      if (whole) return _mm512_loadu_si512(row[key] + d0);
-      return row_part(row[key] + d0 * step, step, dim - d0 < kTileDepth ? dim - d0 : kTileDepth);
+      return key < count ? elements(row[key] + d0 * step, step, rest) : _mm512_setzero_si512();
     };
     auto turn = [&](auto unpack, int first) __attribute__((always_inline)) {
       vf v[kLanes];

@@ -152,10 +152,13 @@ __attribute__((noinline)) void finish_tile(const Call& c, const QueryTile& t, co
       FOVEA_UNROLL
       for (int i = 0; i < kLanes; i++) store(part[i], v[i]);
 #pragma GCC unroll 1
-      for (int i = 0; i < used; i++)
-        if (to[i])
+      for (int i = 0; i < used; i++) {
+        if (!to[i]) continue;
+        if (p.out.sd == 1) __builtin_memcpy(to[i] + d0, part[i], static_cast<size_t>(n) * sizeof(T));
+        else
 #pragma GCC unroll 1
           for (int d = 0; d < n; d++) to[i][(d0 + d) * p.out.sd] = part[i][d];
+      }
     }
   }
 }
