@@ -1,7 +1,6 @@
 /** explain(): kernels and reasons, tile counts against counting by hand. */
 import { describe, expect, test } from 'vitest';
 import { attention, cast, explain, tensor, zeros, type AttentionOptions, type Tensor } from '../lib/index.ts';
-import { native } from '../lib/native.ts';
 import { atLevel, LEVELS } from './levels.ts';
 
 const qkv = (lq: number, lkv: number, heads = 2, kvHeads = heads, dim = 8) =>
