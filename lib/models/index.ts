@@ -10,3 +10,4 @@ export {
 export { CARE_TRANSFORMERS, CareTransformer, type CareOptions } from './care.ts';
 export { DAVITS, DaViT, type DaViTOptions } from './davit.ts';
 export { HALONETS, HaloNet, type HaloNetBlock, type HaloNetOptions } from './halonet.ts';
+export { MOH_TRANSNEXTS, MohTransNeXt, type MohTransNeXtOptions } from './moh_transnext.ts';
