@@ -78,6 +78,7 @@ export { cumsum } from './ops/scan.ts';
 export { logSoftmax, softmax } from './ops/softmax.ts';
 export { expand, flatten, permute, reshape, select, slice, squeeze, transpose, unsqueeze } from './ops/view.ts';
 import './tensor/methods.ts';
+export { assignment } from './ops/assignment.ts';
 export { batchNorm, batchStatistics, type BatchNormOptions, type BatchStatistics } from './ops/batch_norm.ts';
 export { conv2d, type Conv2dOptions } from './ops/conv2d.ts';
 export { depthwiseConv } from './ops/depthwise_conv.ts';
@@ -283,6 +284,14 @@ export { DropPath } from './nn/drop_path.ts';
 export { HaloAttention, type HaloLayerOptions } from './nn/halo.ts';
 export { FluxRouter, type FluxDecision, type FluxRouterOptions } from './nn/flux_router.ts';
 export { FluxSparsityLoss } from './nn/flux_sparsity_loss.ts';
+export {
+  assignTokens,
+  replaceTokens,
+  tokenDistances,
+  TokenPool,
+  type AssignTokensOptions,
+  type TokenMetric,
+} from './nn/token_pool.ts';
 export { Sequential, type Layer } from './nn/sequential.ts';
 export { KvCache, type KvCacheOptions } from './nn/kv_cache.ts';
 export {

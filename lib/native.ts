@@ -145,6 +145,7 @@ export interface Native {
   scatterMean(src: Handle, axis: number, index: Handle, size: number): Handle[];
 
   // sorting
+  assignment(costs: Handle): Handle;
   sort(t: Handle, axis: number, k: number, descending: boolean): Handle[];
 
   selectTop(t: Handle, k: number): Handle;
