@@ -19,7 +19,7 @@ struct RowGroup {
 };
 
 // Channels of v that are computed.
-int64_t channels(const NeighborhoodParams& p) { return most(p.dim_v, kChannels); }
+int64_t channels(const NeighborhoodParams& p) { return whole(p.dim_v, kChannels); }
 
 // Bias of the lanes of the column at query x0 for every difference along the outer axes and every key j: [d0][d1][j] vectors.
 struct BiasColumns {
@@ -149,12 +149,6 @@ class Unit {
     }
   }
 
-  // Fetches tokens `ahead` bytes further on, which are read next.
-  void fetch(const char* const* tokens, int64_t ahead, int64_t dim) const {
-    for (int i = 0; i < kLanes; i++)
-      for (int64_t byte = 0; byte < dim * element_bytes(p_.dtype); byte += 64) __builtin_prefetch(tokens[i] + ahead + byte);
-  }
-
   void pack_row(const NeighborhoodTensor& t, int64_t z, int64_t y, int64_t dim, float* to, int64_t to_head) const {
     const NeighborhoodAxis& axis = p_.axis[2];
     const char* row = row_of(t, head_, z, y);
@@ -163,7 +157,6 @@ class Unit {
         const char* tokens[kLanes];
         for (int i = 0; i < kLanes; i++)
           tokens[i] = row + h * t.sh * element_bytes(p_.dtype) + ring_.token(axis, l_.length[2], column + i) * step_of(t);
-        fetch(tokens, kLanes * step_of(t), dim);
         pack_lanes(p_.dtype, tokens, t.sd, dim, 1.f, to + h * to_head + column, ring_.pitch);
       }
     if (!axis.causal) return;
@@ -206,7 +199,6 @@ class Unit {
     for (int i = 0; i < tile_.rows; i++) {
       const char *first = row_of(p_.q, head, tile_.z, tile_.y + i), *tokens[kLanes];
       for (int lane = 0; lane < kLanes; lane++) tokens[lane] = first + least(x0 + lane, l_.length[2] - 1) * step_of(p_.q);
-      fetch(tokens, kLanes * step_of(p_.q), p_.dim);
       pack_lanes(p_.dtype, tokens, p_.q.sd, p_.dim, p_.scale * kLog2E, w_.q + i * q_pitch, kLanes);
     }
     for (const RowGroup* g = w_.groups; g < w_.groups + groups_; g++)

@@ -58,6 +58,7 @@ FOVEA_INLINE void score_block(const float* queries, int64_t q_pitch, const float
   const float* key[N];
   FOVEA_UNROLL
   for (int i = 0; i < N; i++) key[i] = keys + offset[i];
+#pragma GCC unroll 4
   for (int64_t d = 0; d < dim; d++)
     add_products<0, A>(
         acc, [&](int a) { return queries + a * q_pitch + d * kLanes; }, [&](int i) { return key[i] + d * pitch; });
@@ -100,16 +101,17 @@ struct KeyRow {
   int32_t first, end;
 };
 
-// out[a][d + n] = sum over all rows of weights[a][row * kernel + j] * values[row][d + n][j] for the query rows a that see a row of values.
-// The accumulators of all kRows query rows stay in registers, so the query rows of a row of values choose among copies of the loop.
+// out[a][d + n] += sum over rows [begin, end) of weights[a][row * kernel + j] * values[row][d + n][j] for the query rows a that see a row
+// of values. The accumulators of all kRows query rows stay in registers, so the query rows of a row of values choose among copies of the
+// loop.
 template <int N>
-FOVEA_INLINE void value_block(const float* const* weights, const float* values, const KeyRow* rows, int64_t count, int64_t kernel,
-                              int64_t pitch, int64_t d, float* out, int64_t out_pitch) {
+FOVEA_INLINE void value_block(const float* const* weights, const float* values, const KeyRow* rows, int64_t begin, int64_t end,
+                              int64_t kernel, int64_t pitch, int64_t d, float* out, int64_t out_pitch) {
   vf acc[kRows][N];
   FOVEA_UNROLL
   for (int a = 0; a < kRows; a++) FOVEA_UNROLL
-  for (int n = 0; n < N; n++) acc[a][n] = zero();
-  for (int64_t r = 0; r < count; r++) {
+  for (int n = 0; n < N; n++) acc[a][n] = begin ? load(out + a * out_pitch + (d + n) * kLanes) : zero();
+  for (int64_t r = begin; r < end; r++) {
     const float* value = values + rows[r].value + d * pitch;
     with_count<kRows>(rows[r].end, [&]<int kEnd>() {
       with_count<kEnd>(kEnd - rows[r].first, [&]<int A>() {
@@ -126,11 +128,18 @@ FOVEA_INLINE void value_block(const float* const* weights, const float* values, 
 
 constexpr int kChannels = kAccumulators / kRows;  // of a block of values
 
-// Blocks may overlap: dim is at least kChannels.
+// Rows are taken in shares whose weights stay in the first cache over all blocks of channels. dim is a multiple of kChannels.
 __attribute__((noinline)) void value_rows(const float* const* weights, const float* values, const KeyRow* rows, int64_t count,
                                           int64_t kernel, int64_t pitch, int64_t dim, float* out, int64_t out_pitch) {
-  for (int64_t d = 0; d < dim; d += kChannels) {
-    value_block<kChannels>(weights, values, rows, count, kernel, pitch, least(d, dim - kChannels), out, out_pitch);
+  constexpr int64_t kMostWeights = (28 << 10) / kVectorBytes;
+  for (int64_t begin = 0, end; begin < count; begin = end) {
+    int64_t vectors = 0;
+    for (end = begin; end < count; end++) {
+      vectors += (rows[end].end - rows[end].first) * kernel;
+      if (vectors > kMostWeights && end > begin) break;
+    }
+    for (int64_t d = 0; d < dim; d += kChannels)
+      value_block<kChannels>(weights, values, rows, begin, end, kernel, pitch, d, out, out_pitch);
   }
 }
 
