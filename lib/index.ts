@@ -123,7 +123,7 @@ export {
   type HeadRouterWeights,
   type MixtureOptions,
 } from './attention/mixture_of_heads.ts';
-export { commitmentLoss, kmeansAssign, kmeansStep, kmeansUpdate } from './attention/kmeans.ts';
+export { commitmentLoss, kmeansAssign, kmeansInit, kmeansStep, kmeansUpdate } from './attention/kmeans.ts';
 export type { RegionPooling } from './attention/region_pool.ts';
 export { regionalAttention, type RegionalOptions } from './attention/regional.ts';
 export {

@@ -7,6 +7,7 @@ import {
   commitmentLoss,
   grad,
   kmeansAssign,
+  kmeansInit,
   kmeansStep,
   kmeansUpdate,
   routingAttention,
@@ -310,6 +311,23 @@ describe('properties', () => {
     const x = tensor([1, 0, 1, 0.1], [1, 1, 2, 2], { dtype: 'f32' });
     const centroids = tensor([1, 0, -0.3, -0.7], [1, 2, 2], { dtype: 'f32' });
     expect(numbers(kmeansStep(x, centroids)).slice(2)).toEqual(numbers(centroids).slice(2));
+  });
+
+  it('begin on tokens, and settle on the groups there are', () => {
+    const groups = [[1, 0], [0, 1], [-1, 0], [0, -1]]; // prettier-ignore
+    const rows = Array.from({ length: 2 * 2 * 40 }, (_, i) =>
+      groups[i % 4].map((x, d) => x + 0.1 * Math.sin(7 * i + d)),
+    );
+    const x = tensor(rows.flat(), [2, 2, 40, 2], { dtype: 'f32' });
+    const drawn = numbers(kmeansInit(x, 5, { steps: 0, seed: 3 }));
+    const unit = numbers(x.div(x.square().sum(3, true).sqrt()));
+    const near = (c: number, d: number): boolean => Array.from({ length: unit.length / 2 }).some((_, i) => Math.abs(unit[2 * i] - c) + Math.abs(unit[2 * i + 1] - d) < 1e-6); // prettier-ignore
+    for (let i = 0; i < drawn.length; i += 2) expect(near(drawn[i], drawn[i + 1])).toBe(true);
+    expect(numbers(kmeansInit(x, 5, { steps: 0, seed: 3 }))).toEqual(drawn);
+    const moved = kmeansInit(x, 8, { seed: 1 });
+    expect([moved.shape, moved.requiresGrad]).toEqual([[2, 8, 2], false]);
+    expect(commitmentLoss(x, moved).itemSync()).toBeLessThan(commitmentLoss(x, kmeansInit(x, 8, { steps: 0, seed: 1 })).itemSync()); // prettier-ignore
+    expect(() => kmeansInit(x, 81)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }) as Error);
   });
 
   it('local heads stand beside routed ones', () => {

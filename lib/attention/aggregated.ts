@@ -20,7 +20,7 @@ import { permute, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { expectRank } from './checks.ts';
+import { expectRank, expectTensors } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { neighborhoodAV, neighborhoodQK } from './neighborhood_pair.ts';
 
@@ -48,6 +48,8 @@ const OP = 'aggregatedAttention';
  * @throws FoveaError ERR_SHAPE where shapes don't fit together, ERR_ARGUMENT for a window that is not odd
  */
 export function aggregatedAttention(q: Tensor, k: Tensor, v: Tensor, options: AggregatedOptions): Tensor {
+  expectRank(OP, '[batch, rows, columns, heads, dim]', 5, { q, k, v });
+  expectTensors(OP, { pooledK: options.pooledK, pooledV: options.pooledV });
   const { pooledK, pooledV, window = 3, localBias, pooledBias, tokens, scale = 1 / Math.sqrt(q.shape[4]) } = options;
   checkOperands(q, k, v, options, window);
   const [batch, rows, columns, heads, dim] = q.shape;

@@ -23,7 +23,7 @@ import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionMask } from './arguments.ts';
 import { attention } from './attention.ts';
-import { expectCrossAttention, expectSelfAttention } from './checks.ts';
+import { expectCrossAttention, expectSelfAttention, expectTensors } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { runningMean } from './running_mean.ts';
 
@@ -51,8 +51,10 @@ export interface AbcOptions {
  * @throws FoveaError ERR_SHAPE where shapes don't fit together, ERR_UNSUPPORTED for a mask function with causal
  */
 export function abcAttention(q: Tensor, k: Tensor, v: Tensor, options: AbcOptions): Tensor {
-  const { compressK, compressV, causal = false, memory = 'all', mask, scale = 1 / Math.sqrt(q.shape[3]) } = options;
+  const { compressK, compressV, causal = false, memory = 'all', mask } = options;
   (causal ? expectSelfAttention : expectCrossAttention)('abcAttention', q, k, v);
+  expectTensors('abcAttention', { compressK, compressV });
+  const { scale = 1 / Math.sqrt(q.shape[3]) } = options;
   if (
     compressK.rank !== 2 ||
     compressV.rank !== 2 ||

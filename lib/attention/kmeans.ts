@@ -12,16 +12,20 @@ import { gt } from '../ops/compare.ts';
 import { cast } from '../ops/copy.ts';
 import { full } from '../ops/creation.ts';
 import { embedding } from '../ops/embedding.ts';
+import { gather } from '../ops/gather.ts';
 import { matmul } from '../ops/matmul.ts';
+import { rand } from '../ops/random.ts';
 import { argMax, mean, norm } from '../ops/reduce.ts';
 import { rowStarts } from '../ops/row_starts.ts';
 import { rowSums } from '../ops/row_sums.ts';
+import { topK } from '../ops/sort.ts';
 import { square } from '../ops/unary.ts';
-import { expand, reshape, transpose, unsqueeze } from '../ops/view.ts';
+import { expand, permute, reshape, transpose, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { expectRank } from './checks.ts';
+import { expectCount, expectRank } from './checks.ts';
 
 const SMALLEST_NORM = 1e-12;
 
@@ -77,6 +81,35 @@ export function commitmentLoss(x: Tensor, centroids: Tensor): Tensor {
   const table = reshape(cast(centroids.detach(), x.dtype), [heads * clusters, dim]);
   const nearest = reshape(embedding(table, centroidRows(buckets, clusters)), x.shape);
   return mean(square(sub(unitVectors(x), nearest)));
+}
+
+/**
+ * Centroids to begin with: `clusters` random tokens of each head, as unit vectors, and ten Lloyd steps (or `steps`). f32 [heads, clusters, dim].
+ *
+ * @throws FoveaError ERR_ARGUMENT where a head has fewer tokens than clusters
+ */
+export function kmeansInit(
+  x: Tensor,
+  clusters: number,
+  { steps = 10, seed }: { readonly steps?: number; readonly seed?: number } = {},
+): Tensor {
+  expectRank('kmeansInit', '[batch, heads, length, dim]', 4, { x });
+  expectCount('kmeansInit', 'clusters', clusters);
+  expectCount('kmeansInit', 'steps', steps, 0);
+  const [batch, heads, length, dim] = x.shape;
+  const tokens = batch * length;
+  if (tokens < clusters)
+    throw new FoveaError('ERR_ARGUMENT', `kmeansInit: ${clusters} clusters for ${tokens} tokens a head`);
+  return noGrad(() =>
+    scope(() => {
+      const lots = rand([heads, tokens], { device: x.device, ...(seed !== undefined && { seed }) });
+      const drawn = unsqueeze(topK(lots, clusters).indices, 2);
+      const perHead = reshape(permute(cast(x.detach(), 'f32'), [1, 0, 2, 3]), [heads, tokens, dim]);
+      let centroids = unitVectors(gather(perHead, 1, drawn));
+      for (let i = 0; i < steps; i++) centroids = kmeansStep(x, centroids);
+      return centroids;
+    }),
+  );
 }
 
 /**

@@ -21,7 +21,7 @@ import { selectTop } from '../ops/sort.ts';
 import { expand, permute, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { expectCount, expectRank } from './checks.ts';
+import { expectCount, expectRank, expectTensors } from './checks.ts';
 import { addCosts, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { planAttention } from './plan.ts';
 
@@ -75,6 +75,7 @@ const EPSILON = 2 ** -23;
  */
 export function mixtureOfHeads(q: Tensor, k: Tensor, v: Tensor, gates: Tensor, options: MixtureOptions = {}): Tensor {
   expectRank(OP, '[batch, heads, length, dim]', 4, { q, k, v });
+  expectTensors(OP, { gates });
   const [batch, heads, tokens] = q.shape;
   const expected = [batch, tokens, heads];
   const { active = noGrad(() => ne(gates.detach(), 0)), causal, bias, scale, signal } = options;

@@ -11,6 +11,7 @@ import { native } from '../native.ts';
 import { cast, contiguous } from '../ops/copy.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import { expectTensors } from './checks.ts';
 import { axesOf, type NeighborhoodWindow } from './neighborhood.ts';
 
 export interface NeighborhoodQkOptions extends NeighborhoodWindow {
@@ -21,8 +22,9 @@ export interface NeighborhoodQkOptions extends NeighborhoodWindow {
 const plain = (t: Tensor): Tensor => contiguous(cast(t, 'f32'));
 const headsOf = (t: Tensor): number => t.shape[t.rank - 2];
 
-function check(op: string, ...tensors: readonly Tensor[]): void {
-  for (const t of tensors)
+function check(op: string, tensors: Readonly<Record<string, Tensor>>): void {
+  expectTensors(op, tensors);
+  for (const t of Object.values(tensors))
     if (!['f32', 'bf16', 'f16'].includes(t.dtype))
       throw new FoveaError(
         'ERR_DTYPE',
@@ -39,7 +41,7 @@ function check(op: string, ...tensors: readonly Tensor[]): void {
  * @throws FoveaError as `neighborhoodAttention`
  */
 export function neighborhoodQK(q: Tensor, k: Tensor, options: NeighborhoodQkOptions): Tensor {
-  check('neighborhoodQK', q, k);
+  check('neighborhoodQK', { q, k });
   const axes = axesOf('neighborhoodQK', q, options);
   const { scale = 1 / Math.sqrt(q.shape[q.rank - 1]) } = options;
   const [x, keys] = [plain(q), plain(k)];
@@ -67,7 +69,7 @@ export function neighborhoodQK(q: Tensor, k: Tensor, options: NeighborhoodQkOpti
  * @throws FoveaError as `neighborhoodAttention`
  */
 export function neighborhoodAV(a: Tensor, v: Tensor, options: NeighborhoodWindow): Tensor {
-  check('neighborhoodAV', a, v);
+  check('neighborhoodAV', { a, v });
   const axes = axesOf('neighborhoodAV', a, options);
   const [weights, values] = [plain(a), plain(v)];
   const handle = native().neighborhoodGather(weights.handle, values.handle, axes, 1);

@@ -19,7 +19,7 @@ import { slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { expectRank } from './checks.ts';
+import { expectRank, expectTensors } from './checks.ts';
 import { fullSizes, type Cost, type CostSizes } from './cost.ts';
 
 export interface PointerOptions {
@@ -38,6 +38,7 @@ const BAND = 1 << 22;
  */
 export function pointerAttention(keys: Tensor, queries: Tensor, v: Tensor, { allowed }: PointerOptions = {}): Tensor {
   expectRank('pointerAttention', '[batch, length, hidden]', 3, { keys, queries });
+  expectTensors('pointerAttention', { v });
   const [batch, inputs, hidden] = keys.shape;
   if (queries.shape[0] !== batch || queries.shape[2] !== hidden || v.rank !== 1 || v.shape[0] !== hidden)
     throw new FoveaError(

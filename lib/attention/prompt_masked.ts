@@ -25,7 +25,7 @@ import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { AttentionMask } from './arguments.ts';
 import { attention } from './attention.ts';
-import { expectCount, expectCrossAttention, expectRank } from './checks.ts';
+import { expectCount, expectCrossAttention, expectRank, expectTensors } from './checks.ts';
 import { addCosts, fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 
 export interface PromptMaskedOptions {
@@ -64,6 +64,7 @@ export interface PoolMatch {
  */
 export function promptPool(x: Tensor, keys: Tensor, k: number): PoolMatch {
   expectRank('promptPool', '[entries, dim]', 2, { keys });
+  expectTensors('promptPool', { x });
   if (x.shape.at(-1) !== keys.shape[1])
     throw new FoveaError(
       'ERR_SHAPE',

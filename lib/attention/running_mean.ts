@@ -7,11 +7,14 @@
  * over the totals gives what lies before each chunk, and mergeAttentions joins the two. Every sum is relative to its own largest logit, so
  * nothing overflows and early positions don't vanish; the cost is linear in length.
  */
+import { FoveaError } from '../errors.ts';
 import { zeros } from '../ops/creation.ts';
 import { pad } from '../ops/pad.ts';
 import { expand, permute, reshape, select, slice, unsqueeze } from '../ops/view.ts';
+import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention, type AttentionResult } from './attention.ts';
+import { expectRank } from './checks.ts';
 import { mergeAttentions } from './merge.ts';
 
 const CHUNK = 32;
@@ -19,10 +22,19 @@ const CHUNK = 32;
 /**
  * `logits` [batch, heads, n, length], f32: n weightings of the same values `v` [batch, heads, length, dim]. Gives out [batch, heads, n,
  * length, dim] and lse [batch, heads, n, length]. Differentiable in both.
+ *
+ * @throws FoveaError ERR_SHAPE where they don't fit together
  */
 export function runningMean(logits: Tensor, v: Tensor): AttentionResult {
+  expectRank('runningMean', '[batch, heads, n, length]', 4, { logits });
+  expectRank('runningMean', '[batch, heads, length, dim]', 4, { v });
   const [batch, heads, n, length] = logits.shape;
   const dim = v.shape[3];
+  if (!sameShape([batch, heads, length], v.shape.slice(0, 3)))
+    throw new FoveaError(
+      'ERR_SHAPE',
+      `runningMean: logits ${shapeText(logits.shape)}, v ${shapeText(v.shape)}; expected one batch, heads and length`,
+    );
   if (length <= CHUNK) return local(logits, v);
   const chunks = Math.ceil(length / CHUNK);
   const more = chunks * CHUNK - length;

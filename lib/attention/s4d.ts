@@ -20,8 +20,9 @@ import { tril } from '../ops/triangle.ts';
 import { cos, exp, neg, sin, square } from '../ops/unary.ts';
 import { reshape, select, slice, transpose, unsqueeze } from '../ops/view.ts';
 import { tensor } from '../tensor/create.ts';
-import { shapeText } from '../tensor/shape.ts';
+import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { expectTensors } from './checks.ts';
 import { fullSizes, type Cost, type CostSizes } from './cost.ts';
 
 export interface S4dParameters {
@@ -88,13 +89,23 @@ const CHUNK = 64;
  * @throws FoveaError ERR_SHAPE where u and the parameters don't fit together
  */
 export function s4d(u: Tensor, parameters: S4dParameters, { bidirectional = false } = {}): Tensor {
-  const { c, d } = parameters;
+  const { c, d, logDt, logWReal, wImag } = parameters;
+  expectTensors('s4d', { u, c, d, logDt, logWReal, wImag });
   const channels = c.shape[0] / (bidirectional ? 2 : 1);
-  if (u.rank !== 3 || c.rank !== 4 || c.shape[1] !== u.shape[1] || d.shape[0] !== channels || d.shape[1] !== u.shape[1])
+  const features = u.shape[1];
+  const states = c.shape[2];
+  const fits =
+    u.rank === 3 &&
+    sameShape(c.shape, [channels * (bidirectional ? 2 : 1), features, states, 2]) &&
+    sameShape(d.shape, [channels, features]) &&
+    sameShape(logDt.shape, [features]) &&
+    [logWReal, wImag].every((w) => w.rank === 2 && [1, features].includes(w.shape[0]) && w.shape[1] === states);
+  if (!fits || !Number.isInteger(channels))
     throw new FoveaError(
       'ERR_SHAPE',
-      `s4d: u ${shapeText(u.shape)}, c ${shapeText(c.shape)}, d ${shapeText(d.shape)}; expected [batch, features, length], ` +
-        '[channels, features, states, 2] and [channels, features]',
+      `s4d: u ${shapeText(u.shape)}, c ${shapeText(c.shape)}, d ${shapeText(d.shape)}, logDt ${shapeText(logDt.shape)}, logWReal ` +
+        `${shapeText(logWReal.shape)}, wImag ${shapeText(wImag.shape)}; expected [batch, features, length], [channels, features, states, 2], ` +
+        '[channels, features], [features] and twice [1 or features, states]',
     );
   const { rate, gain } = prepare(parameters);
   const half = (from: number): Complex => ({
@@ -113,7 +124,7 @@ export function s4d(u: Tensor, parameters: S4dParameters, { bidirectional = fals
 /** Causal convolution, chunk by chunk. */
 function convolve(u: Tensor, rate: Complex, gain: Complex): Tensor {
   const [batch, features, length] = u.shape;
-  const size = Math.min(CHUNK, length);
+  const size = Math.min(CHUNK, Math.max(1, length));
   const chunks = Math.ceil(length / size);
   const padded = pad(u, [[0, 0], [0, 0], [0, chunks * size - length]]); // prettier-ignore
   const parts = reshape(padded, [batch, 1, features, chunks, size]);
