@@ -192,6 +192,14 @@ describe('gives a row the same bits in any batch, with any neighbours and any nu
     fc.assert(fc.property(cases, check), { numRuns: 60, seed: 17 });
   });
 
+  it.each([
+    [33, 300, 200],
+    [64, 40, 256],
+    [65, 70, 100],
+  ])('of few rows by short rows, %i x %i x %i', (m, k, n) => {
+    for (const turned of [false, true]) check({ m, k, n, dtype: 'f32', turned });
+  });
+
   it.each(DTYPES)('of several tiles, panels and pieces in %s', (dtype) => {
     for (const turned of [false, true]) check({ m: 270, k: 2053, n: 110, dtype, turned });
   });

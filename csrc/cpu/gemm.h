@@ -54,7 +54,7 @@ struct MicroTile {
   int64_t c_stride;   // elements between rows
   int columns;        // of c that exist, in the last vector of the tile
   bool accumulate;    // continue from c, else from zero
-  const char* ahead;  // lines of B that a later call will read, a line for every kAheadSteps steps
+  const char* ahead;  // lines of B that a later call will read, a line for every kAheadSteps steps; may be null
 };
 
 template <bool pairs>
@@ -85,10 +85,9 @@ void micro_kernel(const MicroTile& t) {
   for (int i = 0; i < rows; i++) FOVEA_UNROLL
   for (int z = 0; z < vectors; z++) {
     const float* c = t.c + i * t.c_stride + z * kLanes;
-    if (!t.accumulate) acc[i][z] = zero(), __builtin_prefetch(c, 1);
-    else acc[i][z] = z < vectors - 1 || last == kLanes ? load(c) : load_first(c, last);
+    acc[i][z] = !t.accumulate ? zero() : z < vectors - 1 || last == kLanes ? load(c) : load_first(c, last);
   }
-  const char *b = t.b, *ahead = t.ahead;
+  const char* b = t.b;
   auto step = [&](int64_t k) __attribute__((always_inline)) {
     vf panel[vectors];
     FOVEA_UNROLL
@@ -99,11 +98,12 @@ void micro_kernel(const MicroTile& t) {
     b += t.b_stride;
   };
   int64_t k = 0;
-  for (; k + kAheadSteps <= t.steps; k += kAheadSteps, ahead += kLineBytes) {
-    __builtin_prefetch(ahead, 0, 2);
-    FOVEA_UNROLL
-    for (int u = 0; u < kAheadSteps; u++) step(k + u);
-  }
+  if (const char* ahead = t.ahead)
+    for (; k + kAheadSteps <= t.steps; k += kAheadSteps, ahead += kLineBytes) {
+      __builtin_prefetch(ahead, 0, 2);
+      FOVEA_UNROLL
+      for (int u = 0; u < kAheadSteps; u++) step(k + u);
+    }
   for (; k < t.steps; k++) step(k);
   FOVEA_UNROLL
   for (int i = 0; i < rows; i++) FOVEA_UNROLL

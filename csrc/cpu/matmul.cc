@@ -1,10 +1,11 @@
 // Matrix product: cuts the output into tasks and runs the micro-kernel of gemm.h over them.
 //
 // A task is a tile of rows x some column panels of one batch entry. Where one tile of rows covers the whole matrix, each task packs the
-// panels of B that it needs, a piece of k at a time, so weights stream once (decode). Otherwise B is packed first, by all threads, for as
-// much of n and of the batch as the budget allows, and every row tile reads it. k is cut into chunks only to bound that memory; between
-// chunks and pieces the f32 accumulators rest in the output itself, in a tile of scratch or, for 16-bit outputs of very long k, in a
-// workspace. None of this changes a bit of the result (matmul.h), so tasks may be cut to suit the number of threads.
+// panels of B that it needs, a piece of k at a time, so weights stream once (decode), or reads them where they lie if they serve too few
+// rows to be worth that. Otherwise B is packed first, by all threads, for as much of n and of the batch as the budget allows, and every row
+// tile reads it. k is cut into chunks only to bound that memory; between chunks and pieces the f32 accumulators rest in the output itself,
+// in a tile of scratch or, for 16-bit outputs of very long k, in a workspace. None of this changes a bit of the result (matmul.h), so tasks
+// may be cut to suit the number of threads.
 #include "cpu/matmul.h"
 
 #include <cstdlib>
@@ -24,8 +25,11 @@ constexpr int64_t kLocalPieceSteps = 256;            // the same where a task pa
 constexpr int64_t kNarrowPieceSteps = 32;            // the same for few rows over wide rows of B
 constexpr int64_t kTaskPanels = 16, kNarrowTaskPanels = 64;
 constexpr int64_t kTasksPerThread = 8;
+constexpr int64_t kTaskWork = 1 << 18;      // multiply-adds worth a task of their own
 constexpr int64_t kChunkSteps = 4096;       // of k, packed at once
 constexpr int64_t kSharedBytes = 16 << 20;  // of packed B
+constexpr int64_t kShortStride = 256;       // elements between rows of B that are not worth packing ...
+constexpr int64_t kFewBlocks = 8;           // ... for so few blocks of rows
 constexpr int64_t kRowPad = 16;             // steps, so that packed rows do not share cache sets
 
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -163,6 +167,7 @@ struct Plan {
   int64_t steps, batches;
   bool local;  // tasks pack their own panels
   bool pack_a;
+  bool b_in_place;                 // whole panels of local tasks are read where they lie
   bool direct;                     // accumulators rest in out
   bool narrow;                     // few rows of a, rows of b contiguous: k outermost, so that b is read along them
   int64_t row_tile, piece, chunk;  // rows; steps
@@ -177,10 +182,13 @@ Plan make_plan(const MatmulParams& p, const Panels& panels, const Lanes<T>& a, c
   for (int i = 0; i < p.batch_rank; i++) plan.batches *= p.batch_shape[i];
   plan.pack_a = !rows_in_place(a);
   plan.direct = p.out_dtype == DType::F32 && p.out.column == 1;
-  const int64_t wanted = threads > 1 ? kTasksPerThread * threads : 1;
+  const int64_t work = plan.batches * most(p.m, kGemmRows) * p.n * p.k;  // fewer rows wait for B just as long
+  const int64_t wanted = threads > 1 ? most(1, least(kTasksPerThread * threads, work / kTaskWork)) : 1;
   plan.row_tile = plan.pack_a ? kPackedRowTile : kRowTile<T>;
-  plan.local = p.m <= plan.row_tile && (p.m <= kBlockRows<T> || plan.batches * panels.count >= wanted);
   plan.narrow = p.m <= kBlockRows<T> && b.lane_stride == 1;
+  plan.b_in_place =
+      std::is_same_v<T, float> && b.lane_stride == 1 && (plan.narrow || (p.m <= kFewBlocks * kBlockRows<T> && b.k_stride <= kShortStride));
+  plan.local = p.m <= plan.row_tile && (p.m <= kBlockRows<T> || plan.b_in_place || plan.batches * panels.count >= wanted);
   plan.chunk = plan.local && !plan.pack_a ? plan.steps : least(plan.steps, kChunkSteps);
   plan.piece = plan.narrow ? kNarrowPieceSteps : plan.local ? kLocalPieceSteps : kPieceSteps;
   plan.panels_at_once = panels.count;
@@ -363,7 +371,7 @@ class Product {
     tile.b_stride = vectors * kVectorBytes;
     if (!plan_.local) {
       tile.b = reinterpret_cast<const char*>(shared_panel(task.batch, panel) + (k - k_) * vectors * kLanes);
-    } else if (plan_.narrow && std::is_same_v<T, float> && width == vectors * kLanes) {
+    } else if (plan_.b_in_place && width == vectors * kLanes) {
       tile.b = reinterpret_cast<const char*>(task.b.data + k * task.b.k_stride + column);
       tile.b_stride = task.b.k_stride * 4;
     } else {
@@ -375,15 +383,13 @@ class Product {
     tile.c_stride = task.acc_stride;
     const bool last = finishes_ && k + tile.steps == plan_.steps;
     const int64_t panel_bytes = tile.steps * vectors * kVectorBytes, share = tile.steps / kAheadSteps * kLineBytes;
-    const char* next = tile.b;
-    if (!plan_.local) {
-      if (k + tile.steps < k_end_) next += panel_bytes;
-      else next = reinterpret_cast<const char*>(shared_panel(task.batch, panel + 1 < task.end ? panel + 1 : task.panel));
-    }
+    const char* next = nullptr;
+    if (!plan_.local && k + tile.steps < k_end_) next = tile.b + panel_bytes;
+    else if (!plan_.local) next = reinterpret_cast<const char*>(shared_panel(task.batch, panel + 1 < task.end ? panel + 1 : task.panel));
     for (int64_t r = 0; r < task.rows; r += kBlockRows<T>) {
       const int rows = static_cast<int>(least(kBlockRows<T>, task.rows - r));
       tile.a = task.a + r * task.a_stride + (k - k_) * 4;
-      tile.ahead = next + least(r / kBlockRows<T> * share, panel_bytes - share);
+      tile.ahead = plan_.local ? nullptr : next + least(r / kBlockRows<T> * share, panel_bytes - share);
       tile.c = acc + r * task.acc_stride;
       if constexpr (kTiled<T>) tile_kernel_for(tile, rows, vectors);
       else micro_kernel_for<kPairs<T>>(rows, vectors)(tile);
