@@ -98,5 +98,8 @@ describe('batchNorm', () => {
     layer.eval();
     expectClose(numbers(layer.forward(second)), plainNorm(numbers(second), mean, variance, [1, 1, 1, 1], [0, 0, 0, 0]));
     expect(Number(layer.num_batches_tracked.dataSync()[0])).toBe(2);
+    const { gain, shift } = layer.affine();
+    const whole = (t: Tensor): Tensor => t.reshape([1, CHANNELS, 1, 1]);
+    expectClose(numbers(second.mul(whole(gain)).add(whole(shift))), numbers(layer.forward(second)));
   });
 });

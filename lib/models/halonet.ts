@@ -15,6 +15,7 @@ import { Linear } from '../nn/linear.ts';
 import { Module, parameter } from '../nn/module.ts';
 import { add, mul } from '../ops/binary.ts';
 import { conv2d } from '../ops/conv2d.ts';
+import { cast } from '../ops/copy.ts';
 import { maxPool2d } from '../ops/pool2d.ts';
 import { rand } from '../ops/random.ts';
 import { mean } from '../ops/reduce.ts';
@@ -85,8 +86,16 @@ class ConvNorm extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    const y = this.bn.forward(this.conv.forward(x));
+    const y = this.training ? this.bn.forward(this.conv.forward(x)) : this.#folded(x);
     return this.activation ? this.activation(y) : y;
+  }
+
+  /** In evaluation the norm is a factor of the filters and a bias. */
+  #folded(x: Tensor): Tensor {
+    const { weight, options } = this.conv;
+    const { gain, shift } = this.bn.affine();
+    const filters = mul(cast(weight, 'f32'), reshape(gain, [-1, 1, 1, 1]));
+    return conv2d(x, cast(filters, weight.dtype), cast(shift, weight.dtype), options);
   }
 }
 

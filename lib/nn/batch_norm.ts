@@ -1,8 +1,9 @@
 import { noGrad } from '../autograd/tape.ts';
 import { batchNorm, batchStatistics, type BatchNormOptions, type BatchStatistics } from '../ops/batch_norm.ts';
-import { add, mul } from '../ops/binary.ts';
-import { copyFrom } from '../ops/copy.ts';
+import { add, mul, sub } from '../ops/binary.ts';
+import { cast, copyFrom } from '../ops/copy.ts';
 import { ones, zeros } from '../ops/creation.ts';
+import { rsqrt } from '../ops/unary.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { buffer, Module, parameter } from './module.ts';
@@ -43,6 +44,13 @@ export class BatchNorm extends Module {
     const statistics = batchStatistics(x, this.options.axis);
     this.#track(statistics, x.size / this.weight.size);
     return this.#normalised(x, statistics);
+  }
+
+  /** What evaluation does to a channel, x gain + shift, for who would rather change the layer before: [channels] each, in f32. */
+  affine(): { readonly gain: Tensor; readonly shift: Tensor } {
+    const [weight, bias, mean, variance] = [this.weight, this.bias, this.running_mean, this.running_var].map((t) => cast(t, 'f32')); // prettier-ignore
+    const gain = mul(weight, rsqrt(add(variance, this.options.eps ?? 1e-5)));
+    return { gain, shift: sub(bias, mul(mean, gain)) };
   }
 
   #normalised(x: Tensor, statistics: BatchStatistics): Tensor {
