@@ -1,7 +1,8 @@
 /**
  * Convolution of images as matrix products: windows are laid out as rows (columns of the literature) and multiplied by the filters, with the
  * bias in the product's epilogue. A filter of one pixel reads the image where it lies. Rows are made again for the gradient of the filters
- * rather than kept. Filters of one channel each go to depthwiseConv().
+ * rather than kept. The gradient of the image is a convolution too where the stride is 1; otherwise products with the filters are added where
+ * their windows lie. Filters of one channel each go to depthwiseConv().
  */
 import { noGrad, record } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
@@ -13,9 +14,10 @@ import { add } from './binary.ts';
 import { cast } from './copy.ts';
 import { depthwiseConv } from './depthwise_conv.ts';
 import { addWindows, channelsLast, inLayout, windowGrid, windowsOf, type WindowGrid, type WindowOptions } from './image_windows.ts'; // prettier-ignore
+import { linear } from './linear.ts';
 import { matmul } from './matmul.ts';
 import { pad } from './pad.ts';
-import { repeatInterleave } from './rearrange.ts';
+import { flip, repeatInterleave } from './rearrange.ts';
 import { permute, reshape, slice, transpose, unsqueeze } from './view.ts';
 
 export interface Conv2dOptions extends WindowOptions {
@@ -70,6 +72,13 @@ function filtersOf(weight: Tensor, groups: number): Tensor {
   return reshape(permute(weight.detach(), [0, 2, 3, 1]), [groups, out / groups, rows * columns * each]);
 }
 
+/** Filters of the way back, [in, out / groups, rows, columns]: each turned by half a turn, channels in and out exchanged. */
+function turned(weight: Tensor, groups: number): Tensor {
+  const [out, each, rows, columns] = weight.shape;
+  const apart = reshape(flip(weight.detach(), [2, 3]), [groups, out / groups, each, rows, columns]);
+  return reshape(permute(apart, [0, 2, 1, 3, 4]), [groups * each, out / groups, rows, columns]);
+}
+
 function products(x: Tensor, weight: Tensor, bias: Tensor | null, grid: WindowGrid, groups: number): Tensor {
   const [out, each, tapRows, tapColumns] = weight.shape;
   const { batch, rows, columns } = grid;
@@ -80,8 +89,7 @@ function products(x: Tensor, weight: Tensor, bias: Tensor | null, grid: WindowGr
       const [windows, filters] = [rowsOf(x, grid, groups), filtersOf(weight, groups)];
       if (groups === 1) {
         const [matrix, filter] = [reshape(windows, windows.shape.slice(1)), reshape(filters, filters.shape.slice(1))];
-        const [handle] = native().linear(matrix.handle, filter.handle, bias?.handle ?? null, 0, false, 0);
-        return reshape(new Tensor(handle), shape);
+        return reshape(linear(matrix, filter, bias), shape);
       }
       const together = reshape(permute(matmul(windows, transpose(filters)), [1, 0, 2]), shape);
       return bias ? add(together, bias) : together;
@@ -90,6 +98,14 @@ function products(x: Tensor, weight: Tensor, bias: Tensor | null, grid: WindowGr
   const rule = (g: Tensor): (Tensor | null)[] => {
     const dy = permute(reshape(g, [count, groups, out / groups]), [1, 0, 2]);
     const inputs = (): Tensor => {
+      const border = [rows, columns].map((axis) => (axis.taps - 1) * axis.dilation - axis.padding);
+      if (rows.stride === 1 && columns.stride === 1 && border.every((n) => n >= 0))
+        return conv2d(g, turned(weight, groups), null, {
+          padding: [border[0], border[1]],
+          dilation: [rows.dilation, columns.dilation],
+          groups,
+          layout: 'nhwc',
+        });
       const wide = x.dtype === 'f64' ? 'f64' : 'f32';
       const given = matmul(dy, filtersOf(weight, groups), { dtype: wide });
       const cells = [batch, rows.windows, columns.windows, tapRows, tapColumns];

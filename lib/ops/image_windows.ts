@@ -178,9 +178,6 @@ function gcd(a: number, b: number): number {
 export function addWindows(windows: Tensor, grid: WindowGrid): Tensor {
   return noGrad(() => {
     const { batch, channels, rows, columns } = grid;
-    const shape = [batch, rows.extent, columns.extent, channels];
-    const single = (axis: Axis): boolean => axis.taps === 1 && axis.stride === 1 && axis.padding === 0;
-    if (single(rows) && single(columns)) return reshape(windows, shape);
     // Windows of zeros around: before for the taps that lie back most, after for pixels that no window reaches.
     const cells = (axis: Axis): number => Math.ceil((axis.padding + axis.extent) / axis.stride);
     const lead = (axis: Axis): number => Math.floor(((axis.taps - 1) * axis.dilation) / axis.stride);
