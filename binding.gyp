@@ -57,7 +57,7 @@
         {
           "target_name": "fovea_cpu_avx512bf16",
           "type": "static_library",
-          "sources": ["<!@(<(sources_in) csrc/cpu/avx512bf16)", "csrc/cpu/matmul.cc"],
+          "sources": ["<!@(<(sources_in) csrc/cpu/avx512bf16)"],
           "defines": ["FOVEA_ISA=3"],
           "cflags_cc": ["<@(kernel_flags)", "<@(avx512_flags)", "-mavx512bf16"]
         }

@@ -23,4 +23,8 @@ using fovea::MatmulParams;
 template <Isa>
 void matmul(const MatmulParams&, ThreadPool&, const std::atomic<bool>* cancel);
 
+// What matmul<Isa::Avx512> leaves products of bf16 to at the two levels above, with as many rows as there can be.
+void matmul_bf16_dot(const MatmulParams&, ThreadPool&, const std::atomic<bool>* cancel);
+void matmul_amx(const MatmulParams&, ThreadPool&, const std::atomic<bool>* cancel);
+
 }  // namespace fovea::cpu
