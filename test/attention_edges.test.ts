@@ -3,12 +3,14 @@ import { afterEach, describe, expect, it } from 'vitest';
 import {
   attention,
   cast,
+  contiguous,
   explain,
   full,
   grad,
   mergeAttentions,
   mul,
   noGrad,
+  permute,
   scope,
   setNumThreads,
   slice,
@@ -214,6 +216,16 @@ describe('edges', () => {
       expectClose(valuesOf(dq), wanted.dq);
       expectClose(valuesOf(dk), wanted.dk);
     });
+  });
+
+  it('lays heads side by side in out where they are so in q', () => {
+    const joined = random([2, 5, 3, 8], 'f32', 1).t;
+    const q = permute(joined, [0, 2, 1, 3]);
+    const out = attention(q, q, slice(q, 3, 0, 4));
+    expect(out.strides).toEqual([60, 4, 12, 1]);
+    const dense = contiguous(q);
+    expect(attention(dense, dense, slice(dense, 3, 0, 4)).strides).toEqual([60, 20, 4, 1]);
+    expectClose(valuesOf(out), valuesOf(attention(dense, dense, slice(dense, 3, 0, 4))));
   });
 
   it('records nothing under noGrad', () => {

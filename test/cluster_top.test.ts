@@ -75,6 +75,23 @@ describe.each(LEVELS)('clusterTop on %s', (level) => {
       for (const count of [1, 55, 1700, 3000]) expectNearest(x, centroids, count);
     });
   });
+
+  it('takes tokens that are no numbers first', () => {
+    atLevel(level, () => {
+      const [length, dim, count] = [3000, 16, 55];
+      const centroids = tensor(noise(3 * dim, 9), [1, 3, dim], { dtype: 'f32' });
+      for (const missing of [[7, 1000, 2999], Array.from({ length: 2000 }, (_, i) => i + 500)]) {
+        const tokens = noise(length * dim, 8);
+        for (const t of missing) tokens[t * dim + 3] = NaN;
+        const lists = numbers(clusterTop(tensor(tokens, [1, 1, length, dim], { dtype: 'f32' }), centroids, count));
+        for (let c = 0; c < 3; c++) {
+          const list = [...lists.subarray(c * count, (c + 1) * count)];
+          expect(list).toEqual(expect.arrayContaining(missing.slice(0, count)));
+          expect(list).toEqual([...new Set(list)].toSorted((i, j) => i - j));
+        }
+      }
+    });
+  });
 });
 
 it('gives the same lists for any number of threads', () => {

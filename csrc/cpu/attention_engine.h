@@ -24,7 +24,9 @@ namespace {
 template <Words kWords, int NZ>
 class Engine {
  public:
-  Engine(const Call& call, const QueryTile& tile, const Workspace& w) : c_(call), p_(call.p), t_(tile), w_(w) {}
+  // `next`: the tile this thread probably visits after this one.
+  Engine(const Call& call, const QueryTile& tile, const QueryTile& next, const Workspace& w)
+      : c_(call), p_(call.p), t_(tile), next_(next), w_(w) {}
 
   // Visits keys [from, to) of the tile and leaves O^T, sum and maximum in the workspace.
   void run(int64_t from, int64_t to) {
@@ -48,6 +50,7 @@ class Engine {
   using Block = ScoreBlock<kWords, NZ>;
   static constexpr int kRow = Block::kRow;
   static constexpr float kVanished = 0x1p-64f;
+  static constexpr int kRowsFetched = 4;  // at once; divides kTileQueries
 
   void visit(int64_t from, int64_t to) {
     for (int z = 0; z < NZ; z++) store(w_.sum + z * kLanes, zero());
@@ -104,11 +107,21 @@ class Engine {
   // as a weight of 0 does not hide what is not finite; its word of visible lanes is 0 now.
   FOVEA_INLINE Found point_at(const AttentionTensor& tensor, const KeyBlock& b, const float** row) const {
     const char* base = static_cast<const char*>(tensor.data);
+    const int64_t step = tensor.sl * c_.element_bytes;
     if (!c_.sparse) {
       const char* first = base + key_row(p_, t_, tensor, b.first) * c_.element_bytes;
-      const int64_t step = tensor.sl * c_.element_bytes;
       for (int j = 0; j < b.count; j++) row[j] = reinterpret_cast<const float*>(first + j * step);
       return Found::All;
+    }
+    if (p_.kv_rows) {
+      const int32_t* list = p_.kv_rows + t_.seq.batch * p_.kv_rows_sb + t_.kv_head * p_.kv_rows_sh + t_.seq.kv_first + b.first;
+      int32_t signs = 0;
+      for (int j = 0; j < b.count; j++) signs |= list[j];
+      if (signs >= 0) {
+        const char* first = base + (t_.seq.batch * tensor.sb + t_.kv_head * tensor.sh) * c_.element_bytes;
+        for (int j = 0; j < b.count; j++) row[j] = reinterpret_cast<const float*>(first + list[j] * step);
+        return Found::All;
+      }
     }
     bool missing = false;
     const float* there = nullptr;
@@ -212,6 +225,20 @@ class Engine {
     for (int i = 0; i < words; i += 16) __builtin_prefetch(row + i);
   }
 
+  // Fetches a few of the rows that this tile ends with and the next one begins with: they are far, and products take long.
+  __attribute__((noinline)) void fetch_rows() {
+    auto fetch_row = [&](const AttentionTensor& tensor, const QueryTile& tile, int64_t elements) {
+      const int64_t offset = lane_row(p_, tensor, tile, fetched_rows_) * c_.element_bytes;
+      if (offset < 0) return;
+      const char* row = static_cast<const char*>(tensor.data) + offset;
+      for (int64_t i = 0; i < elements * c_.element_bytes; i += 64) __builtin_prefetch(row + i);
+    };
+    for (const int end = fetched_rows_ + kRowsFetched; fetched_rows_ < end; fetched_rows_++) {
+      fetch_row(p_.out, t_, p_.dim_v);
+      fetch_row(p_.q, next_, p_.dim);
+    }
+  }
+
   FOVEA_INLINE TileBlock<NZ> tiles(const ScoreBlock<Words::Bf16Tile, NZ>& b) const { return {c_, w_, b, key_, value_}; }
 
   // Stores the raw scores of kRowsOfTile keys from key j of the block.
@@ -279,6 +306,7 @@ class Engine {
       return e;
     };
     for (int j = 0; j < count; j += kRowsOfTile) {
+      if (fetched_rows_ < kTileQueries) fetch_rows();
       score_rows(
           j, b.scores, [&](int i) __attribute__((always_inline)) {
             fetch(key_[j + kRowsOfTile + i], c_.words);
@@ -410,9 +438,10 @@ class Engine {
 
   const Call& c_;
   const AttentionParams& p_;
-  const QueryTile& t_;
+  const QueryTile &t_, &next_;
   const Workspace& w_;
   ProgramVm* vm_ = nullptr;
+  int fetched_rows_ = 0;
   bool estimated_ = false;                         // the maxima hold something
   int64_t distance_first_ = 0, distance_end_ = 0;  // keys whose terms by distance are at hand
   const float* key_[kTileKeys + 2 * kRowsOfTile];  // rows of the block's keys, whole register tiles of them and one more to fetch

@@ -69,13 +69,15 @@ void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& poo
   };
   auto visit = [&](int64_t item, int thread) {
     int64_t index = item / splits, range = item % splits;
+    QueryTile next;
+    grid.place(min64(index + (splits > 1 ? 0 : pool.threads()), grid.tiles - 1), next);
     with_tile(index, thread, [&]<int NZ>(const QueryTile& t, const Workspace& w) {
       int64_t from = splits > 1 ? range * kSplitKeys : 0, to = splits > 1 ? from + kSplitKeys : INT64_MAX;
       if constexpr (kWords == Words::Bf16Tile) {
         const TileUnit unit;
-        Engine<kWords, NZ>(call, t, w).run(from, to);
+        Engine<kWords, NZ>(call, t, next, w).run(from, to);
       } else {
-        Engine<kWords, NZ>(call, t, w).run(from, to);
+        Engine<kWords, NZ>(call, t, next, w).run(from, to);
       }
       if (splits > 1) save_partial(call, t, w, partials + item * part);
       else finish(t, w);

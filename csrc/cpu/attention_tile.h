@@ -50,22 +50,27 @@ inline int64_t folded_heads(const AttentionParams& p) {
   return 1;
 }
 
-// Cuts the queries of one sequence into tiles of whole vectors, as equal as they can be: 64 queries are 32 and 32 rather than 48 and 16,
-// which one vector would multiply at half the speed. With a block mask no tile crosses its block rows.
+// Cuts the queries of one sequence into as few tiles of whole vectors as there can be, whose sizes differ by a vector at most: 64 queries
+// are 32 and 32 rather than 48 and 16, which one vector would multiply at half the speed. With a block mask no tile crosses its block rows.
 struct TileCut {
-  int64_t block, per_block, step;
+  int64_t block, per_block, wide;  // the first `wide` tiles of a block have kVectors vectors, the others one less
 
-  explicit TileCut(int64_t queries)
-      : block(max64(queries, 1)), per_block(ceil_div(block, kTileQueries)), step(round_up(ceil_div(block, per_block), kLanes)) {}
-  static TileCut of(const AttentionParams& p) { return TileCut(p.block_mask ? p.block_mask->block_q : p.cu_q ? kTileQueries : p.len_q); }
+  TileCut(const AttentionParams& p, int64_t queries)
+      : block(max64(p.block_mask ? p.block_mask->block_q : queries, 1)),
+        per_block(ceil_div(block, kTileQueries)),
+        wide(max64(ceil_div(block, kLanes) - per_block * (kVectors - 1), 0)) {}
   int64_t count(int64_t queries) const {
-    int64_t whole = queries / block, rest = queries % block;
-    return whole * per_block + ceil_div(rest, step);
+    const int64_t whole = queries / block, vectors = ceil_div(queries % block, kLanes);
+    const bool among_wide = vectors <= wide * kVectors;
+    return whole * per_block + (among_wide ? ceil_div(vectors, kVectors) : ceil_div(vectors - wide, kVectors - 1));
   }
-  int64_t first(int64_t tile) const { return tile / per_block * block + tile % per_block * step; }
+  int64_t first(int64_t tile) const {
+    const int64_t i = tile % per_block;
+    return tile / per_block * block + (i * (kVectors - 1) + min64(i, wide)) * kLanes;
+  }
   int64_t size(int64_t tile, int64_t queries) const {
-    int64_t begin = first(tile), block_end = (tile / per_block + 1) * block;
-    return min64(min64(begin + step, block_end), queries) - begin;
+    const int64_t end = (tile + 1) % per_block ? first(tile + 1) : (tile / per_block + 1) * block;
+    return min64(end, queries) - first(tile);
   }
 };
 
@@ -81,8 +86,8 @@ struct QueryTile {
   int64_t kv_begin, kv_end;                                    // union of the ranges of lanes that see something
   int64_t full_begin, full_end;                                // their intersection
 
-  int64_t head_of(int lane) const { return head + lane / queries; }
-  int64_t query_of(int lane) const { return first + lane % queries; }
+  int64_t head_of(int lane) const { return heads == 1 ? head : head + lane / queries; }
+  int64_t query_of(int lane) const { return heads == 1 ? first + lane : first + lane % queries; }
 };
 
 // Physical row of query i of (batch, head), -1 if there is none.
@@ -101,7 +106,8 @@ inline void set_ranges(const AttentionParams& p, QueryTile& t) {
   for (int lane = 0; lane < kTileQueries; lane++) {
     t.begin[lane] = t.end[lane] = 0;
     if (lane >= t.lanes) continue;
-    int64_t i = t.query_of(lane), at = i + diagonal, lo = 0, hi = limit;
+    const int64_t i = t.query_of(lane), at = i + diagonal;
+    int64_t lo = 0, hi = limit;
     if (p.q_rows && query_row(p, t.seq, t.head, i) < 0) continue;
     if (p.block_mask && i >= p.block_mask->q_length) continue;
     if (p.window_left >= 0) lo = max64(lo, at - p.window_left);
@@ -127,26 +133,33 @@ inline void set_ranges(const AttentionParams& p, QueryTile& t) {
 // Packed sequences have different tile counts, summed up in `first_tile`, which the caller fills and owns (sequence_count + 1 entries).
 struct TileGrid {
   const AttentionParams& p;
-  TileCut cut;
   int64_t heads;  // head groups per sequence
   int64_t fold;
   const int64_t* first_tile;
   int64_t tiles;
 
   static void fill(const AttentionParams& p, int64_t* first_tile) {
-    TileCut cut = TileCut::of(p);
     first_tile[0] = 0;
-    for (int64_t s = 0; s < sequence_count(p); s++) first_tile[s + 1] = first_tile[s] + cut.count(sequence_at(p, s).q_length);
+    for (int64_t s = 0; s < sequence_count(p); s++) {
+      const int64_t queries = sequence_at(p, s).q_length;
+      first_tile[s + 1] = first_tile[s] + TileCut(p, queries).count(queries);
+    }
   }
 
   TileGrid(const AttentionParams& params, const int64_t* first)
-      : p(params), cut(TileCut::of(params)), heads(0), fold(folded_heads(params)), first_tile(first), tiles(0) {
+      : p(params), heads(0), fold(folded_heads(params)), first_tile(first), tiles(0) {
     heads = p.heads_q / fold;
-    tiles = heads * (first ? first[sequence_count(p)] : cut.count(p.len_q) * p.batch);
+    tiles = heads * (first ? first[sequence_count(p)] : TileCut(p, p.len_q).count(p.len_q) * p.batch);
   }
 
   void at(int64_t index, QueryTile& t) const {
-    int64_t s = 0, per_head = cut.count(p.len_q);
+    place(index, t);
+    set_ranges(p, t);
+  }
+
+  // Which queries the tile holds, not what they see.
+  void place(int64_t index, QueryTile& t) const {
+    int64_t s = 0, per_head;
     if (first_tile) {
       int64_t lo = 0, hi = sequence_count(p);  // the last s with first_tile[s] * heads <= index
       while (hi - lo > 1) {
@@ -158,20 +171,23 @@ struct TileGrid {
       index -= first_tile[s] * heads;
       per_head = first_tile[s + 1] - first_tile[s];
     } else {
+      per_head = TileCut(p, p.len_q).count(p.len_q);
       s = index / (per_head * heads);
       index -= s * per_head * heads;
     }
     int64_t tile = index % per_head;
     if (p.causal) tile = per_head - 1 - tile;
     t.seq = sequence_at(p, s);
+    const TileCut cut(p, t.seq.q_length);
     t.head = index / per_head * fold;
     t.kv_head = t.head / (p.heads_q / p.heads_kv);
     t.first = cut.first(tile);
     t.queries = static_cast<int>(cut.size(tile, t.seq.q_length));
     t.heads = static_cast<int>(fold);
     t.lanes = t.queries * t.heads;
-    t.vectors = static_cast<int>(ceil_div(t.lanes, kLanes));
-    set_ranges(p, t);
+    // Lists often end with queries that are none.
+    while (p.q_rows && t.lanes > 0 && query_row(p, t.seq, t.head, t.first + t.lanes - 1) < 0) t.lanes--;
+    t.vectors = static_cast<int>(ceil_div(max64(t.lanes, 1), kLanes));
   }
 };
 

@@ -58,14 +58,11 @@ FOVEA_INLINE void pair_rows(const T* a, const T* b, int64_t step, int dim, float
   for (; d < dim; d++) words[d] = a[d * step].bits | (b ? static_cast<uint32_t>(b[d * step].bits) << 16 : 0);
 }
 
-// Row of a lane's query, null if it has none.
-template <class T>
-const T* query_pointer(const AttentionParams& p, const QueryTile& t, int lane) {
-  if (lane >= t.lanes) return nullptr;
-  int64_t head = t.head, i = t.first + lane;
-  if (t.heads > 1) head = t.head_of(lane), i = t.query_of(lane);
-  int64_t row = query_row(p, t.seq, head, i);
-  return row < 0 ? nullptr : static_cast<const T*>(p.q.data) + t.seq.batch * p.q.sb + head * p.q.sh + row * p.q.sl;
+// Element offset of a lane's row in `tensor` (q or out), -1 if it has none.
+FOVEA_INLINE int64_t lane_row(const AttentionParams& p, const AttentionTensor& tensor, const QueryTile& t, int lane) {
+  if (lane >= t.lanes) return -1;
+  const int64_t head = t.head_of(lane), row = query_row(p, t.seq, head, t.query_of(lane));
+  return row < 0 ? -1 : t.seq.batch * tensor.sb + head * tensor.sh + row * tensor.sl;
 }
 
 template <Words kWords, class T>
@@ -86,7 +83,10 @@ __attribute__((noinline)) void pack_queries(const Call& c, const QueryTile& t, c
   float* rest = w.rows;  // the last words of every row, where fewer than kLanes are left or elements are not neighbours
   for (int z = 0; z < t.vectors; z++) {
     const T* row[kLanes];
-    for (int i = 0; i < kLanes; i++) row[i] = query_pointer<T>(p, t, z * kLanes + i);
+    for (int i = 0; i < kLanes; i++) {
+      const int64_t offset = lane_row(p, p.q, t, z * kLanes + i);
+      row[i] = offset < 0 ? nullptr : static_cast<const T*>(p.q.data) + offset;
+    }
     for (int d0 = 0; d0 < words; d0 += kLanes) {
       vf v[kLanes];
       const int n = words - d0 < kLanes ? words - d0 : kLanes;
@@ -129,11 +129,10 @@ __attribute__((noinline)) void finish_tile(const Call& c, const QueryTile& t, co
     T* to[kLanes];
     bool whole = used == kLanes && p.out.sd == 1;
     for (int i = 0; i < used; i++) {
-      int lane = z * kLanes + i;
-      int64_t head = t.head, query = t.first + lane;
-      if (t.heads > 1) head = t.head_of(lane), query = t.query_of(lane);
-      int64_t row = query_row(p, t.seq, head, query);
-      to[i] = row < 0 ? nullptr : static_cast<T*>(p.out.data) + t.seq.batch * p.out.sb + head * p.out.sh + row * p.out.sl;
+      const int lane = z * kLanes + i;
+      const int64_t head = t.head_of(lane), row = query_row(p, t.seq, head, t.query_of(lane));
+      const int64_t offset = lane_row(p, p.out, t, lane);
+      to[i] = offset < 0 ? nullptr : static_cast<T*>(p.out.data) + offset;
       whole = whole && to[i];
       if (p.lse && row >= 0) p.lse[t.seq.batch * p.lse_sb + head * p.lse_sh + row * p.lse_sl] = lse[i];
     }

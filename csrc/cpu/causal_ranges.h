@@ -1,4 +1,4 @@
-// Which keys of a rising list each query of a rising list may see under causality: a prefix, found by merging the two lists.
+// Which keys of a rising list each query of a rising list may see under causality: a prefix.
 #pragma once
 
 #include "core/causal_ranges_params.h"

@@ -21,16 +21,26 @@ void pack(const ClusterTopParams& p, const T* head, int64_t first, int64_t step,
     const int rows = left < kLanes ? static_cast<int>(left) : kLanes;
     const T* x = head + begin * p.x.sl;
     vf squares = zero();
-    for (int64_t d = 0; d < p.dim; d += kLanes) {
-      const int width = p.dim - d < kLanes ? static_cast<int>(p.dim - d) : kLanes;
+    int64_t d = 0;
+    for (; rows == kLanes && d + kLanes <= p.dim; d += kLanes) {
       vf v[kLanes];
       FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++) v[i] = i < rows ? load_part(x + i * step * p.x.sl + d, width) : zero();
+      for (int i = 0; i < kLanes; i++) v[i] = load(x + i * step * p.x.sl + d);
       transpose(v);
       FOVEA_UNROLL
       for (int i = 0; i < kLanes; i++) {
         squares = fma(v[i], v[i], squares);
-        if (i < width) store(packed + (d + i) * kTokens + z * kLanes, v[i]);
+        store(packed + (d + i) * kTokens + z * kLanes, v[i]);
+      }
+    }
+    for (; d < p.dim; d += kLanes) {
+      const int width = p.dim - d < kLanes ? static_cast<int>(p.dim - d) : kLanes;
+      vf v[kLanes];
+      for (int i = 0; i < kLanes; i++) v[i] = i < rows ? load_part(x + i * step * p.x.sl + d, width) : zero();
+      transpose(v);
+      for (int i = 0; i < width; i++) {
+        squares = fma(v[i], v[i], squares);
+        store(packed + (d + i) * kTokens + z * kLanes, v[i]);
       }
     }
     float lengths[kLanes];
@@ -42,28 +52,70 @@ void pack(const ClusterTopParams& p, const T* head, int64_t first, int64_t step,
   }
 }
 
-// Calls put(cluster, vector, keys of the similarities) for clusters [from, to) and the vectors of packed tokens.
-template <class Put>
+// The tokens that are packed after those from `first` on: they are far, and products take long, so a row is fetched with every cluster.
+template <class T>
+struct TokensAhead {
+  const T *row, *end;
+  int64_t step, bytes;
+
+  TokensAhead(const ClusterTopParams& p, const T* head, int64_t first, int64_t tokens_apart) : step(tokens_apart * p.x.sl) {
+    const int64_t next = first + kTokens * tokens_apart, last = next + kTokens * tokens_apart;
+    row = head + next * p.x.sl, end = head + (last < p.length ? last : p.length) * p.x.sl;
+    bytes = p.dim * static_cast<int64_t>(sizeof(T));
+  }
+  FOVEA_INLINE void fetch() {
+    if (row >= end) return;
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(reinterpret_cast<const char*>(row) + i);
+    row += step;
+  }
+};
+
+// Calls put(cluster, kVectors similarities) for clusters [from, to) and packed tokens.
+template <class T, class Put>
 FOVEA_INLINE void compare(const ClusterTopParams& p, const float* centroids, int64_t from, int64_t to, const float* packed,
-                          const float* inverse, Put&& put) {
+                          const float* inverse, TokensAhead<T> ahead, Put&& put) {
   for (int64_t c = from; c < to; c += kRowsOfTile) {
     const float* rows[kRowsOfTile];
     for (int i = 0; i < kRowsOfTile; i++) rows[i] = centroids + (c + i < to ? c + i : to - 1) * p.dim;
     vf acc[kRowsOfTile][kVectors];
-    score_tile<kVectors, Words::F32>(rows, packed, static_cast<int>(p.dim), acc, [](int) {});
+    score_tile<kVectors, Words::F32>(
+        rows, packed, static_cast<int>(p.dim), acc, [&](int) __attribute__((always_inline)) { ahead.fetch(); });
     FOVEA_UNROLL
-    for (int i = 0; i < kRowsOfTile; i++) FOVEA_UNROLL
-    for (int z = 0; z < kVectors; z++)
-      if (c + i < to) put(c + i, z, keys_of(acc[i][z] * load(inverse + z * kLanes)));
+    for (int i = 0; i < kRowsOfTile; i++) {
+      if (c + i >= to) break;
+      FOVEA_UNROLL
+      for (int z = 0; z < kVectors; z++) acc[i][z] *= load(inverse + z * kLanes);
+      put(c + i, acc[i]);
+    }
   }
 }
+
+// Writes the first `lanes` similarities that are not below the bound, and their places, as many as a vector holds behind them. Returns how
+// many there were.
+FOVEA_INLINE int64_t keep(vf similarity, vf bound, int lanes, int64_t first, float* similarities, int32_t* places) {
+  const vi place = iota() + set1(static_cast<int32_t>(first));
+#if defined(__AVX512F__)
+  const auto m = static_cast<__mmask16>(_mm512_cmp_ps_mask(similarity, bound, _CMP_NLT_UQ) & ((1u << lanes) - 1));
+  store(similarities, vf(_mm512_maskz_compress_ps(m, similarity)));
+  store(places, reinterpret_cast<vi>(_mm512_maskz_compress_epi32(m, reinterpret_cast<__m512i>(place))));
+  return __builtin_popcount(m);
+#else
+  const vi hit = ~(similarity < bound) & first_lanes(lanes);
+  if (!maybe_any(hit)) return 0;
+  compress(hit, place, places);
+  return compress(hit, reinterpret_cast<vi>(similarity), similarities);
+#endif
+}
+
+// The number whose key this is. Those of keys that no number has are NaN, and nothing is below them.
+inline float number_of(uint32_t key) { return __builtin_bit_cast(float, key & 0x80000000u ? key ^ 0x80000000u : ~key); }
 
 template <class T>
 class ClusterTop {
  public:
   explicit ClusterTop(const ClusterTopParams& params) : p(params), blocks_((p.length + kClusterBlock - 1) / kClusterBlock) {}
 
-  // Two rounds: blocks of tokens, then clusters.
+  // Three rounds: bounds of clusters, blocks of tokens, clusters.
   void run(ThreadPool& pool) {
     const int64_t lists = p.batch * p.heads;
     const size_t packed = static_cast<size_t>((p.dim + 1) * kTokens) * 4;
@@ -85,6 +137,7 @@ class ClusterTop {
   }
 
  private:
+  static constexpr uint32_t kHighestKey = 0xff800000u;  // of infinity; that of NaN is above
   static constexpr int64_t kSample = kSampleKeys / kTokens * kTokens + (kSampleKeys % kTokens ? kTokens : 0);
 
   const T* head(int64_t list) const { return static_cast<const T*>(p.x.data) + list / p.heads * p.x.sb + list % p.heads * p.x.sh; }
@@ -99,12 +152,17 @@ class ClusterTop {
     const bool help = step >= 8 && below < kSample;
     for (int64_t t = 0; help && t < kSample; t += kTokens) {
       pack(p, head(list), t * step, step, p.length, packed, inverse);
-      compare(
-          p, centroids(list), 0, p.clusters, packed, inverse, [&](int64_t c, int z, vu keys) __attribute__((always_inline)) {
-            store(reinterpret_cast<int32_t*>(sample + c * kSample + t + z * kLanes), reinterpret_cast<vi>(keys));
-          });
+      auto put = [&](int64_t c, const vf(&similarity)[kVectors]) __attribute__((always_inline)) {
+        FOVEA_UNROLL
+        for (int z = 0; z < kVectors; z++)
+          store(reinterpret_cast<int32_t*>(sample + c * kSample + t + z * kLanes), reinterpret_cast<vi>(keys_of(similarity[z])));
+      };
+      compare(p, centroids(list), 0, p.clusters, packed, inverse, TokensAhead<T>(p, head(list), t * step, step), put);
     }
-    for (int64_t c = 0; c < p.clusters; c++) bounds(list)[c] = help ? bisect(sample + c * kSample, kSample, below + 1, 1) : 0;
+    for (int64_t c = 0; c < p.clusters; c++) {
+      const uint32_t bound = help ? bisect(sample + c * kSample, kSample, below + 1, 1) : 0;
+      bounds(list)[c] = bound > kHighestKey ? 0 : bound;
+    }
   }
 
   // Adds the tokens of a block that reach `bounds` of clusters [from, to) to the lists of the block.
@@ -113,17 +171,22 @@ class ClusterTop {
     const int64_t begin = block * kClusterBlock, end = begin + kClusterBlock < p.length ? begin + kClusterBlock : p.length;
     for (int64_t t = begin; t < end; t += kTokens) {
       pack(p, head(list), t, 1, end, packed, inverse);
-      compare(
-          p, centroids(list), from, to, packed, inverse, [&](int64_t c, int z, vu keys) __attribute__((always_inline)) {
-            const int64_t first = t + z * kLanes, left = end - first;
-            vi hit = reinterpret_cast<vi>(keys >= bounds[c - from] - vu{});
-            if (left < kLanes) hit &= first_lanes(left < 0 ? 0 : static_cast<int>(left));
-            if (!maybe_any(hit)) return;
-            int32_t& count = count_at(list, block, c);
-            const int64_t at = place_of(list, block, c) + count;
-            compress(hit, iota() + set1(static_cast<int32_t>(first)), p.places + at);
-            count += static_cast<int32_t>(compress(hit, reinterpret_cast<vi>(keys), p.keys + at));
-          });
+      int lanes[kVectors];
+      for (int z = 0; z < kVectors; z++) {
+        const int64_t left = end - t - z * kLanes;
+        lanes[z] = left < 0 ? 0 : left < kLanes ? static_cast<int>(left) : kLanes;
+      }
+      auto put = [&](int64_t c, const vf(&similarity)[kVectors]) __attribute__((always_inline)) {
+        const vf bound = set1(number_of(bounds[c - from]));
+        int32_t& count = count_at(list, block, c);
+        int64_t kept = count;
+        float* similarities = p.similarities + place_of(list, block, c);
+        int32_t* places = p.places + place_of(list, block, c);
+        FOVEA_UNROLL
+        for (int z = 0; z < kVectors; z++) kept += keep(similarity[z], bound, lanes[z], t + z * kLanes, similarities + kept, places + kept);
+        count = static_cast<int32_t>(kept);
+      };
+      compare(p, centroids(list), from, to, packed, inverse, TokensAhead<T>(p, head(list), t, 1), put);
     }
   }
 
@@ -139,7 +202,17 @@ class ClusterTop {
       }
     }
     Kept all(scratch, p.length);
-    for (int64_t b = 0; b < blocks_; b++) all.append(p.keys + place_of(list, b, c), p.places + place_of(list, b, c), count_at(list, b, c));
+    for (int64_t b = 0; b < blocks_; b++) {
+      const float* similarities = p.similarities + place_of(list, b, c);
+      const int32_t* places = p.places + place_of(list, b, c);
+      const int64_t count = count_at(list, b, c), at = all.count;
+      for (int64_t i = 0; i < count; i += kLanes) {
+        store(reinterpret_cast<int32_t*>(all.keys + at + i), reinterpret_cast<vi>(keys_of(load(similarities + i))));
+        store(all.places + at + i, load(places + i));
+      }
+      all.count = at + count;
+    }
+    all.end(all.count);
     select_kept(all, p.window, bound, p.indices + (list * p.clusters + c) * p.window);
   }
 

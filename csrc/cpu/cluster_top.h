@@ -12,10 +12,10 @@ constexpr int64_t kClusterPitch = kClusterBlock + 16;  // and what is kept of th
 
 struct ClusterTopParams : fovea::ClusterTopParams {
   // Workspaces.
-  uint32_t* keys;    // [batch * heads, blocks, clusters, kClusterPitch], blocks = length over kClusterBlock, rounded up
-  int32_t* places;   // the same
-  int32_t* counts;   // [batch * heads, blocks, clusters]
-  uint32_t* bounds;  // [batch * heads, clusters]
+  float* similarities;  // [batch * heads, blocks, clusters, kClusterPitch], blocks = length over kClusterBlock, rounded up
+  int32_t* places;      // the same
+  int32_t* counts;      // [batch * heads, blocks, clusters]
+  uint32_t* bounds;     // [batch * heads, clusters]: keys of similarities
 };
 
 template <Isa>

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int64_t kTileRows = 64;
 constexpr int kRegisters = 4;
-constexpr int64_t kAhead = 8;
+constexpr int64_t kAhead = 16;
 
 template <class T>
 FOVEA_INLINE void fetch(const T* row, int64_t width) {

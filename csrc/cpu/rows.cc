@@ -8,7 +8,8 @@ namespace {
 
 constexpr int64_t kTileBytes = 1 << 16;
 constexpr int kRegisters = 8;
-constexpr int64_t kColumns = kRegisters * 16;  // of one tile, the same at every level
+constexpr int64_t kColumns = kRegisters * 16;         // of one tile, the same at every level
+constexpr int64_t kAhead = 16, kFetchedBytes = 1024;  // neighbouring ids name rows anywhere: those some places on are fetched, if short
 
 template <int kBytes>
 void gather_fixed(const GatherRowsParams& p, int64_t begin, int64_t end, FirstBad& bad) {
@@ -23,6 +24,11 @@ void gather_fixed(const GatherRowsParams& p, int64_t begin, int64_t end, FirstBa
     if (!in_range(id, p.size)) {
       bad.note(i);
       continue;
+    }
+    if (kBytes == 0 && bytes <= kFetchedBytes && i + kAhead < p.count) {
+      const int64_t later = index_at(p.ids, i + kAhead);
+      if (in_range(later, p.size))
+        for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(static_cast<const char*>(p.src) + (o * p.size + later) * bytes + b);
     }
     __builtin_memcpy(static_cast<char*>(p.out) + row * bytes, static_cast<const char*>(p.src) + (o * p.size + id) * bytes, bytes);
   }

@@ -26,11 +26,6 @@ struct Kept {
 
   Kept(uint32_t* scratch, int64_t n) : keys(scratch), places(reinterpret_cast<int32_t*>(scratch + n + 2 * kSlackKeys)) {}
 
-  void append(const uint32_t* more_keys, const int32_t* more_places, int64_t n) {
-    __builtin_memcpy(keys + count, more_keys, static_cast<size_t>(n) * 4);
-    __builtin_memcpy(places + count, more_places, static_cast<size_t>(n) * 4);
-    end(count + n);
-  }
   void end(int64_t n) {
     count = n;
     for (int64_t i = n; i < n + kSlackKeys; i++) keys[i] = 0;

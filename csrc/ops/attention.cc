@@ -80,6 +80,26 @@ void run(const AttentionCall& call, const TaskContext& ctx) {
     if (!kernel.refusal(call.params)) return kernel.run(call, ctx);
 }
 
+// Rows of out [.., rows, dim_v] and lse that no list names: 0 and -inf. The engine writes the others.
+void clear_unlisted(const AttentionParams& p, int64_t rows, ThreadPool& pool) {
+  const size_t row_bytes = static_cast<size_t>(p.dim_v) * size_of(p.dtype);
+  pool.run(p.batch * p.heads_q, [&](int64_t item, int thread) {
+    const int64_t b = item / p.heads_q, h = item % p.heads_q;
+    const int32_t* list = p.q_rows + b * p.q_rows_sb + h * p.q_rows_sh;
+    auto* listed = static_cast<uint8_t*>(pool.scratch(thread, static_cast<size_t>(rows)));
+    std::memset(listed, 0, static_cast<size_t>(rows));
+    for (int64_t i = 0; i < p.len_q; i++)
+      if (list[i] >= 0) listed[list[i]] = 1;
+    auto* out = static_cast<char*>(p.out.data) + (b * p.out.sb + h * p.out.sh) * static_cast<int64_t>(size_of(p.dtype));
+    float* lse = p.lse + b * p.lse_sb + h * p.lse_sh;
+    for (int64_t r = 0; r < rows; r++) {
+      if (listed[r]) continue;
+      std::memset(out + r * p.out.sl * static_cast<int64_t>(size_of(p.dtype)), 0, row_bytes);
+      lse[r * p.lse_sl] = -std::numeric_limits<float>::infinity();
+    }
+  });
+}
+
 const cuda::AttentionKernel& cuda_kernel(const AttentionCall& call) {
   std::string reasons;
   for (const cuda::AttentionKernel& kernel : cuda::kAttentionKernels) {
@@ -107,13 +127,22 @@ void launch_cuda(const std::shared_ptr<AttentionCall>& call, const Tensor& out, 
                                });
 }
 
+// [batch, heads, rows, dim of v] in the memory order of q: where the heads of a row lie side by side in q, they do in out, so that a model
+// joins them without a copy.
+Tensor empty_out(const Tensor& q, int64_t dim_v) {
+  const Dims& s = q.shape;
+  if (q.strides[1] >= q.strides[2]) return Tensor::empty({s[0], s[1], s[2], dim_v}, q.dtype, q.device());
+  const Tensor rows = Tensor::empty({s[0], s[2], s[1], dim_v}, q.dtype, q.device());
+  return rows.view({s[0], s[1], s[2], dim_v}, {rows.strides[0], rows.strides[2], rows.strides[1], 1}, 0);
+}
+
 std::vector<Tensor> attention(const std::vector<Tensor>& operands, const std::vector<Tensor>& block, const std::vector<Tensor>& tables,
                               const Bytes& program, const Bytes& uniforms, const std::vector<int64_t>& integers, double scale,
                               double softcap) {
   auto call = AttentionCall::bind(kOp, {operands, block, tables, program, uniforms, integers, scale, softcap});
   AttentionParams& p = call->params;
   const Tensor &q = operands[kQuery], &v = operands[kValue];
-  Tensor out = Tensor::empty({q.shape[0], q.shape[1], q.shape[2], v.shape[3]}, q.dtype, call->device);
+  Tensor out = empty_out(q, v.shape[3]);
   Tensor lse = Tensor::empty({q.shape[0], q.shape[1], q.shape[2]}, DType::F32, call->device);
   p.out = attention_tensor(out);
   p.lse = lse.data<float>(), p.lse_sb = lse.strides[0], p.lse_sh = lse.strides[1], p.lse_sl = lse.strides[2];
@@ -122,17 +151,12 @@ std::vector<Tensor> attention(const std::vector<Tensor>& operands, const std::ve
     return {out, lse};
   }
   Storage* writes[] = {out.storage.get(), lse.storage.get()};
-  const int64_t out_bytes = out.count() * static_cast<int64_t>(size_of(out.dtype)), rows = lse.count();
-  Stream::cpu().launch_spans(kOp, call->reads.data(), call->reads.size(), writes, 2, false,
-                             [call, out_bytes, rows](const TaskContext& ctx) {
-                               call->check_lists();
-                               const AttentionParams& params = call->params;
-                               if (params.q_rows) {  // rows that no list names
-                                 std::memset(params.out.data, 0, static_cast<size_t>(out_bytes));
-                                 std::fill_n(params.lse, rows, -std::numeric_limits<float>::infinity());
-                               }
-                               run(*call, ctx);
-                             });
+  const int64_t rows = q.shape[2];
+  Stream::cpu().launch_spans(kOp, call->reads.data(), call->reads.size(), writes, 2, false, [call, rows](const TaskContext& ctx) {
+    call->check_lists();
+    if (call->params.q_rows) clear_unlisted(call->params, rows, ctx.pool);
+    run(*call, ctx);
+  });
   return {out, lse};
 }
 

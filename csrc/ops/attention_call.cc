@@ -258,11 +258,13 @@ void AttentionCall::check_packed() const {
 void AttentionCall::check_rows(const int32_t* rows, int64_t sb, int64_t sh, int64_t heads, int64_t count, int64_t limit,
                                const char* what) const {
   for (int64_t b = 0; b < (sb ? params.batch : 1); b++)
-    for (int64_t h = 0; h < (sh ? heads : 1); h++)
-      for (int64_t i = 0; i < count; i++) {
-        int32_t row = rows[b * sb + h * sh + i];
-        check(row >= -1 && row < limit, "ERR_INDEX", op_, ": ", what, " names row ", row, " of ", limit);
-      }
+    for (int64_t h = 0; h < (sh ? heads : 1); h++) {
+      const int32_t* list = rows + b * sb + h * sh;
+      int32_t lowest = 0, highest = -1;
+      for (int64_t i = 0; i < count; i++) lowest = std::min(lowest, list[i]), highest = std::max(highest, list[i]);
+      const int32_t bad = lowest < -1 ? lowest : highest;
+      check(bad < limit && lowest >= -1, "ERR_INDEX", op_, ": ", what, " names row ", bad, " of ", limit);
+    }
 }
 
 void AttentionCall::check_pages() const {

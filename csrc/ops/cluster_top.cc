@@ -19,11 +19,13 @@ constexpr const char* kOp = "clusterTop";
 void run_on_cpu(ClusterTopParams params, const Tensor& x, const Tensor& centroids, const Tensor& out) {
   const int64_t lists = params.batch * params.heads, blocks = (params.length + cpu::kClusterBlock - 1) / cpu::kClusterBlock;
   const int64_t kept = lists * blocks * params.clusters;
-  Tensor keys = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32), places = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32);
+  Tensor similarities = Tensor::empty({kept, cpu::kClusterPitch}, DType::F32),
+         places = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32);
   Tensor counts = Tensor::empty({kept}, DType::I32), bounds = Tensor::empty({lists, params.clusters}, DType::I32);
-  const cpu::ClusterTopParams p{params, keys.data<uint32_t>(), places.data<int32_t>(), counts.data<int32_t>(), bounds.data<uint32_t>()};
+  const cpu::ClusterTopParams p{params, similarities.data<float>(), places.data<int32_t>(), counts.data<int32_t>(),
+                                bounds.data<uint32_t>()};
   Stream::cpu().launch(kOp, {x.storage.get(), centroids.storage.get()},
-                       {out.storage.get(), keys.storage.get(), places.storage.get(), counts.storage.get(), bounds.storage.get()},
+                       {out.storage.get(), similarities.storage.get(), places.storage.get(), counts.storage.get(), bounds.storage.get()},
                        [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::cluster_top<isa()>(p, ctx.pool); }); });
 }
 

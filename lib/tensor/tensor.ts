@@ -36,6 +36,7 @@ export class Tensor {
   grad: Tensor | null = null;
   #requiresGrad = false;
   #shape: readonly number[] | null = null;
+  #strides: readonly number[] | null = null;
   #dtype: DType | null = null;
   #device: DeviceName | null = null;
   #disposed = false;
@@ -69,7 +70,7 @@ export class Tensor {
 
   /** Steps between neighbours of each dimension, in elements. */
   get strides(): readonly number[] {
-    return native().strides(this.handle);
+    return (this.#strides ??= Object.freeze(native().strides(this.handle)));
   }
 
   get rank(): number {
