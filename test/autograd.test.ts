@@ -55,6 +55,8 @@ describe('backward', () => {
     expect(gradOf(x)).toEqual([3, 30]);
     expect(() => x.mul(3).backward()).toThrow(code('ERR_AUTOGRAD'));
     expect(() => x.mul(3).backward({ gradient: tensor([1]) })).toThrow(code('ERR_SHAPE'));
+    expect(() => x.mul(3).backward({ gradient: [1, 1] as never })).toThrow(code('ERR_ARGUMENT'));
+    expect(() => noGrad(async () => x.mul(3).data())).toThrow(code('ERR_ARGUMENT'));
   });
 
   it('of a leaf itself is 1', () => {

@@ -12,6 +12,7 @@ import {
   padToRegions,
   permute,
   reshape,
+  roll,
   scope,
   slice,
   split,
@@ -228,6 +229,14 @@ describe('properties', () => {
     const rows = (t: Tensor): Tensor => permute(reshape(t, [1, 54, 2, 4]), [0, 2, 1, 3]);
     const full = attention(rows(q), rows(k), rows(v), { scale: 1 / Math.sqrt(8) });
     expectClose(numbers(out), numbers(permute(full, [0, 2, 1, 3])));
+  });
+
+  it('an image rolled by whole regions gives the result rolled', () => {
+    const shape = [1, 8, 12, 8];
+    const images = [1, 2, 3].map((i) => tensor(noise(sizeOf(shape), i), shape, { dtype: 'f32' }));
+    const call = ([q, k, v]: readonly Tensor[]): Tensor => biLevelRoutingAttention(q, k, v, { heads: 2, regions: 4, topK: 2 }); // prettier-ignore
+    const rolled = (t: Tensor): Tensor => roll(t, [2, 6], [1, 2]);
+    expectClose(numbers(call(images.map(rolled))), numbers(rolled(call(images))));
   });
 
   it('zero gradient through the choice of regions: scaling the mean of k alone changes nothing for q', () => {

@@ -1,6 +1,6 @@
 /** promptMaskedAttention, promptPool and promptMask against the golden, a double-precision reference, and their counts. */
 import { describe, expect, test } from 'vitest';
-import { attention, cast, manualSeed, masks, promptMask, promptMaskedAttention, promptPool, randn, select, tensor, type Tensor } from '../lib/index.ts'; // prettier-ignore
+import { attention, cast, indexSelect, manualSeed, masks, promptMask, promptMaskedAttention, promptPool, randn, select, tensor, type Tensor } from '../lib/index.ts'; // prettier-ignore
 import { checkGolden } from './golden_case.ts';
 import { checkGradients } from './gradient_check.ts';
 import { numbers } from './inputs.ts';
@@ -41,6 +41,18 @@ test('differs from a mask before the softmax, equals attention where all is allo
   expect(relativeError(after, numbers(attention(q, k, v, { causal: true })))).toBeGreaterThan(0.05);
   const all = promptMaskedAttention(q, k, v, { allowed: masks.slidingWindow(40, 40) });
   expectClose(numbers(all), numbers(attention(q, k, v)));
+});
+
+test('entries of a pool in another order are the same entries', () => {
+  manualSeed(2);
+  const [x, keys] = [randn([1, 6, 8]), randn([5, 8])];
+  const order = [3, 0, 4, 1, 2];
+  const { index, distance } = promptPool(x, keys, 2);
+  const other = promptPool(x, indexSelect(keys, 0, tensor(order, null, { dtype: 'i32' })), 2);
+  expect([...numbers(other.index)].map((i) => order[i])).toEqual([...numbers(index)]);
+  expectClose(numbers(other.distance), numbers(distance));
+  expect(distance.itemSync()).toBeGreaterThanOrEqual(0);
+  expect(distance.itemSync()).toBeLessThanOrEqual(2);
 });
 
 test('the mask of the roles', () => {

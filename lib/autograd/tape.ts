@@ -35,13 +35,16 @@ function withRecording<R>(recording: boolean, fn: () => R): R {
   const before = enabled;
   enabled = recording;
   try {
-    return fn();
+    const result = fn();
+    if (result instanceof Promise)
+      throw new FoveaError('ERR_ARGUMENT', 'noGrad: fn returned a promise; compute inside, await outside it');
+    return result;
   } finally {
     enabled = before;
   }
 }
 
-/** Runs `fn` without recording: results need no gradients. */
+/** Runs `fn`, which must be synchronous (ERR_ARGUMENT for a promise), without recording: results need no gradients. */
 export function noGrad<R>(fn: () => R): R {
   return withRecording(false, fn);
 }
@@ -250,6 +253,8 @@ export function walk(
 
 function seedOf(t: Tensor, gradient: Tensor | undefined): Tensor {
   if (gradient) {
+    if (!((gradient as unknown) instanceof Tensor))
+      throw new FoveaError('ERR_ARGUMENT', `backward: gradient is ${typeof gradient}, expected a tensor`);
     if (String(gradient.shape) !== String(t.shape)) {
       throw new FoveaError(
         'ERR_SHAPE',
