@@ -23,6 +23,7 @@ import { mean } from '../ops/reduce.ts';
 import { gelu } from '../ops/unary.ts';
 import { permute, reshape, slice } from '../ops/view.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { depthwise, InnerConv, patches, pointwise, risingRates } from './parts.ts';
 
 interface CommonOptions {
   /** Blocks of each stage. */
@@ -82,12 +83,9 @@ export interface BiFormerStlOptions extends CommonOptions {
 
 const HEADS_OF_FULL_ATTENTION = 8;
 
-const depthwise = (dim: number, size: number): Conv2d =>
-  new Conv2d(dim, dim, size, { groups: dim, padding: size >> 1, layout: 'nhwc' });
-
 /** A linear layer over channels, kept as a matrix or as a convolution of one pixel. */
-const overChannels = (pointwise: boolean, from: number, to: number, bias = true): Linear | Conv2d =>
-  pointwise ? new Conv2d(from, to, 1, { bias, layout: 'nhwc' }) : new Linear(from, to, { bias });
+const overChannels = (asConv: boolean, from: number, to: number, bias = true): Linear | Conv2d =>
+  asConv ? pointwise(from, to, bias) : new Linear(from, to, { bias });
 
 /** Attention of all pixels, 8 heads. Keys: qkv.weight, proj.*, lepe.*. */
 class FullAttention extends Module {
@@ -96,13 +94,13 @@ class FullAttention extends Module {
   proj: Linear | Conv2d;
   lepe: Conv2d | null;
 
-  constructor(dim: number, lepe: number, pointwise: boolean, lepeOf: 'input' | 'values') {
+  constructor(dim: number, lepe: number, asConv: boolean, lepeOf: 'input' | 'values') {
     super();
     if (dim % HEADS_OF_FULL_ATTENTION !== 0)
       throw new FoveaError('ERR_ARGUMENT', `BiFormer: ${dim} channels are not a multiple of ${HEADS_OF_FULL_ATTENTION} heads`); // prettier-ignore
     this.lepeOf = lepeOf;
-    this.qkv = overChannels(pointwise, dim, 3 * dim, false);
-    this.proj = overChannels(pointwise, dim, dim);
+    this.qkv = overChannels(asConv, dim, 3 * dim, false);
+    this.proj = overChannels(asConv, dim, dim);
     this.lepe = lepe > 0 ? depthwise(dim, lepe) : null;
   }
 
@@ -207,8 +205,8 @@ class PointwiseRoutedAttention extends Module {
   constructor(dim: number, headDim: number, regions: number, topK: number, lepe: number) {
     super();
     this.settings = { heads: Math.floor(dim / headDim), regions, topK };
-    this.qkv_linear = new Conv2d(dim, 3 * dim, 1, { layout: 'nhwc' });
-    this.output_linear = new Conv2d(dim, dim, 1, { layout: 'nhwc' });
+    this.qkv_linear = pointwise(dim, 3 * dim);
+    this.output_linear = pointwise(dim, dim);
     this.lepe = lepe > 0 ? depthwise(dim, lepe) : null;
   }
 
@@ -225,20 +223,6 @@ type Chain = readonly (Chained | null)[];
 type Chained = Module & { forward(x: Tensor): Tensor };
 
 const run = (layers: Chain, x: Tensor): Tensor => layers.reduce((t, layer) => layer?.forward(t) ?? t, x);
-
-/** A convolution alone under `dwconv`, as in the published feed-forward nets. */
-class InnerConv extends Module {
-  dwconv: Conv2d;
-
-  constructor(dim: number) {
-    super();
-    this.dwconv = depthwise(dim, 3);
-  }
-
-  override forward(x: Tensor): Tensor {
-    return this.dwconv.forward(x);
-  }
-}
 
 class Block extends Module {
   pos_embed: Conv2d | null;
@@ -294,8 +278,7 @@ function attentionOf(
   if (topK === -1) return new FullAttention(dim, 0, false, 'input');
   if (topK === -2) return new FullAttention(dim, lepe, false, 'input');
   if (topK !== 0) throw new FoveaError('ERR_ARGUMENT', `BiFormer: topK is ${topK}, expected at least -2`);
-  const pointwise = (): Conv2d => new Conv2d(dim, dim, 1, { layout: 'nhwc' });
-  return [null, pointwise(), depthwise(dim, 5), pointwise(), null];
+  return [null, pointwise(dim, dim), depthwise(dim, 5), pointwise(dim, dim), null];
 }
 
 class Gelu extends Module {
@@ -323,7 +306,6 @@ class StlBlock extends Module {
         ? new FullAttention(dim, lepe, true, 'values')
         : new PointwiseRoutedAttention(dim, headDim, regions?.[stage] ?? 7, topK, lepe);
     this.norm2 = new LayerNorm(dim, { eps: 1e-6 });
-    const pointwise = (from: number, to: number): Conv2d => new Conv2d(from, to, 1, { layout: 'nhwc' });
     this.mlp = [pointwise(dim, inside), new Gelu(), pointwise(inside, dim)];
     this.dropPath = new DropPath(dropPath);
   }
@@ -381,13 +363,10 @@ abstract class Backbone extends Module {
   }
 }
 
-/** Rates of stochastic depth rise evenly from 0 over all blocks. */
+/** The blocks of each stage, with their rates of stochastic depth. */
 function stagesOf<B>({ depths, dropPath = 0 }: CommonOptions, block: (stage: number, rate: number) => B): B[][] {
-  const count = depths.reduce((sum, depth) => sum + depth, 0);
-  let at = 0;
-  return depths.map((depth, s) =>
-    Array.from({ length: depth }, () => block(s, (dropPath * at++) / Math.max(1, count - 1))),
-  );
+  const rate = risingRates(dropPath, depths.reduce((sum, depth) => sum + depth, 0)); // prettier-ignore
+  return depths.map((depth, s) => Array.from({ length: depth }, () => block(s, rate())));
 }
 
 /**
@@ -433,8 +412,6 @@ export class BiFormerStl extends Backbone {
   constructor(options: BiFormerStlOptions) {
     super(options);
     const { dims, inChannels = 3, topK = [1, 4, 16, -1] } = options;
-    const patches = (from: number, to: number, size: number): Conv2d =>
-      new Conv2d(from, to, size, { stride: size, layout: 'nhwc' });
     this.downsample_layers = dims.map((dim, s) =>
       s === 0
         ? [patches(inChannels, dim, 4), new BatchNorm(dim, { axis: -1 })]

@@ -7,7 +7,7 @@
 import { linearAttention } from '../attention/linear.ts';
 import { FoveaError } from '../errors.ts';
 import { BatchNorm } from '../nn/batch_norm.ts';
-import { Conv2d } from '../nn/conv.ts';
+import type { Conv2d } from '../nn/conv.ts';
 import { DropPath } from '../nn/drop_path.ts';
 import { Linear } from '../nn/linear.ts';
 import { Module, parameter } from '../nn/module.ts';
@@ -19,6 +19,7 @@ import { mean } from '../ops/reduce.ts';
 import { gelu } from '../ops/unary.ts';
 import { permute, reshape } from '../ops/view.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { depthwise, patches, pointwise, risingRates } from './parts.ts';
 
 export interface CareOptions {
   /** Blocks of each stage. */
@@ -42,10 +43,6 @@ export interface CareOptions {
   /** Default 3. */
   readonly inChannels?: number;
 }
-
-const depthwise = (dim: number, rows: number, columns = rows): Conv2d =>
-  new Conv2d(dim, dim, [rows, columns], { groups: dim, padding: [rows >> 1, columns >> 1], layout: 'nhwc' });
-const pointwise = (from: number, to: number): Conv2d => new Conv2d(from, to, 1, { layout: 'nhwc' });
 
 /**
  * [batch, rows, columns, channels] to memory, unchanged, and what attention and convolutions make of three parts of the others. `headDim` null:
@@ -211,17 +208,16 @@ export class CareTransformer extends Module {
           'expected one of each a stage',
       );
     const dims = featDims.map((dim, s) => dim + memDims[s]);
-    const patches = (from: number, to: number, size: number): Conv2d =>
-      new Conv2d(from, to, size, { stride: size, layout: 'nhwc' });
     this.stem = [patches(inChannels, dims[0], 4), new BatchNorm(dims[0], { axis: -1 })];
     const count = depths.reduce((sum, depth) => sum + depth, 0);
-    let at = 0;
+    const rate = risingRates(dropPath, count);
+    let made = 0;
     this.stages = depths.map((depth, s) => {
       const from = dims[s - 1];
       const downsample = s === 0 ? null : ([new BatchNorm(from, { axis: -1 }), patches(from, dims[s], 2)] as const);
       const blocks = Array.from({ length: depth }, () => {
-        const rate = (dropPath * at++) / Math.max(1, count - 1);
-        return new Block(s, at === count, options, rate);
+        made++;
+        return new Block(s, made === count, options, rate());
       });
       return new Stage(downsample, blocks);
     });

@@ -20,6 +20,7 @@ import { mean } from '../ops/reduce.ts';
 import { gelu } from '../ops/unary.ts';
 import { permute, reshape, select, slice } from '../ops/view.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { depthwise, risingRates } from './parts.ts';
 
 export interface DaViTOptions {
   /** Pairs of a spatial and a channel block in each stage. */
@@ -59,7 +60,7 @@ class PositionConv extends Module {
 
   constructor(dim: number, activated: boolean) {
     super();
-    this.proj = new Conv2d(dim, dim, 3, { groups: dim, padding: 1, layout: 'nhwc' });
+    this.proj = depthwise(dim, 3);
     this.gelu = activated;
   }
 
@@ -246,11 +247,10 @@ export class DaViT extends Module {
       );
     this.stem = new Stem(inChannels, dims[0]);
     const count = kinds.length * depths.reduce((sum, depth) => sum + depth, 0);
-    let at = 0;
+    const rate = risingRates(dropPath, count);
     this.stages = depths.map((depth, s) => {
       const downsample = s === 0 ? null : new Downsample(dims[s - 1], dims[s], overlappedPatch);
-      const block = (kind: 'spatial' | 'channel'): Block =>
-        new Block(kind, dims[s], heads[s], options, (dropPath * at++) / Math.max(1, count - 1));
+      const block = (kind: 'spatial' | 'channel'): Block => new Block(kind, dims[s], heads[s], options, rate());
       return new Stage(downsample, Array.from({ length: depth }, () => kinds.map(block))); // prettier-ignore
     });
     this.head = new Head(dims[dims.length - 1], classes);

@@ -22,6 +22,7 @@ import { mean } from '../ops/reduce.ts';
 import { relu, sigmoid, silu } from '../ops/unary.ts';
 import { permute, reshape } from '../ops/view.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { pointwise, risingRates } from './parts.ts';
 
 export interface HaloNetBlock {
   /** A convolution of 3 x 3, or halo attention, between two of 1 x 1. */
@@ -107,8 +108,8 @@ class SqueezeExcite extends Module {
   constructor(channels: number, ratio: number) {
     super();
     const inside = Math.max(8, Math.floor((channels * ratio + 4) / 8) * 8);
-    this.fc1 = new Conv2d(channels, inside, 1, { layout: 'nhwc' });
-    this.fc2 = new Conv2d(inside, channels, 1, { layout: 'nhwc' });
+    this.fc1 = pointwise(channels, inside);
+    this.fc2 = pointwise(inside, channels);
   }
 
   override forward(x: Tensor): Tensor {
@@ -259,11 +260,11 @@ export class HaloNet extends Module {
     this.stem = alone
       ? new ConvNorm(inChannels, stem.width, stem.type === '7x7' ? 7 : 3, act, { stride: 2 })
       : new Stem(inChannels, stem, act);
-    const count = options.stages.flat().length;
-    let [width, at] = [stem.width, 0];
+    const rate = risingRates(dropPath, options.stages.flat().length);
+    let { width } = stem;
     this.stages = options.stages.map((blocks) =>
       blocks.map((block) => {
-        const made = new Block(width, block, options, act, (dropPath * at++) / Math.max(1, count - 1));
+        const made = new Block(width, block, options, act, rate());
         width = block.width;
         return made;
       }),

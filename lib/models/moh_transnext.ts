@@ -30,6 +30,7 @@ import { tensor } from '../tensor/create.ts';
 import { keep } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+import { InnerConv, pointwise, risingRates } from './parts.ts';
 
 export interface MohTransNeXtOptions {
   /** Channels of each stage. */
@@ -237,7 +238,7 @@ class AggregatedMixture extends HeadMixture {
     this.logKeys = new Constant((device) => logKeys(sizes, device));
     this.q = new Linear(dim, dim, { bias: qkvBias });
     this.kv = new Linear(dim, 2 * dim, { bias: qkvBias });
-    this.sr = new Conv2d(dim, dim, 1, { layout: 'nhwc' });
+    this.sr = pointwise(dim, dim);
     this.norm = new LayerNorm(dim);
     this.relative_pos_bias_local = parameter(randn([heads, slots], { std: 0.0004 }));
     this.learnable_tokens = parameter(randn([heads, dim / heads, slots], { std: 0.02 }));
@@ -283,19 +284,6 @@ function logKeys({ image, keys, window }: StageSizes, device: DeviceName): Tenso
     return Math.log(local + keys[0] * keys[1]);
   });
   return tensor(logs, [1, image[0], image[1], 1, 1], { dtype: 'f32', device });
-}
-
-class InnerConv extends Module {
-  dwconv: Conv2d;
-
-  constructor(dim: number) {
-    super();
-    this.dwconv = new Conv2d(dim, dim, 3, { groups: dim, padding: 1, layout: 'nhwc' });
-  }
-
-  override forward(x: Tensor): Tensor {
-    return this.dwconv.forward(x);
-  }
 }
 
 /** fc2(GELU(dwconv(a)) v) with a and v the halves of fc1. */
@@ -381,8 +369,7 @@ export class MohTransNeXt extends Module {
           'expected one of each a stage',
       );
     this.imageSize = pairOf(imageSize);
-    const count = depths.reduce((sum, depth) => sum + depth, 0);
-    let at = 0;
+    const rate = risingRates(dropPath, depths.reduce((sum, depth) => sum + depth, 0)); // prettier-ignore
     this.#stages = dims.map((dim, s) => {
       const stride = patchSize << s;
       const [ratio, window] = [poolRatios[s], windows[s] ?? 3];
@@ -398,7 +385,7 @@ export class MohTransNeXt extends Module {
       const positions = new RelativePositions(sizes);
       const blocks = Array.from({ length: depths[s] }, () => {
         const attn = ratio === 1 ? new FullMixture(sizes, positions) : new AggregatedMixture(sizes, positions);
-        return new Block(dim, attn, mlpRatios[s], (dropPath * at++) / Math.max(1, count - 1));
+        return new Block(dim, attn, mlpRatios[s], rate());
       });
       const embed = s === 0 ? new PatchEmbed(inChannels, dim, 2 * patchSize - 1, patchSize) : new PatchEmbed(dims[s - 1], dim, 3, 2); // prettier-ignore
       const norm = new LayerNorm(dim, { eps: 1e-6 });
