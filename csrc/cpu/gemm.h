@@ -6,8 +6,8 @@
 //   A rows:  row i at a + i * stride bytes, steps contiguous
 //   B panel: [steps][vectors * kLanes] steps, lanes beyond the matrix zero
 // A panel of 1024 steps streams from the L2 cache at 16 bytes a cycle, which hides under the arithmetic; keeping the accumulators in
-// registers that long is worth more than an L1-sized panel. Each call therefore asks for its share of the panel that comes next: the
-// processor's own prefetching begins anew at every page and leaves a tenth of the time waiting for the L3 cache.
+// registers that long is worth more than an L1-sized panel. Each call asks for its share of the panel that comes next: left to the
+// processor's own prefetching, a tenth of the time went into waiting for it.
 #pragma once
 
 #include <cstring>
