@@ -1,5 +1,6 @@
 // The kernels in this build: PTX text per file of cuda/ with the names of its entry points, and compiled code beside it for the
-// architectures of FOVEA_CUBIN. CMakeLists.txt makes the table from build/ptx; it is empty in a build without nvcc.
+// architectures of FOVEA_CUBIN, both compressed (unpack.h). CMakeLists.txt makes the table from build/ptx; it is empty in a build without
+// nvcc.
 #pragma once
 
 #include <string_view>
@@ -10,13 +11,13 @@ namespace fovea::cuda {
 struct EmbeddedCubin {
   int capability;      // 10 x major + minor
   bool this_one_only;  // sm_90a and its like: no other device runs it
-  const char* code;    // an ELF file, which has its own length
+  const char* code;    // an ELF file, which has its own length; compressed
 };
 
 struct EmbeddedFile {
   const char* name;             // "attention"
   const char* entries;          // entry points, each followed by a newline
-  const char* ptx;              // zero-terminated
+  const char* ptx;              // compressed
   const EmbeddedCubin* cubins;  // up to one without code
 };
 

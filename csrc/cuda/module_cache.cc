@@ -8,6 +8,7 @@
 #include "cuda/device.h"
 #include "cuda/kernels.h"
 #include "cuda/ptx_text.h"
+#include "cuda/unpack.h"
 
 namespace fovea::cuda {
 namespace {
@@ -52,13 +53,16 @@ CUmodule ModuleCache::precompiled(const EmbeddedFile& file) {
   if (!cubin) return nullptr;
   const auto [found, is_new] = precompiled_.try_emplace(&file, nullptr);
   if (is_new) {
-    if (driver().cuModuleLoadDataEx(&found->second, cubin->code, 0, nullptr, nullptr) != CUDA_SUCCESS) found->second = nullptr;
+    const std::string code = unpack(cubin->code);
+    if (driver().cuModuleLoadDataEx(&found->second, code.data(), 0, nullptr, nullptr) != CUDA_SUCCESS) found->second = nullptr;
   }
   return found->second;
 }
 
 CUmodule ModuleCache::compile(const EmbeddedFile& file, const std::string& entry, const Splice* splice) {
-  std::string text = cut_entry(file.ptx, entry);
+  // Kept for the next one: entry points of a file are often first launched one after the other.
+  if (unpacked_ != &file) ptx_ = unpack(file.ptx), unpacked_ = &file;
+  std::string text = cut_entry(ptx_, entry);
   if (splice) text = spliced(text, *splice);
   dump(entry, splice, text);
 

@@ -37,6 +37,8 @@ class ModuleCache {
   Device& device_;
   std::unordered_map<std::string, std::unique_ptr<Kernel>> kernels_;
   std::unordered_map<const EmbeddedFile*, CUmodule> precompiled_;
+  const EmbeddedFile* unpacked_ = nullptr;
+  std::string ptx_;  // of that file
   std::string key_;
 };
 

@@ -12,25 +12,30 @@ namespace fovea::cuda {
 
 namespace {
 
-#define FOVEA_PROBE(name)                                                \
-  ".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry " name \
-  "(.param .align 8 .b8 p[8])\n{\n.reg .b64 %rd<3>;\n"                   \
-  "ld.param.u64 %rd1, [p];\ncvta.to.global.u64 %rd2, %rd1;\n//@nothing %rd1\nst.global.u32 [%rd2], 7;\nret;\n}\n"
+// As the build packs files (csrc/cuda/unpack.h), in one stored block.
+std::string packed(const std::string& file) {
+  const auto word = [](size_t value, int bytes) { return std::string(reinterpret_cast<const char*>(&value), static_cast<size_t>(bytes)); };
+  return std::string("\x1f\x8b\x08\0\0\0\0\0\0\3\1", 11) + word(file.size(), 2) + word(~file.size(), 2) + file + word(0, 4) +
+         word(file.size(), 4) + word(0, 8);
+}
 
-const std::vector<char> kNoCode = [] {
-  std::vector<char> elf(4096);
-  std::memcpy(elf.data(),
-              "\x7f"
-              "ELF",
-              4);
-  return elf;
-}();
+std::string probe(const std::string& name) {
+  return packed(".version 7.0\n.target sm_80\n.address_size 64\n.visible .entry " + name +
+                "(.param .align 8 .b8 p[8])\n{\n.reg .b64 %rd<3>;\n"
+                "ld.param.u64 %rd1, [p];\ncvta.to.global.u64 %rd2, %rd1;\n//@nothing %rd1\nst.global.u32 [%rd2], 7;\nret;\n}\n");
+}
+
+const std::string kText = probe("probe_text"), kOther = probe("probe_other"), kCode = probe("probe_code"),
+                  kNoCode = packed(
+                      "\x7f"
+                      "ELF" +
+                      std::string(4092, '\0'));
 
 // For the device at hand in the second file, for none in the first.
 EmbeddedCubin cubins[] = {{70, false, kNoCode.data()}, {0, true, kNoCode.data()}, {}};
-const EmbeddedFile kFiles[] = {{"text", "probe_text\n", FOVEA_PROBE("probe_text"), cubins + 2},
-                               {"other", "probe_other\n", FOVEA_PROBE("probe_other"), cubins},
-                               {"code", "probe_code\n", FOVEA_PROBE("probe_code"), cubins}};
+const EmbeddedFile kFiles[] = {{"text", "probe_text\n", kText.data(), cubins + 2},
+                               {"other", "probe_other\n", kOther.data(), cubins},
+                               {"code", "probe_code\n", kCode.data(), cubins}};
 
 }  // namespace
 
