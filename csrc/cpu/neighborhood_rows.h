@@ -50,16 +50,18 @@ FOVEA_INLINE V interleave_quads(V a, V b, std::integer_sequence<int, I...>) {
   return __builtin_shufflevector(a, b, (I / group * group + I % group / 2 + kHigh * group / 2 + I % 2 * n)...);
 }
 
-// to[i][j] = factor[i] * rows[j][i] for j < kLanes and i < n. Rows are put together from pieces of four, which the load ports do, so that
+// v[i] lane j = row(j)[i], for kLanes rows of kLanes floats. Rows are put together from pieces of four, which the load ports do, so that
 // only squares of four are turned by shuffles.
-__attribute__((noinline)) void turn(const float* const* rows, const float* factor, int n, float* const* to) {
+template <class Row>
+FOVEA_INLINE void load_turned(Row&& row, vf (&v)[kLanes]) {
   typedef float quad __attribute__((vector_size(16)));
   typedef float quad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
   typedef double pairs __attribute__((vector_size(kVectorBytes)));
-  auto piece = [&](int j, int i) -> quad { return *reinterpret_cast<const quad_unaligned*>(rows[j] + i); };
+  auto piece = [&](int j, int i) -> quad { return *reinterpret_cast<const quad_unaligned*>(row(j) + i); };
   auto low = []<class V>(V a, V b) { return interleave_quads<0>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{}); };
   auto high = []<class V>(V a, V b) { return interleave_quads<1>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{}); };
-  for (int i = 0; i < n; i += 4) {
+  FOVEA_UNROLL
+  for (int i = 0; i < kLanes; i += 4) {
     vf part[4];
     FOVEA_UNROLL
     for (int j = 0; j < 4; j++) {
@@ -76,49 +78,53 @@ __attribute__((noinline)) void turn(const float* const* rows, const float* facto
     }
     const pairs a = reinterpret_cast<pairs>(low(part[0], part[1])), b = reinterpret_cast<pairs>(low(part[2], part[3]));
     const pairs c = reinterpret_cast<pairs>(high(part[0], part[1])), d = reinterpret_cast<pairs>(high(part[2], part[3]));
-    store(to[i], reinterpret_cast<vf>(low(a, b)) * factor[i]);
-    if (i + 1 < n) store(to[i + 1], reinterpret_cast<vf>(high(a, b)) * factor[i + 1]);
-    if (i + 2 < n) store(to[i + 2], reinterpret_cast<vf>(low(c, d)) * factor[i + 2]);
-    if (i + 3 < n) store(to[i + 3], reinterpret_cast<vf>(high(c, d)) * factor[i + 3]);
+    v[i] = reinterpret_cast<vf>(low(a, b)), v[i + 1] = reinterpret_cast<vf>(high(a, b));
+    v[i + 2] = reinterpret_cast<vf>(low(c, d)), v[i + 3] = reinterpret_cast<vf>(high(c, d));
   }
 }
 
 // to[d * pitch + lane] = factor * rows[lane][d * step] for d < dim.
 __attribute__((noinline)) void pack_lanes(DType dtype, const char* const* rows, int64_t step, int64_t dim, float factor, float* to,
                                           int64_t pitch) {
-  alignas(64) float tile[kLanes][kLanes], factors[kLanes];
-  store(factors, set1(factor));
-  for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
-    const int n = static_cast<int>(least(dim - d0, kLanes));
-    const bool in_place = dtype == DType::F32 && step == 1 && n == kLanes;
-    const float* from[kLanes];
-    float* columns[kLanes];
-    for (int i = 0; i < kLanes; i++) {
-      const char* row = rows[i] + d0 * step * element_bytes(dtype);
-      from[i] = in_place ? reinterpret_cast<const float*>(row) : tile[i];
-      columns[i] = to + (d0 + i) * pitch;
-      if (!in_place) widen(dtype, row, step, n, tile[i]);
+  vf v[kLanes];
+  int64_t d0 = 0;
+  if (dtype == DType::F32 && step == 1)
+    for (; d0 + kLanes <= dim; d0 += kLanes) {
+      load_turned([&](int j) { return reinterpret_cast<const float*>(rows[j]) + d0; }, v);
+      FOVEA_UNROLL
+      for (int i = 0; i < kLanes; i++) store(to + (d0 + i) * pitch, v[i] * factor);
     }
-    turn(from, factors, n, columns);
+  alignas(64) float tile[kLanes][kLanes];
+  for (; d0 < dim; d0 += kLanes) {
+    const int n = static_cast<int>(least(dim - d0, kLanes));
+    for (int i = 0; i < kLanes; i++) widen(dtype, rows[i] + d0 * step * element_bytes(dtype), step, n, tile[i]);
+    load_turned([&](int j) { return tile[j]; }, v);
+    FOVEA_UNROLL
+    for (int i = 0; i < kLanes; i++)
+      if (i < n) store(to + (d0 + i) * pitch, v[i] * factor);
   }
 }
 
 // rows[lane][d * step] = factor[lane] * from[d * pitch + lane] for lane < lanes and d < dim.
 __attribute__((noinline)) void unpack_lanes(DType dtype, char* const* rows, int lanes, int64_t step, int64_t dim, vf factor,
                                             const float* from, int64_t pitch) {
+  vf v[kLanes];
   alignas(64) float tile[kLanes][kLanes], factors[kLanes];
   store(factors, factor);
-  for (int64_t d0 = 0; d0 < dim; d0 += kLanes) {
-    const int n = static_cast<int>(least(dim - d0, kLanes));
-    const bool in_place = dtype == DType::F32 && step == 1 && n == kLanes;
-    const float* columns[kLanes];
-    float* to[kLanes];
-    for (int i = 0; i < kLanes; i++) {
-      columns[i] = from + (d0 + (i < n ? i : 0)) * pitch;
-      to[i] = in_place && i < lanes ? reinterpret_cast<float*>(rows[i]) + d0 : tile[i];
+  int64_t d0 = 0;
+  if (dtype == DType::F32 && step == 1)
+    for (; d0 + kLanes <= dim; d0 += kLanes) {
+      load_turned([&](int j) { return from + (d0 + j) * pitch; }, v);
+      FOVEA_UNROLL
+      for (int i = 0; i < kLanes; i++)
+        if (i < lanes) store(reinterpret_cast<float*>(rows[i]) + d0, v[i] * factors[i]);
     }
-    turn(columns, factors, lanes, to);
-    for (int i = 0; !in_place && i < lanes; i++) narrow_to(dtype, tile[i], n, rows[i] + d0 * step * element_bytes(dtype), step);
+  for (; d0 < dim; d0 += kLanes) {
+    const int n = static_cast<int>(least(dim - d0, kLanes));
+    load_turned([&](int j) { return from + (d0 + (j < n ? j : 0)) * pitch; }, v);
+    FOVEA_UNROLL
+    for (int i = 0; i < kLanes; i++) store(tile[i], v[i] * factors[i]);
+    for (int i = 0; i < lanes; i++) narrow_to(dtype, tile[i], n, rows[i] + d0 * step * element_bytes(dtype), step);
   }
 }
 
