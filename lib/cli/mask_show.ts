@@ -30,7 +30,7 @@ export async function resolveMask(what: string, args: readonly unknown[]): Promi
     const captures = resolveCaptures(undefined, 'mask');
     return makeMask(
       what,
-      { term: sourceTerm(what, 'mask', captures, 'mask'), oracle: (at) => evaluate(program, at) !== 0 },
+      { term: sourceTerm(what, 'mask', captures, 'mask'), oracle: (at) => evaluate(program, at) !== 0, depth: 0 },
       {},
     );
   }

@@ -8,6 +8,9 @@ import type { Mask, Parts, Score, ScoreCoordinates } from './mask.ts';
 import type { Uniform } from './program.ts';
 import type { Builder } from './ir.ts';
 
+/** Compositions in one another: each is lowered from its parts anew, so a thousand of them would take many seconds. */
+const MAX_DEPTH = 256;
+
 /** True where every mask is; `and()` is true everywhere. Later masks may rely on earlier ones: `and(inside, reads)` guards table reads. */
 export function and(...masks: readonly Mask[]): Mask {
   return combine('and', masks);
@@ -20,8 +23,13 @@ export function or(...masks: readonly Mask[]): Mask {
 
 /** True where the mask isn't. */
 export function not(mask: Mask): Mask {
-  const { term, oracle } = partsOf(mask, 'mask', 'not');
-  const own: Parts = { term: (graph, at) => graph.not(term(graph, at)), oracle: (at) => !oracle(at) };
+  const part = partsOf(mask, 'mask', 'not');
+  const { term, oracle } = part;
+  const own: Parts = {
+    term: (graph, at) => graph.not(term(graph, at)),
+    oracle: (at) => !oracle(at),
+    depth: depthOver('not', [part]),
+  };
   return makeMask(`not(${mask.name})`, own, mask.captures);
 }
 
@@ -30,7 +38,8 @@ export function not(mask: Mask): Mask {
  * position `n` of a cache uses `offset(mask, { q: n })`. The shifts are uniforms: every shift shares one compiled program.
  */
 export function offset(mask: Mask, shift: { readonly q?: number; readonly kv?: number }): Mask {
-  const { term, oracle } = partsOf(mask, 'mask', 'offset');
+  const part = partsOf(mask, 'mask', 'offset');
+  const { term, oracle } = part;
   const q = shiftUniform('q', shift.q ?? 0);
   const kv = shiftUniform('kv', shift.kv ?? 0);
   const moved = (graph: Builder, value: number, by: Uniform | null): number =>
@@ -38,6 +47,7 @@ export function offset(mask: Mask, shift: { readonly q?: number; readonly kv?: n
   const own: Parts = {
     term: (graph, at) => term(graph, { ...at, q: moved(graph, at.q, q), kv: moved(graph, at.kv, kv) }),
     oracle: (at) => oracle({ ...at, q: at.q + (q?.value ?? 0), kv: at.kv + (kv?.value ?? 0) }),
+    depth: depthOver('offset', [part]),
   };
   const shifts = [q, kv].filter((uniform) => uniform !== null).map(({ name, value }) => `${name}: ${value}`);
   return makeMask(shifts.length ? `offset(${mask.name}, { ${shifts.join(', ')} })` : mask.name, own, mask.captures);
@@ -59,6 +69,7 @@ export function chain(...scores: readonly Score[]): Score {
       return all.reduce((value, { term }) => term(graph, { ...at, s: value }), s);
     },
     oracle: (at) => all.reduce((s: number, { oracle }) => Number(oracle({ ...at, s })), at.s),
+    depth: depthOver('chain', all),
   };
   return makeScore(`chain(${scores.map(({ name }) => name).join(', ')})`, own, merge(scores));
 }
@@ -78,8 +89,20 @@ function combine(how: 'and' | 'or', masks: readonly Mask[]): Mask {
     },
     oracle: (at: ScoreCoordinates) =>
       isAnd ? all.every(({ oracle }) => oracle(at)) : all.some(({ oracle }) => oracle(at)),
+    depth: depthOver(how, all),
   };
   return makeMask(`${how}(${masks.map(({ name }) => name).join(', ')})`, own, merge(masks));
+}
+
+/** The depth of a composition of these. Throws ERR_ARGUMENT beyond MAX_DEPTH. */
+function depthOver(how: string, all: readonly Parts[]): number {
+  const depth = 1 + Math.max(0, ...all.map((part) => part.depth));
+  if (depth <= MAX_DEPTH) return depth;
+  throw new FoveaError(
+    'ERR_ARGUMENT',
+    `${how}: masks or scores are composed ${depth} times over each other, at most ${MAX_DEPTH} are supported; ` +
+      'give and(), or() or chain() all of them at once',
+  );
 }
 
 /** The captured values of all parts; where a name returns, it is numbered: `doc`, `doc_2`. */

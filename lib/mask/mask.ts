@@ -55,6 +55,8 @@ export interface Parts {
   readonly term: Term;
   /** The original function over full coordinates. */
   readonly oracle: (at: ScoreCoordinates) => unknown;
+  /** Compositions around each other; 0 for what was compiled from a function. */
+  readonly depth: number;
 }
 
 const parts = new WeakMap<object, Parts>();
@@ -123,7 +125,7 @@ function fromFunction(fn: AnyFunction, kind: MaskKind, captures: unknown): [stri
   const title = `${kind} "${name}"`;
   const resolved = resolveCaptures(captures, title);
   const term = sourceTerm(sourceText(fn), kind, resolved, title);
-  return [name, { term, oracle: (at) => fn(at, resolved.views as never) }, resolved.views];
+  return [name, { term, oracle: (at) => fn(at, resolved.views as never), depth: 0 }, resolved.views];
 }
 
 /**

@@ -38,6 +38,15 @@ describe('composed masks', () => {
     expect(and(causal, not(documents)).name).toMatch(/^and\(.*not\(/);
   });
 
+  it('are refused beyond 256 of them over each other, not made ever more slowly', () => {
+    let tower = causal;
+    for (let i = 0; i < 256; ++i) tower = not(tower);
+    equals(tower, (q, kv) => q >= kv);
+    for (const more of [() => not(tower), () => and(causal, tower), () => offset(tower, { q: 1 })])
+      expect(more).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }) as Error);
+    equals(and(...Array.from({ length: 300 }, () => causal)), (q, kv) => q >= kv);
+  });
+
   it('offset in both directions', () => {
     equals(offset(causal, { q: 5 }), (q, kv) => q + 5 >= kv);
     equals(offset(causal, { kv: 3 }), (q, kv) => q >= kv + 3);
