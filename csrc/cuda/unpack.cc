@@ -1,4 +1,5 @@
-// gzip (RFC 1952) around deflate (RFC 1951).
+// gzip (RFC 1952) around deflate (RFC 1951). Not zlib's: its headers come with no package that the build may rely on, Node exports its own
+// copy in some builds only, and modules are loaded on a thread that can't ask JavaScript.
 //
 // A code word is decoded by one look into a table as wide as the longest word of its code, up to 15 bits. Only the length at the end of the
 // file is checked: what is unpacked here came with the addon.
