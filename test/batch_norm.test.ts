@@ -78,6 +78,26 @@ describe('batchNorm', () => {
     expect(() => batchNorm(leaf(SHAPE, 1), batchStatistics(leaf(SHAPE, 1)), wrong)).toThrow(refused);
   });
 
+  it('refuses integers', () => {
+    const x = zeros(SHAPE, { dtype: 'i32' });
+    const refused = expect.objectContaining({ code: 'ERR_DTYPE' }) as Error;
+    expect(() => batchNorm(x, batchStatistics(leaf(SHAPE, 1)))).toThrow(refused);
+  });
+
+  it('BatchNorm does not follow a batch it refuses', () => {
+    const layer = new BatchNorm(CHANNELS);
+    expect(() => layer.forward(zeros([2, 1, 3]).add(5))).toThrow(
+      expect.objectContaining({ code: 'ERR_SHAPE' }) as Error,
+    );
+    expect([...numbers(layer.running_mean)]).toEqual(new Array(CHANNELS).fill(0));
+    expect(Number(layer.num_batches_tracked.dataSync()[0])).toBe(0);
+  });
+
+  it('affine() of f64 is in f64', () => {
+    const layer = new BatchNorm(CHANNELS).to('f64').eval();
+    expect(layer.affine().gain.dtype).toBe('f64');
+  });
+
   it('BatchNorm has the keys of PyTorch, follows the batches in training and uses what it followed', () => {
     const layer = new BatchNorm(CHANNELS);
     expect(Object.keys(layer.stateDict())).toEqual(['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked']); // prettier-ignore

@@ -137,6 +137,7 @@ describe('conv2d', () => {
     refused('ERR_ARGUMENT', () => conv2d(x, zeros([1, 4, 3, 3]), null, { groups: 1.5 }));
     refused('ERR_ARGUMENT', () => conv2d(x, zeros([1, 4, 3, 3]), null, { layout: 'chwn' as 'nchw' }));
     refused('ERR_DTYPE', () => conv2d(x, cast(zeros([1, 4, 3, 3]), 'bf16')));
+    refused('ERR_DTYPE', () => conv2d(x, zeros([2, 2, 3, 3]), cast(zeros([2]), 'bf16'), { groups: 2 }));
     refused('ERR_ARGUMENT', () => new Conv2d(4, 6, 3, { groups: 4 }));
   });
 

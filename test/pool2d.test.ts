@@ -79,5 +79,7 @@ describe('pooling', () => {
     refused('ERR_SHAPE', () => avgPool2d(zeros([4, 4]), 2));
     refused('ERR_ARGUMENT', () => maxPool2d(x, 2, { padding: 2 }));
     refused('ERR_ARGUMENT', () => avgPool2d(x, 0));
+    refused('ERR_DTYPE', () => maxPool2d(zeros([1, 1, 4, 4], { dtype: 'i32' }), 2));
+    refused('ERR_DTYPE', () => avgPool2d(zeros([1, 1, 4, 4], { dtype: 'i32' }), 2));
   });
 });

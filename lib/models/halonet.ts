@@ -87,7 +87,7 @@ class ConvNorm extends Module {
   }
 
   override forward(x: Tensor): Tensor {
-    const y = this.training ? this.bn.forward(this.conv.forward(x)) : this.#folded(x);
+    const y = this.bn.training ? this.bn.forward(this.conv.forward(x)) : this.#folded(x);
     return this.activation ? this.activation(y) : y;
   }
 
@@ -95,7 +95,7 @@ class ConvNorm extends Module {
   #folded(x: Tensor): Tensor {
     const { weight, options } = this.conv;
     const { gain, shift } = this.bn.affine();
-    const filters = mul(cast(weight, 'f32'), reshape(gain, [-1, 1, 1, 1]));
+    const filters = mul(cast(weight, gain.dtype), reshape(gain, [-1, 1, 1, 1]));
     return conv2d(x, cast(filters, weight.dtype), cast(shift, weight.dtype), options);
   }
 }

@@ -42,13 +42,15 @@ export class BatchNorm extends Module {
   override forward(x: Tensor): Tensor {
     if (!this.training) return this.#normalised(x, { mean: this.running_mean, variance: this.running_var });
     const statistics = batchStatistics(x, this.options.axis);
+    const y = this.#normalised(x, statistics);
     this.#track(statistics, x.size / this.weight.size);
-    return this.#normalised(x, statistics);
+    return y;
   }
 
-  /** What evaluation does to a channel, x gain + shift, for who would rather change the layer before: [channels] each, in f32. */
+  /** What evaluation does to a channel, x gain + shift, for who would rather change the layer before: [channels] each, in f32 (f64 of f64). */
   affine(): { readonly gain: Tensor; readonly shift: Tensor } {
-    const [weight, bias, mean, variance] = [this.weight, this.bias, this.running_mean, this.running_var].map((t) => cast(t, 'f32')); // prettier-ignore
+    const compute = this.weight.dtype === 'f64' ? 'f64' : 'f32';
+    const [weight, bias, mean, variance] = [this.weight, this.bias, this.running_mean, this.running_var].map((t) => cast(t, compute)); // prettier-ignore
     const gain = mul(weight, rsqrt(add(variance, this.options.eps ?? 1e-5)));
     return { gain, shift: sub(bias, mul(mean, gain)) };
   }

@@ -1,5 +1,6 @@
 /** Normalisation of each channel with statistics over everything else: those of training, kept, or those of the batch. */
 import { FoveaError } from '../errors.ts';
+import { isFloating } from '../tensor/dtype.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { add, mul, sub } from './binary.ts';
@@ -35,7 +36,8 @@ export function batchStatistics(x: Tensor, axis = 1): BatchStatistics {
  * or as `axis` says, of f32, bf16, f16 or f64; statistics, weight and bias [channels], of any floating dtype. Differentiable in all: with
  * batchStatistics(x) this is batch normalisation in training.
  *
- * @throws FoveaError ERR_SHAPE where a vector does not have one element a channel, ERR_ARGUMENT for an axis out of range
+ * @throws FoveaError ERR_SHAPE where a vector does not have one element a channel, ERR_ARGUMENT for an axis out of range,
+ * ERR_DTYPE for x that is not floating
  *
  * Source: Ioffe and Szegedy 2015, "Batch Normalization".
  */
@@ -46,6 +48,8 @@ export function batchNorm(
   bias: Tensor | null = null,
   { eps = 1e-5, axis = 1 }: BatchNormOptions = {},
 ): Tensor {
+  if (!isFloating(x.dtype))
+    throw new FoveaError('ERR_DTYPE', `batchNorm: x is ${x.dtype}, expected a floating dtype; use cast() first`);
   const at = axisOf('batchNorm', axis, x.rank);
   const channels = x.shape[at];
   const compute = x.dtype === 'f64' ? 'f64' : 'f32';

@@ -51,6 +51,8 @@ export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, op
     );
   if (bias && (bias.rank !== 1 || bias.shape[0] !== weight.shape[0]))
     throw new FoveaError('ERR_SHAPE', `${OP}: bias has shape ${shapeText(bias.shape)}, expected [${weight.shape[0]}]`);
+  if (bias && bias.dtype !== x.dtype)
+    throw new FoveaError('ERR_DTYPE', `${OP}: bias is ${bias.dtype}, expected ${x.dtype} as x`);
   const grid = windowGrid(OP, image, [weight.shape[2], weight.shape[3]], options);
   const alone = groups > 1 && weight.shape[1] === 1 && x.dtype !== 'f64';
   const y = alone ? channelwise(image, weight, bias, grid) : products(image, weight, bias, grid, groups);

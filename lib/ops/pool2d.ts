@@ -2,6 +2,7 @@
 import { noGrad, record } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { tensor } from '../tensor/create.ts';
+import { isFloating } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { add, div, maximum, mul } from './binary.ts';
@@ -35,6 +36,8 @@ function pooled(
   forward: (windows: Tensor, grid: WindowGrid) => Tensor,
   backward: (g: Tensor, out: Tensor, windows: () => Tensor, grid: WindowGrid) => Tensor,
 ): Tensor {
+  if (!isFloating(x.dtype))
+    throw new FoveaError('ERR_DTYPE', `${op}: image is ${x.dtype}, expected a floating dtype; use cast() first`);
   const { layout = 'nchw', stride = kernel } = options;
   const image = channelsLast(op, cast(x, x.dtype === 'f64' ? 'f64' : 'f32'), layout);
   const grid = windowGrid(op, image, kernel, { ...options, stride });
@@ -57,7 +60,7 @@ function pooled(
  * The largest pixel of each window, the border being -Infinity: x [batch, channels, rows, columns] (or as `layout` says) to the same with one
  * pixel a window. f32, bf16, f16 or f64; pixels that share the maximum of a window share its gradient.
  *
- * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT for images and options that do not fit
+ * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT for images and options that do not fit, ERR_DTYPE for images that are not floating
  */
 export function maxPool2d(x: Tensor, kernel: Pair, options: PoolOptions = {}): Tensor {
   const largest = (windows: Tensor): Tensor => tapsOf(windows).reduce(maximum);
@@ -72,7 +75,7 @@ export function maxPool2d(x: Tensor, kernel: Pair, options: PoolOptions = {}): T
 /**
  * The mean of each window: x [batch, channels, rows, columns] (or as `layout` says) to the same with one pixel a window. f32, bf16, f16 or f64.
  *
- * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT for images and options that do not fit
+ * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT for images and options that do not fit, ERR_DTYPE for images that are not floating
  */
 export function avgPool2d(x: Tensor, kernel: Pair, options: AvgPoolOptions = {}): Tensor {
   const { countPadding = true } = options;

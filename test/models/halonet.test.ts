@@ -1,6 +1,6 @@
 /** HaloNet against timm's on tiny configurations, its gradients, and the parameter counts of the published networks. */
 import { describe, expect, test } from 'vitest';
-import { manualSeed, models } from '../../lib/index.ts';
+import { BatchNorm, manualSeed, models } from '../../lib/index.ts';
 import { checkGolden } from '../golden_case.ts';
 import { MODEL } from '../layers.ts';
 import { checkModelGradients, noisy } from './model_case.ts';
@@ -66,5 +66,12 @@ test('training: statistics of the batch, whole branches dropped', () => {
   manualSeed(3);
   model.forward(x).sum().backward();
   expect(model.parameters().filter((t) => t.grad === null)).toEqual([]);
+  expect(Number(model.stem.stateDict()['conv1.bn.num_batches_tracked'].dataSync()[0])).toBe(1);
+});
+
+test('norms set to training inside a network in evaluation follow the batch', () => {
+  const model = new HaloNet(TINY.halonet_h1_tiny).eval();
+  for (const [, module] of model.namedModules()) if (module instanceof BatchNorm) module.train();
+  model.forward(noisy([1, 3, 128, 128], 2));
   expect(Number(model.stem.stateDict()['conv1.bn.num_batches_tracked'].dataSync()[0])).toBe(1);
 });
