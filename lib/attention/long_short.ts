@@ -81,6 +81,8 @@ export function longShortAttention(q: Tensor, k: Tensor, v: Tensor, options: Lon
 /**
  * Landmarks from tokens t [batch, heads, length, dim]: means weighted by the softmax over time of `scores` [batch, length, heads landmarks],
  * [batch, heads, landmarks, dim]. Tokens that are not `valid` (bool [batch, length]) have no weight.
+ *
+ * @throws FoveaError ERR_SHAPE where they don't fit together
  */
 export function dynamicProjection(t: Tensor, scores: Tensor, valid?: Tensor): Tensor {
   expectRank('dynamicProjection', '[batch, heads, length, dim]', 4, { t });

@@ -43,7 +43,7 @@ const count = (factor: number, length: number): number =>
  * q [batch, heads, lq, dim], k [batch, heads, lk, dim], v [batch, heads, lk, dimV] to [batch, heads, lq, dimV]; f32, bf16 or f16;
  * differentiable in q, k, v, not through the choice. Causal needs lq = lk.
  *
- * @throws FoveaError ERR_SHAPE where shapes don't fit together
+ * @throws FoveaError ERR_SHAPE where shapes don't fit together, ERR_ARGUMENT for a factor below 1
  */
 export function probSparseAttention(q: Tensor, k: Tensor, v: Tensor, options: ProbSparseOptions = {}): Tensor {
   const { factor = 5, causal = false } = options;
