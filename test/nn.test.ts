@@ -155,6 +155,8 @@ describe('Module', () => {
     expect(kept).toBeGreaterThan(32);
     expect(kept).toBeLessThan(64);
     expect(drop.eval().forward(x)).toBe(x);
+    for (const rate of [-0.1, 1, NaN])
+      expect(() => new DropPath(rate)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }) as Error);
   });
 });
 

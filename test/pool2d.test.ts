@@ -71,6 +71,12 @@ describe('pooling', () => {
     expect([...numbers(g)]).toEqual([0.25, 0.25, 0.25, 0.25]);
   });
 
+  it('a window that sees no pixel at all has the mean 0', () => {
+    const y = avgPool2d(zeros([1, 1, 0, 4]), 2, { padding: 1, countPadding: false });
+    expect(y.shape).toEqual([1, 1, 1, 3]);
+    expect([...numbers(y)]).toEqual([0, 0, 0]);
+  });
+
   it('refuses what does not fit', () => {
     const x = zeros([1, 1, 4, 4]);
     const refused = (code: string, fn: () => unknown): void =>

@@ -23,7 +23,7 @@ import { mean } from '../ops/reduce.ts';
 import { gelu } from '../ops/unary.ts';
 import { permute, reshape, slice } from '../ops/view.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { depthwise, InnerConv, patches, pointwise, risingRates } from './parts.ts';
+import { depthwise, expectOnePerStage, InnerConv, patches, pointwise, risingRates } from './parts.ts';
 
 interface CommonOptions {
   /** Blocks of each stage. */
@@ -335,10 +335,13 @@ abstract class Backbone extends Module {
   norm: BatchNorm;
   head: Linear;
 
-  constructor({ dims, depths, classes = 1000 }: CommonOptions) {
+  constructor(
+    model: string,
+    { dims, depths, classes = 1000 }: CommonOptions,
+    lists: Record<string, readonly unknown[] | undefined>,
+  ) {
     super();
-    if (dims.length !== depths.length)
-      throw new FoveaError('ERR_ARGUMENT', `BiFormer: ${depths.length} depths and ${dims.length} dims; expected one of each a stage`); // prettier-ignore
+    expectOnePerStage(model, depths.length, { dims, ...lists });
     const dim = dims[dims.length - 1];
     this.norm = new BatchNorm(dim, { axis: -1 });
     this.head = new Linear(dim, classes);
@@ -381,8 +384,8 @@ export class BiFormer extends Backbone {
   stages: Block[][];
 
   constructor(options: BiFormerOptions) {
-    super(options);
-    const { dims, inChannels = 3, topK = [1, 4, 16, -2] } = options;
+    const { dims, inChannels = 3, topK = [1, 4, 16, -2], mlpRatios, qkDims, pooling } = options;
+    super('BiFormer', options, { topK, mlpRatios, qkDims, pooling });
     const halved = (from: number, to: number): Chained[] => [
       new Conv2d(from, to, 3, { stride: 2, padding: 1, layout: 'nhwc' }),
       new BatchNorm(to, { axis: -1 }),
@@ -410,8 +413,8 @@ export class BiFormerStl extends Backbone {
   stages: StlStage[];
 
   constructor(options: BiFormerStlOptions) {
-    super(options);
-    const { dims, inChannels = 3, topK = [1, 4, 16, -1] } = options;
+    const { dims, inChannels = 3, topK = [1, 4, 16, -1], mlpRatios, regions } = options;
+    super('BiFormerStl', options, { topK, mlpRatios, regions });
     this.downsample_layers = dims.map((dim, s) =>
       s === 0
         ? [patches(inChannels, dim, 4), new BatchNorm(dim, { axis: -1 })]

@@ -19,7 +19,7 @@ import { mean } from '../ops/reduce.ts';
 import { gelu } from '../ops/unary.ts';
 import { permute, reshape } from '../ops/view.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { depthwise, patches, pointwise, risingRates } from './parts.ts';
+import { depthwise, expectOnePerStage, patches, pointwise, risingRates } from './parts.ts';
 
 export interface CareOptions {
   /** Blocks of each stage. */
@@ -201,12 +201,7 @@ export class CareTransformer extends Module {
   constructor(options: CareOptions) {
     super();
     const { depths, featDims, memDims, ratios, dropPath = 0, classes = 1000, inChannels = 3 } = options;
-    if ([featDims, memDims, ratios].some((list) => list.length !== depths.length))
-      throw new FoveaError(
-        'ERR_ARGUMENT',
-        `CareTransformer: ${depths.length} depths, ${featDims.length} featDims, ${memDims.length} memDims and ${ratios.length} ratios; ` +
-          'expected one of each a stage',
-      );
+    expectOnePerStage('CareTransformer', depths.length, { featDims, memDims, ratios });
     const dims = featDims.map((dim, s) => dim + memDims[s]);
     this.stem = [patches(inChannels, dims[0], 4), new BatchNorm(dims[0], { axis: -1 })];
     const count = depths.reduce((sum, depth) => sum + depth, 0);

@@ -20,7 +20,7 @@ import { mean } from '../ops/reduce.ts';
 import { gelu } from '../ops/unary.ts';
 import { permute, reshape, select, slice } from '../ops/view.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { depthwise, risingRates } from './parts.ts';
+import { depthwise, expectOnePerStage, risingRates } from './parts.ts';
 
 export interface DaViTOptions {
   /** Pairs of a spatial and a channel block in each stage. */
@@ -240,11 +240,7 @@ export class DaViT extends Module {
     super();
     const { depths, dims, heads, attention: kinds = ['spatial', 'channel'], overlappedPatch = false } = options;
     const { dropPath = 0, classes = 1000, inChannels = 3 } = options;
-    if (dims.length !== depths.length || heads.length !== depths.length)
-      throw new FoveaError(
-        'ERR_ARGUMENT',
-        `DaViT: ${depths.length} depths, ${dims.length} dims and ${heads.length} heads; expected one of each a stage`,
-      );
+    expectOnePerStage('DaViT', depths.length, { dims, heads });
     this.stem = new Stem(inChannels, dims[0]);
     const count = kinds.length * depths.reduce((sum, depth) => sum + depth, 0);
     const rate = risingRates(dropPath, count);

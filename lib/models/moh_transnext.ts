@@ -30,7 +30,7 @@ import { tensor } from '../tensor/create.ts';
 import { keep } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { InnerConv, pointwise, risingRates } from './parts.ts';
+import { expectOnePerStage, InnerConv, pointwise, risingRates } from './parts.ts';
 
 export interface MohTransNeXtOptions {
   /** Channels of each stage. */
@@ -362,12 +362,7 @@ export class MohTransNeXt extends Module {
     const { dims, depths, heads, shared, routed, imageSize = 224, pretrainSize = imageSize, patchSize = 4 } = options;
     const { mlpRatios = [8, 8, 4, 4], poolRatios = [8, 4, 2, 1], windows = [], qkvBias = true } = options;
     const { dropPath = 0, classes = 1000, inChannels = 3 } = options;
-    if ([depths, heads, shared, routed].some((list) => list.length !== dims.length))
-      throw new FoveaError(
-        'ERR_ARGUMENT',
-        `MohTransNeXt: ${dims.length} dims, ${depths.length} depths, ${heads.length} heads, ${shared.length} shared and ${routed.length} routed; ` +
-          'expected one of each a stage',
-      );
+    expectOnePerStage('MohTransNeXt', depths.length, { dims, heads, shared, routed, mlpRatios, poolRatios });
     this.imageSize = pairOf(imageSize);
     const rate = risingRates(dropPath, depths.reduce((sum, depth) => sum + depth, 0)); // prettier-ignore
     this.#stages = dims.map((dim, s) => {

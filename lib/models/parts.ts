@@ -1,7 +1,22 @@
-/** Layers that several models have, over images with channels last. */
+/** What several models have: layers over images with channels last, and checks of their options. */
+import { FoveaError } from '../errors.ts';
 import { Conv2d } from '../nn/conv.ts';
 import { Module } from '../nn/module.ts';
 import type { Tensor } from '../tensor/tensor.ts';
+
+/** Throws ERR_ARGUMENT unless every list that is given has an entry for each of `stages`. */
+export function expectOnePerStage(
+  model: string,
+  stages: number,
+  lists: Readonly<Record<string, readonly unknown[] | undefined>>,
+): void {
+  for (const [name, list] of Object.entries(lists))
+    if (list && list.length !== stages)
+      throw new FoveaError(
+        'ERR_ARGUMENT',
+        `${model}: ${name} has ${list.length} entries, expected one for each of ${stages} stages`,
+      );
+}
 
 /** A filter of odd size for each channel, the image keeping its size. */
 export const depthwise = (dim: number, rows: number, columns = rows): Conv2d =>

@@ -96,7 +96,7 @@ function tapsPerPixel({ rows, columns }: WindowGrid, like: Tensor): Tensor {
   const [down, across] = [rows, columns].map(({ extent, taps, stride, padding, windows }) =>
     Array.from({ length: windows }, (_, i) => {
       const start = i * stride - padding;
-      return taps / (Math.min(start + taps, extent) - Math.max(start, 0));
+      return taps / Math.max(1, Math.min(start + taps, extent) - Math.max(start, 0));
     }),
   );
   const ratios = Float64Array.from(down.flatMap((r) => across.map((c) => r * c)));
