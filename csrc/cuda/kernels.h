@@ -5,19 +5,21 @@
 
 #include <string_view>
 
+#include "cuda/unpack.h"
+
 namespace fovea::cuda {
 
 // All entry points of a file, compiled for one architecture.
 struct EmbeddedCubin {
   int capability;      // 10 x major + minor
   bool this_one_only;  // sm_90a and its like: no other device runs it
-  const char* code;    // an ELF file, which has its own length; compressed
+  Packed code;         // an ELF file, which has its own length
 };
 
 struct EmbeddedFile {
-  const char* name;             // "attention"
-  const char* entries;          // entry points, each followed by a newline
-  const char* ptx;              // compressed
+  const char* name;     // "attention"
+  const char* entries;  // entry points, each followed by a newline
+  Packed ptx;
   const EmbeddedCubin* cubins;  // up to one without code
 };
 

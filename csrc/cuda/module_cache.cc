@@ -8,7 +8,6 @@
 #include "cuda/device.h"
 #include "cuda/kernels.h"
 #include "cuda/ptx_text.h"
-#include "cuda/unpack.h"
 
 namespace fovea::cuda {
 namespace {

@@ -378,7 +378,7 @@ class ScoreSplice::Expansion {
 
   // Markers of a name in the kernel.
   int count_of(const std::string& marker) const {
-    const std::string text = cut_entry(find_kernel(kernel_)->ptx, kernel_), line = "//@" + marker + " ";
+    const std::string text = cut_entry(unpack(find_kernel(kernel_)->ptx), kernel_), line = "//@" + marker + " ";
     int count = 0;
     for (size_t at = 0; (at = text.find(line, at)) != std::string::npos; at += line.size()) count++;
     return count;

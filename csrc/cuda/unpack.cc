@@ -136,7 +136,8 @@ void inflate_block(Bits& bits, const Code& literals, const Code& distances, std:
 
 }  // namespace
 
-std::string unpack(const char* gzip) {
+std::string unpack(Packed file) {
+  const char* const gzip = file.gzip;
   constexpr char kHeader[] = "\x1f\x8b\x08\x00";
   constexpr size_t kHeaderBytes = 10;
   check(std::memcmp(gzip, kHeader, sizeof kHeader - 1) == 0, "ERR_INTERNAL", "a file of the addon is no plain gzip file");

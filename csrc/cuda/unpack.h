@@ -5,7 +5,11 @@
 
 namespace fovea::cuda {
 
-// The contents of a gzip file of one member, made by cmake's file(ARCHIVE_CREATE). At least 8 bytes that don't matter follow it in memory.
-std::string unpack(const char* gzip);
+// A gzip file of one member, made by cmake's file(ARCHIVE_CREATE). At least 8 bytes that don't matter follow it in memory.
+struct Packed {
+  const char* gzip;
+};
+
+std::string unpack(Packed file);
 
 }  // namespace fovea::cuda

@@ -45,9 +45,10 @@ void check_select_top(Comparison& on) {
 void clusters_on_cpu(const ClusterTopParams& p) {
   const auto rows = static_cast<size_t>(p.batch * p.heads * p.clusters);
   const size_t blocks = rows * static_cast<size_t>((p.length + cpu::kClusterBlock - 1) / cpu::kClusterBlock);
-  std::vector<uint32_t> keys(blocks * cpu::kClusterPitch), bounds(rows);
-  std::vector<int32_t> places(keys.size()), counts(blocks);
-  cpu::cluster_top<Isa::Baseline>({p, keys.data(), places.data(), counts.data(), bounds.data()}, pool());
+  std::vector<float> similarities(blocks * cpu::kClusterPitch);
+  std::vector<int32_t> places(similarities.size()), counts(blocks);
+  std::vector<uint32_t> bounds(rows);
+  cpu::cluster_top<Isa::Baseline>({p, similarities.data(), places.data(), counts.data(), bounds.data()}, pool());
 }
 
 void check_cluster_top(Comparison& on) {

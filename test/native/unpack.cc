@@ -36,7 +36,7 @@ int failures = 0;
 void expect(const char* name, const unsigned char* file, const std::string& wanted) {
   std::string got;
   try {
-    got = unpack(reinterpret_cast<const char*>(file));
+    got = unpack({reinterpret_cast<const char*>(file)});
   } catch (const fovea::Error& error) {
     got = error.what();
   }
