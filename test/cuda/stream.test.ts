@@ -47,7 +47,6 @@ describe.skipIf(cuda.skip)('streams on CUDA', () => {
   test.skipIf(cuda.gpu)(
     'while kernels run the event loop turns, masks are evaluated, and the CPU computes',
     async () => {
-      using fast = new Stream('cuda');
       const x = randn([192, 1024], { seed: 1, device: 'cuda' });
       await x.data();
       const order: string[] = [];
@@ -59,12 +58,8 @@ describe.skipIf(cuda.skip)('streams on CUDA', () => {
       expect(blockMask(checkers, { q: 256, device: 'cuda' }).tiles).toHaveLength(4);
       for (let turn = 0; turn < 10; turn++) await setImmediate();
       await full([10], 1).data().then(note('CPU'));
-      await fast
-        .run(() => full([10], 1, { device: 'cuda' }))
-        .data()
-        .then(note('short'));
       await long;
-      expect(order).toEqual(['CPU', 'short', 'long']);
+      expect(order).toEqual(['CPU', 'long']);
     },
   );
 
