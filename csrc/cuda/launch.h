@@ -40,7 +40,7 @@ class Splice {
  public:
   virtual ~Splice() = default;
   virtual std::string key() const = 0;
-  virtual std::string expand(std::string_view name, const std::vector<std::string_view>& operands) const = 0;
+  virtual std::string expand(std::string_view module, std::string_view name, const std::vector<std::string_view>& operands) const = 0;
 };
 
 class Device;

@@ -60,7 +60,7 @@ std::string spliced(const std::string& module, const Splice& splice) {
       rest.remove_prefix(std::min(comma + 1, rest.size()));
     }
     out.append(module, from, line - from);
-    out += splice.expand(name, operands);
+    out += splice.expand(module, name, operands);
     from = end;
   }
   return out.append(module, from, std::string::npos);

@@ -6,8 +6,6 @@
 #include <optional>
 
 #include "core/error.h"
-#include "cuda/kernels.h"
-#include "cuda/ptx_text.h"
 #include "cuda/score_math.h"
 
 namespace fovea::cuda {
@@ -344,7 +342,8 @@ class SharedBody {
 // The texts of one kernel's markers, in their order: registers of score_head are declared at its first.
 class ScoreSplice::Expansion {
  public:
-  Expansion(const std::string& kernel, const MaskProgram& score, size_t captures, const MaskProgram* derivative, int32_t scatter)
+  Expansion(std::string_view module, const std::string& kernel, const MaskProgram& score, size_t captures, const MaskProgram* derivative,
+            int32_t scatter)
       : kernel_(kernel),
         derivative_(derivative),
         scatters_(derivative && scatter >= 0),
@@ -353,10 +352,10 @@ class ScoreSplice::Expansion {
                              : MaskScatter{0, (derivative ? *derivative : score).result, (derivative ? *derivative : score).result}),
         score_(kernel, score, "%score", captures, {score.result}),
         gradient_(kernel, derivative ? *derivative : score, "%gradient", captures, {scattered_.index, scattered_.grad}) {
-    if (score.size > kCopiedScoreProgram) shared_score_.emplace("score", kScoreOperands, 1, count_of("score"));
+    if (score.size > kCopiedScoreProgram) shared_score_.emplace("score", kScoreOperands, 1, count_of(module, "score"));
     if (!derivative || derivative->size <= kCopiedScoreProgram) return;
-    if (scatters_) shared_gradient_.emplace("gradient", kScatterOperands, 2, count_of("scatter"));
-    else shared_gradient_.emplace("gradient", kDerivativeOperands, 1, count_of("derivative"));
+    if (scatters_) shared_gradient_.emplace("gradient", kScatterOperands, 2, count_of(module, "scatter"));
+    else shared_gradient_.emplace("gradient", kDerivativeOperands, 1, count_of(module, "derivative"));
   }
 
   std::string text(std::string_view name, const std::vector<std::string_view>& operands) {
@@ -376,11 +375,11 @@ class ScoreSplice::Expansion {
                                                kDerivativeOperands = {"f32", "f32", "b32", "b32", "b32", "b32"},
                                                kScatterOperands = {"f32", "b32", "f32", "b32", "b32", "b32", "b32"};
 
-  // Markers of a name in the kernel.
-  int count_of(const std::string& marker) const {
-    const std::string text = cut_entry(unpack(find_kernel(kernel_)->ptx), kernel_), line = "//@" + marker + " ";
+  // Markers of a name in the text that is being spliced.
+  static int count_of(std::string_view module, const std::string& marker) {
+    const std::string line = "//@" + marker + " ";
     int count = 0;
-    for (size_t at = 0; (at = text.find(line, at)) != std::string::npos; at += line.size()) count++;
+    for (size_t at = 0; (at = module.find(line, at)) != std::string_view::npos; at += line.size()) count++;
     return count;
   }
 
@@ -437,8 +436,8 @@ std::string ScoreSplice::key() const {
   return key;
 }
 
-std::string ScoreSplice::expand(std::string_view name, const std::vector<std::string_view>& operands) const {
-  if (!expansion_) expansion_ = std::make_unique<Expansion>(kernel_, score_, captures_, derivative_, scatter_);
+std::string ScoreSplice::expand(std::string_view module, std::string_view name, const std::vector<std::string_view>& operands) const {
+  if (!expansion_) expansion_ = std::make_unique<Expansion>(module, kernel_, score_, captures_, derivative_, scatter_);
   return expansion_->text(name, operands);
 }
 

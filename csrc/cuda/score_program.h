@@ -30,7 +30,7 @@ class ScoreSplice final : public Splice {
   ~ScoreSplice() override;
 
   std::string key() const override;
-  std::string expand(std::string_view name, const std::vector<std::string_view>& operands) const override;
+  std::string expand(std::string_view module, std::string_view name, const std::vector<std::string_view>& operands) const override;
 
  private:
   class Expansion;

@@ -56,7 +56,7 @@ namespace {
 
 struct Nothing final : cuda::Splice {
   std::string key() const override { return "nothing"; }
-  std::string expand(std::string_view, const std::vector<std::string_view>&) const override { return ""; }
+  std::string expand(std::string_view, std::string_view, const std::vector<std::string_view>&) const override { return ""; }
 };
 
 // What the emulator last complained of; null on a card.
