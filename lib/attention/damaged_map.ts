@@ -20,7 +20,7 @@ import { matmul } from '../ops/matmul.ts';
 import { logicalOr } from '../ops/compare.ts';
 import { indexSelect } from '../ops/embedding.ts';
 import { pad } from '../ops/pad.ts';
-import { bernoulli, randn } from '../ops/random.ts';
+import { bernoulli, randn, withRandomState } from '../ops/random.ts';
 import { argMax, mean } from '../ops/reduce.ts';
 import { exp } from '../ops/unary.ts';
 import { expand, reshape, slice, transpose, unsqueeze } from '../ops/view.ts';
@@ -185,14 +185,14 @@ function strongest(q: Tensor, k: Tensor, scale: number): Tensor {
 /** N v, N of independent normal numbers. */
 function noiseTimes(v: Tensor, std: number, seed?: number): Tensor {
   const [batch, heads, length] = v.shape;
-  return byRows(
-    v,
-    (from, to) => {
-      const own = seed === undefined ? {} : { seed: seed + from / ROWS };
-      return matmul(randn([batch, heads, to - from, length], { std, dtype: v.dtype, device: v.device, ...own }), v, { dtype: 'f32' }); // prettier-ignore
-    },
-    () => v,
-  );
+  const options = { std, dtype: v.dtype, device: v.device };
+  const bands = (): Tensor =>
+    byRows(
+      v,
+      (from, to) => matmul(randn([batch, heads, to - from, length], options), v, { dtype: 'f32' }),
+      () => v,
+    );
+  return seed === undefined ? bands() : withRandomState({ seed, offset: 0 }, bands);
 }
 
 function gaussian(sigma: number): number[] {

@@ -1,6 +1,6 @@
 import { FoveaError } from '../errors.ts';
 import { getMatmulPrecision, withMatmulPrecision } from '../ops/matmul_precision.ts';
-import { randomState, setRandomState, type RandomState } from '../ops/random.ts';
+import { randomState, withRandomState } from '../ops/random.ts';
 import { scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { attach, enableGrad, gradEnabled, nextNodeId, noGrad, walk, type FoundGradients } from './tape.ts';
@@ -64,15 +64,4 @@ function listOf(out: Tensor | readonly Tensor[]): readonly Tensor[] {
   if (!Array.isArray(list) || list.some((t) => !(t instanceof Tensor)))
     throw new FoveaError('ERR_ARGUMENT', 'checkpoint: fn must return a tensor or an array of tensors');
   return list as Tensor[];
-}
-
-/** Runs `fn` at a place of the random stream, and goes on from the present one. */
-function withRandomState<R>(state: RandomState, fn: () => R): R {
-  const before = randomState();
-  setRandomState(state);
-  try {
-    return fn();
-  } finally {
-    setRandomState(before);
-  }
 }

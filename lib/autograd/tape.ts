@@ -36,9 +36,12 @@ function withRecording<R>(recording: boolean, fn: () => R): R {
   enabled = recording;
   try {
     const result = fn();
-    if (result instanceof Promise)
-      throw new FoveaError('ERR_ARGUMENT', 'noGrad: fn returned a promise; compute inside, await outside it');
-    return result;
+    if (!(result instanceof Promise)) return result;
+    result.catch(() => undefined);
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `${recording ? 'enableGrad' : 'noGrad'}: fn returned a promise; compute inside, await outside it`,
+    );
   } finally {
     enabled = before;
   }

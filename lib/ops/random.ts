@@ -48,6 +48,17 @@ export function setRandomState({ seed, offset }: RandomState): void {
   Object.assign(state, { seed, offset });
 }
 
+/** Runs `fn` at a place of the random stream, and goes on from the present one. */
+export function withRandomState<R>(state: RandomState, fn: () => R): R {
+  const before = randomState();
+  setRandomState(state);
+  try {
+    return fn();
+  } finally {
+    setRandomState(before);
+  }
+}
+
 /** The (seed, offset) of the next call. */
 export function nextRandom(op: string, seed?: number): RandomState {
   if (seed === undefined) return { seed: state.seed, offset: state.offset++ };
