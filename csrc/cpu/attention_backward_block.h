@@ -398,11 +398,7 @@ class BlockWork {
   void load_bias(const StripTile& t, int64_t j0, int n) {
     const AttentionGrid& b = p_.bias;
     int64_t at = seq_.batch * b.sb + head_ * b.sh + t.q0 * b.sq + j0 * b.skv;
-    switch (b.dtype) {
-      case DType::BF16: return load_bias_as(static_cast<const bf16*>(b.data) + at, t, n);
-      case DType::F16: return load_bias_as(static_cast<const f16*>(b.data) + at, t, n);
-      default: return load_bias_as(static_cast<const float*>(b.data) + at, t, n);
-    }
+    with_float(b.dtype, [&]<class T>(TypeTag<T>) { load_bias_as(static_cast<const T*>(b.data) + at, t, n); });
   }
 
   // dbias += slopes_, which are still the gradient of t.

@@ -7,6 +7,7 @@
 // product; the non-obvious choice is the shape 8 x 3 (4 x 3 with 16 registers): 24 accumulators, 11 loads for 24 FMAs.
 #pragma once
 
+#include "cpu/float_types.h"
 #include "cpu/simd.h"
 #include "cpu/vmath.h"
 
@@ -226,21 +227,6 @@ FOVEA_INLINE void transpose(vf (&v)[kLanes]) {
       if (!(i & kStep)) butterfly_step<kStep>(v[i], v[i + kStep]);
     transpose<2 * kStep>(v);
   }
-}
-
-// The first n elements as floats, the others 0; reads nothing beyond p + n.
-template <class T>
-FOVEA_INLINE vf load_part(const T* p, int n) {
-  if (n >= kLanes) return load(p);
-  vf r{};
-  for (int i = 0; i < n; i++) r[i] = to_float(p[i]);
-  return r;
-}
-
-template <class T>
-FOVEA_INLINE void store_part(T* p, vf v, int n) {
-  if (n >= kLanes) return store(p, v);
-  for (int i = 0; i < n; i++) p[i] = narrow<T>(v[i]);
 }
 
 }  // namespace

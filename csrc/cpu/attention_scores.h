@@ -55,9 +55,7 @@ __attribute__((noinline)) void turn_rows(const AttentionGrid& bias, const QueryT
 }
 
 inline void turn_bias(const AttentionGrid& bias, const QueryTile& t, const KeyBlock& block, float* to) {
-  if (bias.dtype == DType::F32) turn_rows<float>(bias, t, block, to);
-  else if (bias.dtype == DType::BF16) turn_rows<bf16>(bias, t, block, to);
-  else turn_rows<f16>(bias, t, block, to);
+  with_float(bias.dtype, [&]<class T>(TypeTag<T>) { turn_rows<T>(bias, t, block, to); });
 }
 
 // Bit j is set where byte j is not 0, for n <= 64 bytes, `step` apart.

@@ -24,19 +24,17 @@ FOVEA_INLINE void copy_row(const T* from, int64_t step, int64_t dim, float* to) 
   }
 }
 
-// Calls f<T>() with the type of a call's elements; those of pairs are bf16.
+// with_float for the elements of a call: those of pairs are bf16.
 template <Words kWords, class F>
 FOVEA_INLINE void with_elements(DType dtype, F&& f) {
-  if constexpr (kWords != Words::F32) f.template operator()<bf16>();
-  else if (dtype == DType::F32) f.template operator()<float>();
-  else if (dtype == DType::BF16) f.template operator()<bf16>();
-  else f.template operator()<f16>();
+  if constexpr (kWords != Words::F32) f(TypeTag<bf16>{});
+  else with_float(dtype, f);
 }
 
 // Copies rows, whose addresses become those of the copies, `words` apart.
 template <Words kWords>
 __attribute__((noinline)) void copy_rows(DType dtype, const float** row, int count, int64_t step, int64_t dim, float* to, int64_t words) {
-  with_elements<kWords>(dtype, [&]<class T>() {
+  with_elements<kWords>(dtype, [&]<class T>(TypeTag<T>) {
     for (int j = 0; j < count; j++, to += words) {
       copy_row<kWords>(reinterpret_cast<const T*>(row[j]), step, dim, to);
       row[j] = to;
@@ -131,8 +129,7 @@ __attribute__((noinline)) void finish_tile(const Call& c, const QueryTile& t, co
     for (int i = 0; i < used; i++) {
       const int lane = z * kLanes + i;
       const int64_t head = t.head_of(lane), row = query_row(p, t.seq, head, t.query_of(lane));
-      const int64_t offset = lane_row(p, p.out, t, lane);
-      to[i] = offset < 0 ? nullptr : static_cast<T*>(p.out.data) + offset;
+      to[i] = row < 0 ? nullptr : static_cast<T*>(p.out.data) + t.seq.batch * p.out.sb + head * p.out.sh + row * p.out.sl;
       whole = whole && to[i];
       if (p.lse && row >= 0) p.lse[t.seq.batch * p.lse_sb + head * p.lse_sh + row * p.lse_sl] = lse[i];
     }

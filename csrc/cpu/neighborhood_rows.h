@@ -14,17 +14,10 @@ FOVEA_INLINE const char* element(const NeighborhoodTensor& t, DType dtype, int64
   return static_cast<const char*>(t.data) + offset * element_bytes(dtype);
 }
 
-// Calls f(from) with `from` as a pointer to elements of `dtype`.
-template <class F>
-FOVEA_INLINE void with_elements(DType dtype, const void* from, F&& f) {
-  if (dtype == DType::F32) f(static_cast<const float*>(from));
-  else if (dtype == DType::F16) f(static_cast<const f16*>(from));
-  else f(static_cast<const bf16*>(from));
-}
-
 // to[i] = from[i * step] for i < n.
 __attribute__((noinline)) void widen(DType dtype, const void* from, int64_t step, int64_t n, float* to) {
-  with_elements(dtype, from, [&]<class T>(const T* row) {
+  with_float(dtype, [&]<class T>(TypeTag<T>) {
+    const T* row = static_cast<const T*>(from);
     int64_t d = 0;
     if (step == 1)
       for (; d + kLanes <= n; d += kLanes) store(to + d, load(row + d));
@@ -34,8 +27,8 @@ __attribute__((noinline)) void widen(DType dtype, const void* from, int64_t step
 
 // to[i * step] = from[i] for i < n.
 __attribute__((noinline)) void narrow_to(DType dtype, const float* from, int64_t n, void* to, int64_t step) {
-  with_elements(dtype, to, [&]<class T>(const T* first) {
-    T* row = const_cast<T*>(first);
+  with_float(dtype, [&]<class T>(TypeTag<T>) {
+    T* row = static_cast<T*>(to);
     int64_t d = 0;
     if (step == 1)
       for (; d + kLanes <= n; d += kLanes) store(row + d, load(from + d));
