@@ -4,6 +4,7 @@
 // first column wins.
 #include "cpu/assignment.h"
 
+#include "cpu/pieces.h"
 #include "cpu/simd.h"
 
 namespace fovea::cpu {
@@ -16,20 +17,15 @@ struct State {
   double *row_potential, *column_potential, *distance;
   int64_t *owner, *before;  // of a column: its row; the column before it on the path; -1 = none
   bool* reached;
+
+  State(const AssignmentParams& p, Pieces& pieces)
+      : row_potential(pieces.take<double>(p.rows)),
+        column_potential(pieces.take<double>(p.columns)),
+        distance(pieces.take<double>(p.columns)),
+        owner(pieces.take<int64_t>(p.columns)),
+        before(pieces.take<int64_t>(p.columns)),
+        reached(pieces.take<bool>(p.columns)) {}
 };
-
-constexpr int64_t bytes_of(int64_t rows, int64_t columns) { return 8 * rows + columns * (8 + 8 + 8 + 8 + 1); }
-
-State state_in(char* memory, int64_t rows, int64_t columns) {
-  State s;
-  s.row_potential = reinterpret_cast<double*>(memory);
-  s.column_potential = s.row_potential + rows;
-  s.distance = s.column_potential + columns;
-  s.owner = reinterpret_cast<int64_t*>(s.distance + columns);
-  s.before = s.owner + columns;
-  s.reached = reinterpret_cast<bool*>(s.before + columns);
-  return s;
-}
 
 // Gives `row` a column.
 void enter(const double* costs, int64_t columns, int64_t row, const State& s) {
@@ -80,8 +76,12 @@ template <>
 bool assignment<kIsa>(const AssignmentParams& p, ThreadPool& pool) {
   const int64_t size = p.rows * p.columns;
   if (!all_finite(p.costs, p.batch * size)) return false;
+  Pieces needed(nullptr);
+  State(p, needed);
+  const size_t bytes = static_cast<size_t>(needed.bytes());
   pool.run(p.batch, [&](int64_t n, int thread) {
-    const State s = state_in(static_cast<char*>(pool.scratch(thread, static_cast<size_t>(bytes_of(p.rows, p.columns)))), p.rows, p.columns);
+    Pieces pieces(pool.scratch(thread, bytes));
+    const State s(p, pieces);
     for (int64_t i = 0; i < p.rows; i++) s.row_potential[i] = 0;
     for (int64_t j = 0; j < p.columns; j++) s.column_potential[j] = 0, s.owner[j] = -1;
     for (int64_t i = 0; i < p.rows; i++) enter(p.costs + n * size, p.columns, i, s);

@@ -3,6 +3,7 @@
 
 #include "cpu/attention_amx_tile.h"
 #include "cpu/attention_tile.h"
+#include "cpu/pieces.h"
 #include "cpu/program_vm.h"
 
 namespace fovea::cpu {
@@ -60,16 +61,8 @@ struct Workspace {
   float *queries, *scores, *weights, *out, *maximum, *sum, *keys, *values, *rows, *bias, *program;  // bias: terms known before the scores
   uint64_t* visible;  // lanes that see each key of a block, by mask tensor and absent rows
 
-  static int64_t padded(int64_t n) { return round_up(n, 16); }
-  static int64_t floats(const Call& c) { return Workspace{}.cut(c, nullptr); }
-
-  int64_t cut(const Call& c, float* base) {
-    int64_t at = 0;
-    auto take = [&](int64_t n) {
-      int64_t here = at;
-      at += padded(n);
-      return base ? base + here : nullptr;
-    };
+  Workspace(const Call& c, Pieces& pieces) {
+    auto take = [&](int64_t count) { return pieces.take(count); };
     queries = take(int64_t{c.words} * kTileQueries);
     scores = take(int64_t{kTileKeys + kRowsOfTile} * kTileQueries);
     weights = take(int64_t{kTileKeys / 2 + kRowsOfTile} * kTileQueries);
@@ -82,9 +75,8 @@ struct Workspace {
     bias = take(c.by_distance()             ? int64_t{kDistanceRows} * kTileQueries
                 : c.p.bias.data || c.addend ? int64_t{kTileKeys} * kTileQueries
                                             : 0);
-    visible = reinterpret_cast<uint64_t*>(take(c.p.mask.data || c.sparse ? 2 * kTileKeys : 0));
+    visible = pieces.take<uint64_t>(c.p.mask.data || c.sparse ? kTileKeys : 0);
     program = take(c.program() ? static_cast<int64_t>(ProgramVm::scratch_bytes(*c.program(), kTileQueries) / 4) + 16 : 0);
-    return at;
   }
 };
 

@@ -12,6 +12,7 @@
 
 #include "cpu/amx.h"
 #include "cpu/attention_decode_engine.h"
+#include "cpu/pieces.h"
 
 namespace fovea::cpu {
 namespace {
@@ -42,19 +43,14 @@ class TileDecoder {
  private:
   // Buffers from `base`, if it is not null; the floats they take.
   int64_t cut(float* base) {
-    int64_t at = 0;
-    auto take = [&](int64_t floats) {
-      const int64_t here = at;
-      at += round_up(floats, kLanes);
-      return base ? base + here : nullptr;
-    };
-    queries_ = take(p_.dim / 2 * kLanes);
-    products_ = take(kTileRows * kLanes);
-    scores_ = take(s_.rows * kBlockKeys);
-    weights_ = take(2 * s_.rows * kBlockKeys);
-    out_ = take(s_.tile_rows * s_.value_pitch);
-    copies_ = reinterpret_cast<bf16*>(take(kTileRows * max64(p_.dim, p_.dim_v) / 2));
-    return at;
+    Pieces pieces(base);
+    queries_ = pieces.take(p_.dim / 2 * kLanes);
+    products_ = pieces.take(kTileRows * kLanes);
+    scores_ = pieces.take(s_.rows * kBlockKeys);
+    weights_ = pieces.take(2 * s_.rows * kBlockKeys);
+    out_ = pieces.take(s_.tile_rows * s_.value_pitch);
+    copies_ = pieces.take<bf16>(kTileRows * max64(p_.dim, p_.dim_v));
+    return pieces.bytes() / 4;
   }
 
   // False: some output is not finite.

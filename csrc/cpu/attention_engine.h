@@ -58,7 +58,7 @@ class Engine {
     KeyBlocks blocks(p_, t_, from, to);
     bool packed = false;
     for (KeyBlock b; blocks.next(b);) {
-      if (!packed) with_elements<kWords>(p_.dtype, [&]<class T>() { pack_queries<T, kWords>(c_, t_, w_); });
+      if (!packed) with_elements<kWords>(p_.dtype, [&]<class T>(TypeTag<T>) { pack_queries<T, kWords>(c_, t_, w_); });
       packed = true;
       Block block;
       static_cast<KeyBlock&>(block) = b;

@@ -55,17 +55,19 @@ void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& poo
   const int64_t splits = split_count(p), part = partial_floats(call);
   const CallMemory memory(splits > 1 ? grid.tiles * splits * part * 4 : 0);
   float* const partials = static_cast<float*>(memory.data);
-  const size_t bytes = static_cast<size_t>(Workspace::floats(call)) * 4;
+  Pieces needed(nullptr);
+  Workspace(call, needed);
+  const size_t bytes = static_cast<size_t>(needed.bytes());
 
   auto with_tile = [&](int64_t index, int thread, auto&& body) {
     QueryTile t;
     grid.at(index, t);
-    Workspace w;
-    w.cut(call, static_cast<float*>(pool.scratch(thread, bytes)));
+    Pieces pieces(pool.scratch(thread, bytes));
+    const Workspace w(call, pieces);
     dispatch_vectors(t.vectors, [&]<int NZ>() { body.template operator()<NZ>(t, w); });
   };
   auto finish = [&](const QueryTile& t, const Workspace& w) {
-    with_elements<kWords>(p.dtype, [&]<class T>() { finish_tile<T>(call, t, w); });
+    with_elements<kWords>(p.dtype, [&]<class T>(TypeTag<T>) { finish_tile<T>(call, t, w); });
   };
   auto visit = [&](int64_t item, int thread) {
     int64_t index = item / splits, range = item % splits;
