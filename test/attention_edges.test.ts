@@ -247,6 +247,7 @@ describe('errors', () => {
     ['dim 257', 'ERR_SHAPE', () => attention(t(1, 1, 1, 257), t(1, 1, 1, 257), t(1, 1, 1, 257))],
     ['dtypes', 'ERR_DTYPE', () => attention(q, q, tensor(new Float64Array(64), [1, 2, 4, 8]))],
     ['causal', 'ERR_ARGUMENT', () => attention(q, q, q, { causal: 'left' as 'top-left' })],
+    ['an option that does not exist', 'ERR_ARGUMENT', () => attention(q, q, q, { casual: true } as object)],
     ['window', 'ERR_ARGUMENT', () => attention(q, q, q, { window: [1.5, 0] })],
     ['scale', 'ERR_ARGUMENT', () => attention(q, q, q, { scale: NaN })],
     ['softcap', 'ERR_ARGUMENT', () => attention(q, q, q, { softcap: -1 })],

@@ -147,6 +147,11 @@ describe('refusals', () => {
     ['kernel * dilation beyond the axis', 'ERR_ARGUMENT', () => neighborhoodAttention(x, x, x, { kernelSize: 3, dilation: 3 })], // prettier-ignore
     ['stride beyond the kernel', 'ERR_ARGUMENT', () => neighborhoodAttention(x, x, x, { kernelSize: 3, stride: 4 })],
     ['fraction', 'ERR_ARGUMENT', () => neighborhoodAttention(x, x, x, { kernelSize: 2.5 })],
+    [
+      'an option that does not exist',
+      'ERR_ARGUMENT',
+      () => neighborhoodAttention(x, x, x, { kernelSize: 3, kernel: 3 } as never),
+    ],
     ['axes', 'ERR_ARGUMENT', () => neighborhoodAttention(x, x, x, { kernelSize: [3, 3, 3] })],
     ['rank', 'ERR_SHAPE', () => neighborhoodAttention(t([1, 2, 4]), x, x, { kernelSize: 3 })],
     ['space', 'ERR_SHAPE', () => neighborhoodAttention(x, t([1, 6, 5, 2, 4]), x, { kernelSize: 3 })],

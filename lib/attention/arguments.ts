@@ -19,7 +19,7 @@ import type { DeviceName } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { expectRank } from './checks.ts';
+import { expectOptions, expectRank } from './checks.ts';
 import { constant, onDevice } from './constant.ts';
 
 /** A mask function's object, a block mask, or a bool tensor (true = visible) that broadcasts to [batch, heads, q, kv]. */
@@ -60,6 +60,22 @@ export interface AttentionOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Options as functions take them: `returnLse` chooses the result of those that give `lse` on request. */
+const KNOWN_OPTIONS: Readonly<Record<keyof AttentionOptions | 'returnLse', true>> = {
+  mask: true,
+  score: true,
+  bias: true,
+  causal: true,
+  window: true,
+  softcap: true,
+  scale: true,
+  kvLengths: true,
+  pageTable: true,
+  cuSeqlens: true,
+  signal: true,
+  returnLse: true,
+};
+
 /** A checked call. */
 export interface AttentionCall {
   readonly operands: readonly (Tensor | null)[];
@@ -92,6 +108,7 @@ export function nativeCall(call: AttentionCall): AttentionArguments {
 /** Checks a call and builds its masks. Throws ERR_SHAPE, ERR_DTYPE, ERR_ARGUMENT. */
 export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): AttentionCall {
   checkOperands(q, k, v);
+  expectOptions('attention', options, KNOWN_OPTIONS);
   const { causal = false, scale = 1 / Math.sqrt(q.shape[3]), softcap = 0 } = options;
   if (![true, false, 'top-left', 'bottom-right'].includes(causal))
     throw bad(`causal is ${String(causal)}, expected a boolean, 'top-left' or 'bottom-right'`);

@@ -13,7 +13,7 @@ import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionResult } from './attention.ts';
-import { expectTensors } from './checks.ts';
+import { expectOptions, expectTensors } from './checks.ts';
 import { pairsCost, type Cost, type CostSizes } from './cost.ts';
 import type { RefusedKernel } from './explain.ts';
 
@@ -95,8 +95,20 @@ interface Call {
   readonly scale: number;
 }
 
+const KNOWN_OPTIONS: Readonly<Record<keyof NeighborhoodOptions | 'returnLse', true>> = {
+  kernelSize: true,
+  stride: true,
+  dilation: true,
+  causal: true,
+  rpb: true,
+  extraKv: true,
+  scale: true,
+  returnLse: true,
+};
+
 function bind(op: string, q: Tensor, k: Tensor, v: Tensor, options: NeighborhoodOptions): Call {
   expectTensors(op, { q, k, v });
+  expectOptions(op, options, KNOWN_OPTIONS);
   const axes = axesOf(op, q, options);
   const { rpb, extraKv, scale = 1 / Math.sqrt(q.shape[q.rank - 1]) } = options;
   if (!Number.isFinite(scale))

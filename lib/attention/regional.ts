@@ -118,8 +118,9 @@ export function attendRegions(
   [q, k, v]: readonly [Tensor, Tensor, Tensor],
   [grid, keyGrid]: readonly [RegionGrid, RegionGrid],
   chosen: Tensor,
-  { heads, ...options }: { readonly heads: number; readonly scale: number; readonly signal?: AbortSignal | undefined },
+  options: { readonly heads: number; readonly scale: number; readonly signal?: AbortSignal | undefined },
 ): AttentionResult {
+  const { heads, scale, signal } = options;
   const sequences = grid.batch * regionsOf(grid);
   const queries = regionRows(grid, q.device);
   const keysEach = chosen.shape[3] * regionArea(keyGrid);
@@ -136,5 +137,9 @@ export function attendRegions(
     q: equalSequences(sequences, queries.shape[1], q.device),
     kv: equalSequences(sequences, keysEach, q.device),
   };
-  return planAttention(rowsOf(q, heads), rowsOf(k, heads), rowsOf(v, heads), plan, { ...options, cuSeqlens });
+  return planAttention(rowsOf(q, heads), rowsOf(k, heads), rowsOf(v, heads), plan, {
+    scale,
+    cuSeqlens,
+    ...(signal && { signal }),
+  });
 }
