@@ -12,6 +12,54 @@
 namespace fovea::cpu {
 namespace {
 
+// A row of keys of a tile: where it lies in k and v, and the query rows that see it.
+struct KeyRow {
+  int64_t key, value;
+  int32_t first, end;
+};
+
+// out[a][d + n] += sum over rows [begin, end) of weights[a][row * kernel + j] * values[row][d + n][j] for the query rows a that see a row
+// of values. The accumulators of all kRows query rows stay in registers, so the query rows of a row of values choose among copies of the
+// loop.
+template <int N>
+FOVEA_INLINE void value_block(const float* const* weights, const float* values, const KeyRow* rows, int64_t begin, int64_t end,
+                              int64_t kernel, int64_t pitch, int64_t d, float* out, int64_t out_pitch) {
+  vf acc[kRows][N];
+  FOVEA_UNROLL
+  for (int a = 0; a < kRows; a++) FOVEA_UNROLL
+  for (int n = 0; n < N; n++) acc[a][n] = begin ? load(out + a * out_pitch + (d + n) * kLanes) : zero();
+  for (int64_t r = begin; r < end; r++) {
+    const float* value = values + rows[r].value + d * pitch;
+    with_count<kRows>(rows[r].end, [&]<int kEnd>() {
+      with_count<kEnd>(kEnd - rows[r].first, [&]<int A>() {
+        for (int64_t j = 0; j < kernel; j++)
+          add_products<kEnd - A, kEnd>(
+              acc, [&](int a) { return weights[a] + (r * kernel + j) * kLanes; }, [&](int n) { return value + n * pitch + j; });
+      });
+    });
+  }
+  FOVEA_UNROLL
+  for (int a = 0; a < kRows; a++) FOVEA_UNROLL
+  for (int n = 0; n < N; n++) store(out + a * out_pitch + (d + n) * kLanes, acc[a][n]);
+}
+
+constexpr int kChannels = kAccumulators / kRows;  // of a block of values
+
+// Rows are taken in shares whose weights stay in the first cache over all blocks of channels. dim is a multiple of kChannels.
+__attribute__((noinline)) void value_rows(const float* const* weights, const float* values, const KeyRow* rows, int64_t count,
+                                          int64_t kernel, int64_t pitch, int64_t dim, float* out, int64_t out_pitch) {
+  constexpr int64_t kMostWeights = (28 << 10) / kVectorBytes;
+  for (int64_t begin = 0, end; begin < count; begin = end) {
+    int64_t vectors = 0;
+    for (end = begin; end < count; end++) {
+      vectors += (rows[end].end - rows[end].first) * kernel;
+      if (vectors > kMostWeights && end > begin) break;
+    }
+    for (int64_t d = 0; d < dim; d += kChannels)
+      value_block<kChannels>(weights, values, rows, begin, end, kernel, pitch, d, out, out_pitch);
+  }
+}
+
 // Rows of keys seen by the same query rows of a tile.
 struct RowGroup {
   int32_t first, end;  // query rows
@@ -20,49 +68,6 @@ struct RowGroup {
 
 // Channels of v that are computed.
 int64_t channels(const NeighborhoodParams& p) { return whole(p.dim_v, kChannels); }
-
-// Bias of the lanes of the column at query x0 for every difference along the outer axes and every key j: [d0][d1][j] vectors.
-struct BiasColumns {
-  int64_t outer[2], floats;  // floats of one (head, column)
-
-  explicit BiasColumns(const NeighborhoodParams& p) {
-    outer[0] = 2 * p.axis[0].kernel - 1, outer[1] = 2 * p.axis[1].kernel - 1;
-    floats = p.rpb ? outer[0] * outer[1] * p.axis[2].kernel * kLanes : 0;
-  }
-  void fill(const NeighborhoodParams& p, const Ring& ring, int64_t length, int64_t head, int64_t x0, float* to) const {
-    const int64_t kernel = p.axis[2].kernel, row = 2 * kernel - 1;
-    const float* table = p.rpb + head * outer[0] * outer[1] * row;
-    for (int64_t o = 0; o < outer[0] * outer[1]; o++)
-      for (int64_t j = 0; j < kernel; j++)
-        for (int i = 0; i < kLanes; i++) {
-          const int64_t query = least(x0 + i, length - 1), at = ring.token(p.axis[2], length, query + j) - query + kernel - 1;
-          *to++ = at >= 0 && at < row ? table[o * row + at] * kLog2E : 0;
-        }
-  }
-};
-
-// kRows query rows of a plane, fewer at its end.
-struct Tile {
-  int64_t z, y;
-  int rows;
-  Range planes, window[kRows];  // keys seen along the outer axes
-
-  // Tiles of a lattice are numbered plane by plane. False where one lies outside (groups differ in length by one).
-  bool place(const NeighborhoodParams& p, const Lattice& l, int64_t index) {
-    const int64_t of_plane = divide_up(group_length(p.axis[1], 0), kRows);
-    z = index / of_plane, y = index % of_plane * kRows;
-    if (z >= l.length[0] || y >= l.length[1]) return false;
-    rows = static_cast<int>(least(kRows, l.length[1] - y));
-    planes = window_of(p.axis[0], l.length[0], z);
-    for (int i = 0; i < rows; i++) window[i] = window_of(p.axis[1], l.length[1], y + i);
-    return true;
-  }
-  // The rows of keys between its first and its last, numbered plane by plane.
-  Range keys(const NeighborhoodParams& p, const Lattice& l) const {
-    return {planes.begin * l.length[1] + (p.axis[0].length == 1 ? window[0].begin : 0),
-            (planes.end - 1) * l.length[1] + window[rows - 1].end};
-  }
-};
 
 // What the units of a call have in common.
 struct Plan {
@@ -110,9 +115,15 @@ struct Workspace {
 class Unit {
  public:
   Unit(const Plan& plan, const Workspace& w, int64_t unit)
-      : plan_(plan), p_(plan.p), ring_(plan.ring), w_(w), band_(unit % plan.bands), l_(p_, unit / plan.bands % Lattice::count(p_)) {
+      : plan_(plan),
+        p_(plan.p),
+        ring_(plan.ring),
+        w_(w),
+        band_(unit % plan.bands),
+        l_(p_, unit / plan.bands % Lattice::count(p_)),
+        rows_of_{p_, l_, unit / plan.bands / Lattice::count(p_) / plan.parts} {
     const int64_t rest = unit / plan.bands / Lattice::count(p_);
-    batch_ = rest / plan.parts, head_ = rest % plan.parts * plan.heads, heads_ = least(plan.heads, p_.heads_kv - head_);
+    head_ = rest % plan.parts * plan.heads, heads_ = least(plan.heads, p_.heads_kv - head_);
   }
 
   void run() {
@@ -133,36 +144,14 @@ class Unit {
  private:
   float* bias_of(int64_t h, int64_t column) const { return w_.bias + (h * plan_.columns + column) * plan_.bias.floats; }
 
-  const char* row_of(const NeighborhoodTensor& t, int64_t head, int64_t z, int64_t y) const {
-    return element(t, p_.dtype, batch_ * t.sb + head * t.sh + offset_of(p_, l_, t, z, y, 0));
-  }
-  // Bytes from a token of a row to the next.
-  int64_t step_of(const NeighborhoodTensor& t) const { return p_.axis[2].dilation * t.sp[2] * element_bytes(p_.dtype); }
-
   // Packs what the tile reads and no tile before it did.
   void pack_keys() {
     const Range keys = tile_.keys(p_, l_);
     for (packed_ = most(packed_, keys.begin); packed_ < keys.end; packed_++) {
       const int64_t z = packed_ / l_.length[1], y = packed_ % l_.length[1], slot = ring_.slot(z, y) * ring_.pitch;
-      pack_row(p_.k, z, y, p_.dim, w_.k + slot * p_.dim, ring_.floats(p_.dim));
-      pack_row(p_.v, z, y, p_.dim_v, w_.v + slot * p_.dim_v, ring_.floats(channels(p_)));
+      rows_of_.pack(ring_, p_.k, head_, heads_, z, y, p_.dim, w_.k + slot * p_.dim, ring_.floats(p_.dim));
+      rows_of_.pack(ring_, p_.v, head_, heads_, z, y, p_.dim_v, w_.v + slot * p_.dim_v, ring_.floats(channels(p_)));
     }
-  }
-
-  void pack_row(const NeighborhoodTensor& t, int64_t z, int64_t y, int64_t dim, float* to, int64_t to_head) const {
-    const NeighborhoodAxis& axis = p_.axis[2];
-    const char* row = row_of(t, head_, z, y);
-    for (int64_t column = 0; column < l_.length[2] + axis.kernel - 1; column += kLanes)
-      for (int64_t h = 0; h < heads_; h++) {
-        const char* tokens[kLanes];
-        for (int i = 0; i < kLanes; i++)
-          tokens[i] = row + h * t.sh * element_bytes(p_.dtype) + ring_.token(axis, l_.length[2], column + i) * step_of(t);
-        pack_lanes(p_.dtype, tokens, t.sd, dim, 1.f, to + h * to_head + column, ring_.pitch);
-      }
-    if (!axis.causal) return;
-    for (int64_t h = 0; h < heads_; h++)
-      for (int64_t d = 0; d < dim; d++)
-        for (int64_t column = 0; column < ring_.before; column++) to[h * to_head + d * ring_.pitch + column] = 0;
   }
 
   // Lists the rows of keys of the tile in order, and groups of them.
@@ -171,10 +160,9 @@ class Unit {
     RowGroup* g = nullptr;
     rows_ = groups_ = 0;
     for (int64_t y = tile_.window[0].begin; y < tile_.window[tile_.rows - 1].end; y++) {
-      int32_t first = 0, end = tile_.rows;
-      while (first < end && tile_.window[first].end <= y) first++;
-      while (end > first && tile_.window[end - 1].begin > y) end--;
-      if (first == end) continue;
+      const Range queries = tile_.queries(y);
+      if (queries.begin == queries.end) continue;
+      const int32_t first = static_cast<int32_t>(queries.begin), end = static_cast<int32_t>(queries.end);
       if (!g || first != g->first || end != g->end) {
         g = &w_.groups[groups_++];
         *g = {first, end, rows_, 0};
@@ -197,8 +185,8 @@ class Unit {
     const float* k = w_.k + h / plan_.group * ring_.floats(p_.dim) + x0;
     const float* v = w_.v + h / plan_.group * ring_.floats(channels(p_)) + x0;
     for (int i = 0; i < tile_.rows; i++) {
-      const char *first = row_of(p_.q, head, tile_.z, tile_.y + i), *tokens[kLanes];
-      for (int lane = 0; lane < kLanes; lane++) tokens[lane] = first + least(x0 + lane, l_.length[2] - 1) * step_of(p_.q);
+      const char *first = rows_of_.at(p_.q, head, tile_.z, tile_.y + i), *tokens[kLanes];
+      for (int lane = 0; lane < kLanes; lane++) tokens[lane] = first + least(x0 + lane, l_.length[2] - 1) * rows_of_.step(p_.q);
       pack_lanes(p_.dtype, tokens, p_.q.sd, p_.dim, p_.scale * kLog2E, w_.q + i * q_pitch, kLanes);
     }
     for (const RowGroup* g = w_.groups; g < w_.groups + groups_; g++)
@@ -214,8 +202,8 @@ class Unit {
     value_rows(scores_, v, w_.rows, rows_, p_.axis[2].kernel, ring_.pitch, channels(p_), w_.out, out_pitch);
     const int lanes = static_cast<int>(least(kLanes, l_.length[2] - x0));
     for (int i = 0; i < tile_.rows; i++) {
-      char *first = const_cast<char*>(row_of(p_.out, head, tile_.z, tile_.y + i)), *tokens[kLanes];
-      for (int lane = 0; lane < lanes; lane++) tokens[lane] = first + (x0 + lane) * step_of(p_.out);
+      char *first = const_cast<char*>(rows_of_.at(p_.out, head, tile_.z, tile_.y + i)), *tokens[kLanes];
+      for (int lane = 0; lane < lanes; lane++) tokens[lane] = first + (x0 + lane) * rows_of_.step(p_.out);
       unpack_lanes(p_.dtype, tokens, lanes, p_.out.sd, p_.dim_v, inverse[i], w_.out + i * out_pitch, kLanes);
     }
   }
@@ -252,7 +240,8 @@ class Unit {
     const vf total = sum[0] + sum[1];
     if (p_.lse) {
       const vf lse = (maximum + log_positive(total) * kLog2E) * kLn2;
-      const int64_t line = (batch_ * p_.axis[0].length + l_.token(p_, 0, tile_.z)) * p_.axis[1].length + l_.token(p_, 1, tile_.y + row);
+      const int64_t line =
+          (rows_of_.batch * p_.axis[0].length + l_.token(p_, 0, tile_.z)) * p_.axis[1].length + l_.token(p_, 1, tile_.y + row);
       for (int64_t i = 0; i < kLanes && x0 + i < l_.length[2]; i++)
         p_.lse[(line * p_.axis[2].length + l_.token(p_, 2, x0 + i)) * p_.heads_q + head] = lse[i];
     }
@@ -275,8 +264,9 @@ class Unit {
   const Workspace& w_;
   const int64_t band_;
   const Lattice l_;
-  int64_t batch_, head_, heads_;  // the first key head, their number
-  int64_t packed_ = 0;            // rows of keys packed so far, numbered plane by plane
+  const RowsOf rows_of_;
+  int64_t head_, heads_;  // the first key head, their number
+  int64_t packed_ = 0;    // rows of keys packed so far, numbered plane by plane
   Tile tile_{};
   int64_t rows_ = 0, groups_ = 0;  // of keys in the tile
   float* scores_[kRows] = {};      // of every query row: where those of the tile's first row of keys would be

@@ -1,4 +1,4 @@
-// Pieces of the shift kernel (neighborhood_shift.cc): products over shifted rows, and the ring of packed key rows.
+// What the shift kernels share: score products over shifted rows, the ring of packed key rows, tiles of query rows, and the bias in lanes.
 #pragma once
 
 #include "cpu/neighborhood_rows.h"
@@ -95,54 +95,6 @@ __attribute__((noinline)) void score_rows(const float* queries, int64_t q_pitch,
   each_block<A>(count, [&]<int N>(int i) { score_block<A, N>(queries, q_pitch, keys, offset + i, pitch, dim, scores, i); });
 }
 
-// A row of keys of a tile: where it lies in k and v, and the query rows that see it.
-struct KeyRow {
-  int64_t key, value;
-  int32_t first, end;
-};
-
-// out[a][d + n] += sum over rows [begin, end) of weights[a][row * kernel + j] * values[row][d + n][j] for the query rows a that see a row
-// of values. The accumulators of all kRows query rows stay in registers, so the query rows of a row of values choose among copies of the
-// loop.
-template <int N>
-FOVEA_INLINE void value_block(const float* const* weights, const float* values, const KeyRow* rows, int64_t begin, int64_t end,
-                              int64_t kernel, int64_t pitch, int64_t d, float* out, int64_t out_pitch) {
-  vf acc[kRows][N];
-  FOVEA_UNROLL
-  for (int a = 0; a < kRows; a++) FOVEA_UNROLL
-  for (int n = 0; n < N; n++) acc[a][n] = begin ? load(out + a * out_pitch + (d + n) * kLanes) : zero();
-  for (int64_t r = begin; r < end; r++) {
-    const float* value = values + rows[r].value + d * pitch;
-    with_count<kRows>(rows[r].end, [&]<int kEnd>() {
-      with_count<kEnd>(kEnd - rows[r].first, [&]<int A>() {
-        for (int64_t j = 0; j < kernel; j++)
-          add_products<kEnd - A, kEnd>(
-              acc, [&](int a) { return weights[a] + (r * kernel + j) * kLanes; }, [&](int n) { return value + n * pitch + j; });
-      });
-    });
-  }
-  FOVEA_UNROLL
-  for (int a = 0; a < kRows; a++) FOVEA_UNROLL
-  for (int n = 0; n < N; n++) store(out + a * out_pitch + (d + n) * kLanes, acc[a][n]);
-}
-
-constexpr int kChannels = kAccumulators / kRows;  // of a block of values
-
-// Rows are taken in shares whose weights stay in the first cache over all blocks of channels. dim is a multiple of kChannels.
-__attribute__((noinline)) void value_rows(const float* const* weights, const float* values, const KeyRow* rows, int64_t count,
-                                          int64_t kernel, int64_t pitch, int64_t dim, float* out, int64_t out_pitch) {
-  constexpr int64_t kMostWeights = (28 << 10) / kVectorBytes;
-  for (int64_t begin = 0, end; begin < count; begin = end) {
-    int64_t vectors = 0;
-    for (end = begin; end < count; end++) {
-      vectors += (rows[end].end - rows[end].first) * kernel;
-      if (vectors > kMostWeights && end > begin) break;
-    }
-    for (int64_t d = 0; d < dim; d += kChannels)
-      value_block<kChannels>(weights, values, rows, begin, end, kernel, pitch, d, out, out_pitch);
-  }
-}
-
 // Rows of keys or values of one (batch, head, lattice) with channels apart: [slot][d][pitch]. A ring along the first axis that is longer
 // than one: rows are packed once, just before the first tile that reads them, and overwritten when no later tile does.
 //
@@ -180,6 +132,87 @@ struct Ring {
     if (t < 0) t += x.kernel;
     else if (t >= n) t -= x.kernel;
     return least(t, n - 1);
+  }
+};
+
+// Bias of the lanes of the column at query x0 for every difference along the outer axes and every key j: [d0][d1][j] vectors.
+struct BiasColumns {
+  int64_t outer[2], floats;  // floats of one (head, column)
+
+  explicit BiasColumns(const NeighborhoodParams& p) {
+    outer[0] = 2 * p.axis[0].kernel - 1, outer[1] = 2 * p.axis[1].kernel - 1;
+    floats = p.rpb ? outer[0] * outer[1] * p.axis[2].kernel * kLanes : 0;
+  }
+  void fill(const NeighborhoodParams& p, const Ring& ring, int64_t length, int64_t head, int64_t x0, float* to) const {
+    const int64_t kernel = p.axis[2].kernel, row = 2 * kernel - 1;
+    const float* table = p.rpb + head * outer[0] * outer[1] * row;
+    for (int64_t o = 0; o < outer[0] * outer[1]; o++)
+      for (int64_t j = 0; j < kernel; j++)
+        for (int i = 0; i < kLanes; i++) {
+          const int64_t query = least(x0 + i, length - 1), at = ring.token(p.axis[2], length, query + j) - query + kernel - 1;
+          *to++ = at >= 0 && at < row ? table[o * row + at] * kLog2E : 0;
+        }
+  }
+};
+
+// The rows of tensors along the last axis that a unit (batch, lattice) reads and writes.
+struct RowsOf {
+  const NeighborhoodParams& p;
+  const Lattice& l;
+  int64_t batch;
+
+  const char* at(const NeighborhoodTensor& t, int64_t head, int64_t z, int64_t y) const {
+    return element(t, p.dtype, batch * t.sb + head * t.sh + offset_of(p, l, t, z, y, 0));
+  }
+  // Bytes from a token of a row to the next.
+  int64_t step(const NeighborhoodTensor& t) const { return p.axis[2].dilation * t.sp[2] * element_bytes(p.dtype); }
+
+  // Packs a row for `heads` neighbouring heads; rings of heads are `to_head` floats apart.
+  void pack(const Ring& ring, const NeighborhoodTensor& t, int64_t head, int64_t heads, int64_t z, int64_t y, int64_t dim, float* to,
+            int64_t to_head) const {
+    const NeighborhoodAxis& axis = p.axis[2];
+    const char* row = at(t, head, z, y);
+    for (int64_t column = 0; column < l.length[2] + axis.kernel - 1; column += kLanes)
+      for (int64_t h = 0; h < heads; h++) {
+        const char* tokens[kLanes];
+        for (int i = 0; i < kLanes; i++)
+          tokens[i] = row + h * t.sh * element_bytes(p.dtype) + ring.token(axis, l.length[2], column + i) * step(t);
+        pack_lanes(p.dtype, tokens, t.sd, dim, 1.f, to + h * to_head + column, ring.pitch);
+      }
+    if (!axis.causal) return;
+    for (int64_t h = 0; h < heads; h++)
+      for (int64_t d = 0; d < dim; d++)
+        for (int64_t column = 0; column < ring.before; column++) to[h * to_head + d * ring.pitch + column] = 0;
+  }
+};
+
+// kRows query rows of a plane, fewer at its end.
+struct Tile {
+  int64_t z, y;
+  int rows;
+  Range planes, window[kRows];  // keys seen along the outer axes
+
+  // Tiles of a lattice are numbered plane by plane. False where one lies outside (groups differ in length by one).
+  bool place(const NeighborhoodParams& p, const Lattice& l, int64_t index) {
+    const int64_t of_plane = divide_up(group_length(p.axis[1], 0), kRows);
+    z = index / of_plane, y = index % of_plane * kRows;
+    if (z >= l.length[0] || y >= l.length[1]) return false;
+    rows = static_cast<int>(least(kRows, l.length[1] - y));
+    planes = window_of(p.axis[0], l.length[0], z);
+    for (int i = 0; i < rows; i++) window[i] = window_of(p.axis[1], l.length[1], y + i);
+    return true;
+  }
+  // The query rows that see row y of keys.
+  Range queries(int64_t y) const {
+    Range r{0, rows};
+    while (r.begin < r.end && window[r.begin].end <= y) r.begin++;
+    while (r.end > r.begin && window[r.end - 1].begin > y) r.end--;
+    return r;
+  }
+  // The rows of keys between its first and its last, numbered plane by plane.
+  Range keys(const NeighborhoodParams& p, const Lattice& l) const {
+    return {planes.begin * l.length[1] + (p.axis[0].length == 1 ? window[0].begin : 0),
+            (planes.end - 1) * l.length[1] + window[rows - 1].end};
   }
 };
 
