@@ -2,17 +2,19 @@
 // Builds the addon when it is stale. CMake itself decides what is stale; this only avoids starting it when nothing changed.
 //   --cuda=AUTO|ON|OFF   (default: FOVEA_CUDA or AUTO)   --cubin=80,86,89,90a   (default: FOVEA_CUBIN or none)   --force
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const option = (name, fallback) =>
-  process.argv.find((a) => a.startsWith(`--${name}=`))?.slice(name.length + 3) ?? fallback;
-const cuda = option('cuda', process.env.FOVEA_CUDA ?? 'AUTO');
-const cubin = option('cubin', process.env.FOVEA_CUBIN ?? '').replaceAll(',', ';');
+const option = (name) => process.argv.find((a) => a.startsWith(`--${name}=`))?.slice(name.length + 3);
+const asked = {
+  cuda: option('cuda') ?? process.env.FOVEA_CUDA,
+  cubin: option('cubin') ?? process.env.FOVEA_CUBIN,
+};
 const addon = join(root, 'build/Release/fovea.node');
+const record = join(root, 'build/built.json'); // when the last build began, and what was asked of it
 
 function newest(path) {
   const stat = statSync(path);
@@ -20,12 +22,26 @@ function newest(path) {
   return Math.max(stat.mtimeMs, ...readdirSync(path).map((name) => newest(join(path, name))));
 }
 
-const sources = ['csrc', 'cuda', 'CMakeLists.txt'].map((name) => join(root, name)).filter(existsSync);
-const fresh = existsSync(addon) && statSync(addon).mtimeMs > Math.max(...sources.map(newest));
-if (!fresh || process.argv.includes('--force')) {
+/** Whether the addon is that of the present sources. What is not asked now may be as it was. */
+function fresh() {
+  if (!existsSync(addon) || !existsSync(record)) return false;
+  const built = JSON.parse(readFileSync(record, 'utf8'));
+  const sources = ['csrc', 'cuda', 'CMakeLists.txt'].map((name) => join(root, name)).filter(existsSync);
+  const asAsked = Object.entries(asked).every(([name, value]) => value === undefined || value === built[name]);
+  return asAsked && built.began > Math.max(...sources.map(newest));
+}
+
+if (process.argv.includes('--force') || !fresh()) {
   process.stderr.write('fovea: building the native addon (first build takes a few minutes)\n');
+  const built = { began: Date.now(), cuda: asked.cuda ?? 'AUTO', cubin: asked.cubin ?? '' };
   const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
-  const args = [cmakeJs, 'build', `--CDFOVEA_CUDA=${cuda}`, `--CDFOVEA_CUBIN=${cubin}`];
+  const args = [
+    cmakeJs,
+    'build',
+    `--CDFOVEA_CUDA=${built.cuda}`,
+    `--CDFOVEA_CUBIN=${built.cubin.replaceAll(',', ';')}`,
+  ];
   const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: ['ignore', 2, 2] });
   if (status !== 0) process.exit(status ?? 1);
+  writeFileSync(record, JSON.stringify(built));
 }
