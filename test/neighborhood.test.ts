@@ -17,7 +17,7 @@ import {
 } from '../lib/index.ts';
 import { LAYOUTS, laidOut, numbers, uniform } from './inputs.ts';
 import { atLevel, expectSameBitsForAnyThreads, LEVELS } from './levels.ts';
-import { check, checkGoldens, GOLDENS, randomAxes, sees, type Case } from './neighborhood_cases.ts';
+import { check, checkGoldens, GOLDENS, randomAxes, randomShiftAxes, sees, type Case } from './neighborhood_cases.ts';
 import { expectClose } from './tolerance.ts';
 
 describe.each(LEVELS)('goldens on %s', (level) => {
@@ -59,6 +59,68 @@ describe.each(LEVELS)('reference on %s', (level) => {
   test.each(cases)('$name', (c) => atLevel(level, () => check(c)));
 });
 
+/** The kernel that takes calls of these shapes. */
+function kernelOf({ space, dim, dimV, options }: Pick<Case, 'space' | 'dim' | 'dimV' | 'options'>): string {
+  const zeros = (d: number): Tensor => tensor(new Float32Array(space.reduce((n, x) => n * x, d)), [1, ...space, 1, d], { dtype: 'f32' }); // prettier-ignore
+  return explainNeighborhood(zeros(dim), zeros(dim), zeros(dimV), options).kernel;
+}
+
+const shiftCases: readonly (Case & { name: string })[] = [
+  { ...base, name: 'several tiles and bands, odd dims', space: [21, 30], options: { kernelSize: 7 }, dim: 33, dimV: 20 }, // prettier-ignore
+  { ...base, name: 'groups of heads, batch, bias', space: [9, 14], options: { kernelSize: [5, 3] }, batch: 2, heads: 4, kvHeads: 2, bias: true }, // prettier-ignore
+  { ...base, name: 'ragged groups', space: [23, 43], options: { kernelSize: [5, 4], dilation: [2, 3] }, bias: true },
+  { ...base, name: 'causal last axis', space: [12, 30], options: { kernelSize: [4, 5], causal: [false, true] }, bias: true }, // prettier-ignore
+  { ...base, name: 'causal, stride along the first axis', space: [18, 31], options: { kernelSize: [4, 3], stride: [3, 1], causal: true } }, // prettier-ignore
+  { ...base, name: 'windows of whole rows', space: [7, 13], options: { kernelSize: [7, 13] }, bias: true },
+  { ...base, name: 'many columns', space: [3, 100], options: { kernelSize: [2, 13] }, dim: 1, dimV: 70 },
+  { ...base, name: 'planes', space: [5, 9, 13], options: { kernelSize: [3, 4, 5] }, dim: 20, dimV: 3, bias: true },
+  { ...base, name: 'planes, dilated, causal', space: [4, 6, 22], options: { kernelSize: [2, 3, 3], dilation: [2, 1, 2], causal: [true, false, true] }, bias: true }, // prettier-ignore
+  { ...base, name: 'bf16 bias', space: [11, 27], options: { kernelSize: 3 }, dim: 24, dtype: 'bf16', bias: true },
+  { ...base, name: 'f16', space: [11, 27], options: { kernelSize: 3 }, dim: 24, dtype: 'f16' },
+];
+
+describe.each(LEVELS)('shift kernel on %s', (level) => {
+  test.each(shiftCases)('$name', (c) => {
+    expect(kernelOf(c)).toBe('cpu.shift');
+    atLevel(level, () => check(c));
+  });
+});
+
+test('random calls of the shift kernel', () => {
+  fc.assert(
+    fc.property(
+      randomShiftAxes(300),
+      fc.constantFrom([1, 1], [2, 1], [4, 2]),
+      fc.integer({ min: 1, max: 40 }),
+      fc.integer({ min: 1, max: 40 }),
+      fc.boolean(),
+      fc.constantFrom(...LEVELS),
+      (axes, [heads, kvHeads], dim, dimV, bias, level) => {
+        fc.pre(kernelOf({ ...axes, dim, dimV }) === 'cpu.shift');
+        atLevel(level, () => check({ batch: 1, ...axes, heads, kvHeads, dim, dimV, bias }));
+      },
+    ),
+    { numRuns: 60 },
+  );
+}, 60_000);
+
+test('both kernels give one result: axes in the other order are another call for the same attention', () => {
+  const shape = [1, 9, 30, 2, 12];
+  const turn = (t: Tensor): Tensor => permute(t, [0, 2, 1, 3, 4]);
+  const leaf = (seed: number): Tensor =>
+    tensor(uniform(9 * 30 * 24, seed), shape, { dtype: 'f32', requiresGrad: true });
+  const [q, k, v, up] = [1, 2, 3, 4].map(leaf);
+  const [rows, columns] = [
+    { kernelSize: [5, 3], causal: [false, true] },
+    { kernelSize: [3, 5], causal: [true, false] },
+  ];
+  expect(explainNeighborhood(q, k, v, rows).kernel).toBe('cpu.shift');
+  expect(explainNeighborhood(turn(q), turn(k), turn(v), columns).kernel).toBe('cpu.tiles');
+  const one = grad(sum(mul(neighborhoodAttention(q, k, v, rows), up)), [q, k, v]);
+  const other = grad(sum(mul(neighborhoodAttention(turn(q), turn(k), turn(v), columns), turn(up))), [q, k, v]);
+  one.forEach((g, i) => expectClose(numbers(g as Tensor), numbers(other[i] as Tensor), 'f32', 3));
+});
+
 test('random shapes and settings', () => {
   fc.assert(
     fc.property(
@@ -88,6 +150,10 @@ test('the same bits for any number of threads, and in any batch', () => {
   const run = (): Tensor => neighborhoodAttention(q, k, v, { kernelSize: 5, dilation: [2, 1] });
   expectSameBitsForAnyThreads(run);
   for (let i = 0; i < 3; i++) expectSameBitsForAnyThreads(() => grad(sum(mul(run(), run())), [q, k, v])[i] as Tensor);
+  const rpb = tensor(uniform(2 * 5 * 5 * 3, 4), [2, 5, 5, 3], { dtype: 'f32', requiresGrad: true });
+  const solid = (t: Tensor): Tensor => reshape(t, [2, 3, 10, 22, 2, 16]);
+  const planes = (): Tensor => neighborhoodAttention(solid(q), solid(k), solid(v), { kernelSize: [3, 3, 2], rpb });
+  for (let i = 0; i < 4; i++) expectSameBitsForAnyThreads(() => grad(sum(mul(planes(), planes())), [q, k, v, rpb])[i] as Tensor); // prettier-ignore
   const half = (t: Tensor): Tensor => tensor(numbers(t).slice(t.size / 2), [1, ...t.shape.slice(1)], { dtype: 'f32' });
   const alone = neighborhoodAttention(half(q), half(k), half(v), { kernelSize: 5, dilation: [2, 1] });
   expect(numbers(alone)).toEqual(numbers(run()).slice(alone.size));
@@ -125,7 +191,9 @@ test('explain names the kernel', () => {
   const t = tensor(new Float32Array(56 * 56 * 32), [1, 56, 56, 1, 32], { dtype: 'f32' });
   const e = explainNeighborhood(t, t, t, { kernelSize: 7 });
   expect(e.flops).toBe(56 * 56 * 49 * 4 * 32);
-  expect(e.kernel).toMatch(/^cpu\./);
+  expect(e.kernel).toBe('cpu.shift');
+  const none = { kernelSize: [1, 7] };
+  expect(explainNeighborhood(t, t, t, none).refused).toEqual([{ kernel: 'cpu.shift', reason: expect.stringContaining('no window across rows') as string }]); // prettier-ignore
   expect(String(e)).toContain(e.kernel);
   expect(e.tile).toHaveLength(2);
 });

@@ -216,20 +216,52 @@ const axis = fc
     }),
   );
 
+interface Axis {
+  readonly kernel: number;
+  readonly dilation: number;
+  readonly stride: number;
+  readonly length: number;
+  readonly causal: boolean;
+}
+
+const callOf = (axes: readonly Axis[]): Pick<Case, 'space' | 'options'> => ({
+  space: axes.map((a) => a.length),
+  options: {
+    kernelSize: axes.map((a) => a.kernel),
+    stride: axes.map((a) => a.stride),
+    dilation: axes.map((a) => a.dilation),
+    causal: axes.map((a) => a.causal),
+  },
+});
+
+const within = (tokens: number, axes: readonly Axis[]): boolean => axes.reduce((n, a) => n * a.length, 1) <= tokens;
+
 /** Random axes whose product of extents is at most `tokens`, as space and options. */
 export const randomAxes = (tokens: number): fc.Arbitrary<Pick<Case, 'space' | 'options'>> =>
   fc
     .array(axis, { minLength: 1, maxLength: 3 })
-    .filter((axes) => axes.reduce((n, a) => n * a.length, 1) <= tokens)
-    .map((axes) => ({
-      space: axes.map((a) => a.length),
-      options: {
-        kernelSize: axes.map((a) => a.kernel),
-        stride: axes.map((a) => a.stride),
-        dilation: axes.map((a) => a.dilation),
-        causal: axes.map((a) => a.causal),
-      },
-    }));
+    .filter((axes) => within(tokens, axes))
+    .map(callOf);
+
+/** The same with last axes that kernels along rows take: stride 1, groups about as long as one or two vectors. */
+export const randomShiftAxes = (tokens: number): fc.Arbitrary<Pick<Case, 'space' | 'options'>> => {
+  const last = fc.record({
+    kernel: fc.integer({ min: 1, max: 10 }),
+    dilation: fc.integer({ min: 1, max: 2 }),
+    stride: fc.constant(1),
+    group: fc.oneof(fc.integer({ min: 10, max: 16 }), fc.integer({ min: 20, max: 35 })),
+    ragged: fc.integer({ min: 0, max: 1 }),
+    causal: fc.boolean(),
+  });
+  return fc
+    .tuple(fc.array(axis, { minLength: 1, maxLength: 2 }), last)
+    .map(([outer, { group, ragged, ...x }]) => [
+      ...outer,
+      { ...x, length: group * x.dilation - ragged * (x.dilation - 1) },
+    ])
+    .filter((axes) => within(tokens, axes))
+    .map(callOf);
+};
 
 const layers = [NeighborhoodAttention1D, NeighborhoodAttention2D, NeighborhoodAttention3D];
 export const LAYER_GOLDENS = [

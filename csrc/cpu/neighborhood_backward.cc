@@ -207,8 +207,8 @@ void run_unit(const Bands& bands, const TileShape& shape, const NeighborhoodGrad
 }  // namespace
 
 template <>
-void neighborhood_backward<kIsa>(const NeighborhoodParams& p, const NeighborhoodGrads& g, ThreadPool& pool,
-                                 const std::atomic<bool>* cancel) {
+void neighborhood_tiles_backward<kIsa>(const NeighborhoodParams& p, const NeighborhoodGrads& g, ThreadPool& pool,
+                                       const std::atomic<bool>* cancel) {
   const FlushDenormals flush;
   const TileShape shape = choose_tile(p);
   const Bands bands(p, shape.tile[Bands::axis_of(p)], g.drpb != nullptr);

@@ -80,7 +80,7 @@ struct Sums {
   }
 };
 
-inline void write_row(DType dtype, const NeighborhoodTensor& t, int64_t offset, const float* from, int64_t n) {
+inline void write_token(DType dtype, const NeighborhoodTensor& t, int64_t offset, const float* from, int64_t n) {
   narrow_to(dtype, from, n, const_cast<char*>(element(t, dtype, offset)), t.sd);
 }
 
@@ -120,7 +120,7 @@ void merge_tokens(const Bands& bands, const NeighborhoodGrads& g, const float* p
             if (i >= q->begin && i < q->end) sum = sum + load(q->unit + q->*from + i * pitch + d);
           store(row + d, sum);
         }
-        write_row(p.dtype, t, batch * t.sb + head * t.sh + x0 * t.sp[0] + x1 * t.sp[1] + l.token(p, 2, i) * t.sp[2], row, dim);
+        write_token(p.dtype, t, batch * t.sb + head * t.sh + x0 * t.sp[0] + x1 * t.sp[1] + l.token(p, 2, i) * t.sp[2], row, dim);
       };
       merge(g.dk, &Part::k, bands.pitch_k, p.dim, row_k);
       merge(g.dv, &Part::v, bands.pitch_v, p.dim_v, row_v);
@@ -141,7 +141,7 @@ void merge_extra(const Bands& bands, const NeighborhoodGrads& g, const float* pa
         sum = sum + load(partial + ((batch * p.heads_kv + head) * of_head + u) * bands.unit_floats + first + n * pitch + d);
       store(row + d, sum);
     }
-    write_row(p.dtype, t, batch * t.sb + head * t.sh + n * t.sp[2], row, dim);
+    write_token(p.dtype, t, batch * t.sb + head * t.sh + n * t.sp[2], row, dim);
   };
   merge(g.dextra_k, from, bands.pitch_k, p.dim);
   merge(g.dextra_v, from + p.extra * bands.pitch_k, bands.pitch_v, p.dim_v);

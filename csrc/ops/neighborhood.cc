@@ -16,14 +16,16 @@
 namespace fovea {
 
 const char* cpu::neighborhood_shift_refusal(const NeighborhoodParams& p) {
-  constexpr int64_t kLongest = 13, kMostKeys = 1024, kLanesOfLine = 16;
-  const NeighborhoodAxis& x = p.axis[2];
+  constexpr int64_t kLongest = 13, kMostKeys = 1024, kLanesOfLine = 16, kMostRingBytes = 2 << 20;
+  const NeighborhoodAxis &z = p.axis[0], &y = p.axis[1], &x = p.axis[2];
   if (p.extra) return "extra keys";
   if (x.stride != 1) return "a stride along the last axis";
-  if (p.axis[0].kernel * p.axis[1].kernel == 1) return "no window across rows, so nothing shares a load";
-  if (x.kernel > kLongest || p.axis[0].kernel * p.axis[1].kernel * x.kernel > kMostKeys) return "a large window";
+  if (y.kernel == 1) return "no window across rows of a plane, so nothing shares a load";
+  if (x.kernel > kLongest || z.kernel * y.kernel * x.kernel > kMostKeys) return "a large window";
   const int64_t n = (x.length + x.dilation - 1) / x.dilation, lanes = (n + kLanesOfLine - 1) / kLanesOfLine * kLanesOfLine;
   if (5 * n < 3 * lanes) return "rows that fill few lanes";
+  const int64_t rows = z.kernel * ((y.length + y.dilation - 1) / y.dilation);
+  if (z.length > 1 && rows * (lanes + kLanesOfLine) * (p.dim + p.dim_v) * 4 > kMostRingBytes) return "planes that outgrow the second cache";
   return nullptr;
 }
 
@@ -34,21 +36,26 @@ constexpr const char* kOp = "neighborhoodAttention";
 struct Kernel {
   const char* name;
   const char* (*refusal)(const NeighborhoodParams&);  // null: it takes the call
-  void (*run)(const NeighborhoodParams&, const TaskContext&);
+  void (*forward)(const NeighborhoodParams&, const TaskContext&);
+  void (*backward)(const NeighborhoodParams&, const NeighborhoodGrads&, const TaskContext&);
 };
 
-void run_tiles(const NeighborhoodParams& p, const TaskContext& ctx) {
-  dispatch_isa([&](auto isa) { cpu::neighborhood_tiles<isa()>(p, ctx.pool, ctx.cancel); });
-}
-
-void run_shift(const NeighborhoodParams& p, const TaskContext& ctx) {
-  dispatch_isa([&](auto isa) { cpu::neighborhood_shift<isa()>(p, ctx.pool, ctx.cancel); });
-}
-
-// In order of preference; the first that takes a call runs it. The last takes every call.
+// In order of preference; the first that takes a call runs it, and its gradients. The last takes every call.
 const Kernel kKernels[] = {
-    {"cpu.shift", cpu::neighborhood_shift_refusal, run_shift},
-    {"cpu.tiles", [](const NeighborhoodParams&) -> const char* { return nullptr; }, run_tiles},
+    {"cpu.shift", cpu::neighborhood_shift_refusal,
+     [](const NeighborhoodParams& p, const TaskContext& ctx) {
+       dispatch_isa([&](auto isa) { cpu::neighborhood_shift<isa()>(p, ctx.pool, ctx.cancel); });
+     },
+     [](const NeighborhoodParams& p, const NeighborhoodGrads& g, const TaskContext& ctx) {
+       dispatch_isa([&](auto isa) { cpu::neighborhood_shift_backward<isa()>(p, g, ctx.pool, ctx.cancel); });
+     }},
+    {"cpu.tiles", [](const NeighborhoodParams&) -> const char* { return nullptr; },
+     [](const NeighborhoodParams& p, const TaskContext& ctx) {
+       dispatch_isa([&](auto isa) { cpu::neighborhood_tiles<isa()>(p, ctx.pool, ctx.cancel); });
+     },
+     [](const NeighborhoodParams& p, const NeighborhoodGrads& g, const TaskContext& ctx) {
+       dispatch_isa([&](auto isa) { cpu::neighborhood_tiles_backward<isa()>(p, g, ctx.pool, ctx.cancel); });
+     }},
 };
 
 Device device_of(const char* op, const std::vector<Tensor>& t) {
@@ -82,7 +89,7 @@ std::vector<Tensor> forward(const std::vector<Tensor>& operands, const std::vect
       kOp, device, reads.data(), reads.size(), writes, 2, false,
       [p](const TaskContext& ctx) {
         for (const Kernel& kernel : kKernels)
-          if (!kernel.refusal(p)) return kernel.run(p, ctx);
+          if (!kernel.refusal(p)) return kernel.forward(p, ctx);
       },
       [p](cuda::Stream& stream) { cuda::neighborhood(p, stream); });
   return {out, lse};
@@ -132,7 +139,8 @@ std::vector<Tensor> backward(std::vector<Tensor> operands, const std::vector<int
       op, device, reads.data(), reads.size(), writes.data(), writes.size(), false,
       [p, g](const TaskContext& ctx) {
         if (p.batch == 0) return;
-        dispatch_isa([&](auto isa) { cpu::neighborhood_backward<isa()>(p, g, ctx.pool, ctx.cancel); });
+        for (const Kernel& kernel : kKernels)
+          if (!kernel.refusal(p)) return kernel.backward(p, g, ctx);
       },
       [p, g](cuda::Stream& stream) { cuda::neighborhood_backward(p, g, stream); });
   return results;

@@ -163,6 +163,7 @@ export interface NeighborhoodWork {
 }
 
 export interface NeighborhoodExplanation extends NeighborhoodWork {
+  /** The kernel that computes the output and, by its backward half, the gradients. */
   readonly kernel: string;
   /** Instruction set the kernel runs with. */
   readonly isa: string;

@@ -1,0 +1,471 @@
+// Gradients of neighborhood attention for the calls that the shift kernel takes (neighborhood_shift.cc).
+//
+//   S = Q K,  dP = dO V                    lanes are neighbouring queries of a row, keys are read as shifted rows of channels
+//   P = 2^(S - lse),  dS = P (dP - delta)
+//   dQ += dS K,  dK += dS Q,  dV += P dO   lanes are channels of rows of tokens, weights are broadcast
+//
+// Either way every pair that is computed is one that is seen. In the second form kRows rows of sums share a token at one place of the last
+// axis: the queries in a column of the tile that see a key, or the keys in a column that a query sees. A tile of query rows is walked
+// along the last axis, one column of lanes at a time: its pairs are made, its queries take their dQ, and keys that no later query sees take
+// their dK and dV. So few columns of pairs are kept. dK and dV are added up as neighborhood_sums.h says.
+#include "core/float_mode.h"
+#include "cpu/neighborhood.h"
+#include "cpu/neighborhood_shift.h"
+#include "cpu/neighborhood_sums.h"
+#include "cpu/pieces.h"
+
+namespace fovea::cpu {
+namespace {
+
+// A row of tokens that is added to rows [first, end) of sums; where it and its weights lie.
+struct Source {
+  int64_t row, weights;
+  int32_t first, end;
+};
+
+// A token of a source and its weight, in floats from where the row's first token and weight lie.
+struct Step {
+  int32_t token, weight;
+};
+
+// Tokens that meet the one at a place of the last axis: the first, and steps from it to all of them.
+struct Steps {
+  int64_t first;
+  const Step* begin;
+  int64_t count;
+};
+
+// Rows of sums += weights * rows of tokens, at places of the last axis.
+struct Product {
+  const float* weights[kRows];  // of every row of sums
+  float* sums[kRows];
+  int64_t rows, sums_pitch;  // tokens of sums are sums_pitch floats apart
+  const float* tokens;
+  int64_t pitch;
+  const Source* sources;
+  int64_t count, dim;
+};
+
+// At place `at`, channels from d on: V vectors.
+template <int V>
+FOVEA_INLINE void add_panel(const Product& p, const Steps& steps, int64_t at, int64_t d) {
+  const int64_t sum = at * p.sums_pitch + d;
+  vf acc[kRows][V];
+  FOVEA_UNROLL
+  for (int i = 0; i < kRows; i++) FOVEA_UNROLL
+  for (int v = 0; v < V; v++) acc[i][v] = i < p.rows ? load(p.sums[i] + sum + v * kLanes) : zero();
+  for (const Source* s = p.sources; s < p.sources + p.count; s++) {
+    const float* tokens = p.tokens + s->row + steps.first * p.pitch + d;
+    with_count<kRows>(
+        s->end, [&]<int kEnd>() __attribute__((always_inline)) {
+          with_count<kEnd>(
+              kEnd - s->first, [&]<int A>() __attribute__((always_inline)) {
+                const float* weights[A];
+                FOVEA_UNROLL
+                for (int i = 0; i < A; i++) weights[i] = p.weights[kEnd - A + i] + s->weights;
+                for (const Step* step = steps.begin; step < steps.begin + steps.count; step++) {
+                  vf x[V];
+                  FOVEA_UNROLL
+                  for (int v = 0; v < V; v++) x[v] = load(tokens + step->token + v * kLanes);
+                  FOVEA_UNROLL
+                  for (int i = 0; i < A; i++) {
+                    const vf weight = broadcast(weights[i] + step->weight);
+                    FOVEA_UNROLL
+                    for (int v = 0; v < V; v++) acc[kEnd - A + i][v] = fma(weight, x[v], acc[kEnd - A + i][v]);
+                  }
+                }
+              });
+        });
+  }
+  FOVEA_UNROLL
+  for (int i = 0; i < kRows; i++) FOVEA_UNROLL
+  for (int v = 0; v < V; v++)
+    if (i < p.rows) store(p.sums[i] + sum + v * kLanes, acc[i][v]);
+}
+
+// At places [from, to).
+__attribute__((noinline)) void add_tokens(const Product& p, const Steps* steps, int64_t from, int64_t to) {
+  const int64_t vectors = divide_up(p.dim, kLanes);
+  for (int64_t at = from; at < to; at++)
+    for (int64_t first = 0, width; first < vectors; first += width) {
+      width = panel_width(first, vectors);
+      if (width == 1) add_panel<1>(p, steps[at], at, first * kLanes);
+      else if (width == 2) add_panel<2>(p, steps[at], at, first * kLanes);
+      else add_panel<3>(p, steps[at], at, first * kLanes);
+    }
+}
+
+// n tokens, `step` bytes apart, as rows of floats times a factor; 0 from dim to the end of its vector.
+__attribute__((noinline)) void read_row(DType dtype, const char* tokens, int64_t step, int64_t sd, int64_t n, int64_t dim, float factor,
+                                        float* to, int64_t pitch) {
+  const int64_t vectors = sd == 1 ? dim / kLanes * kLanes : 0;
+  with_float(dtype, [&]<class T>(TypeTag<T>) {
+    for (int64_t i = 0; i < n; i++, tokens += step, to += pitch) {
+      const T* from = reinterpret_cast<const T*>(tokens);
+      if (dim % kLanes) store(to + dim / kLanes * kLanes, zero());
+      for (int64_t d = 0; d < vectors; d += kLanes) store(to + d, load(from + d) * factor);
+      for (int64_t d = vectors; d < dim; d++) to[d] = to_float(from[d * sd]) * factor;
+    }
+  });
+}
+
+// The reverse.
+__attribute__((noinline)) void write_row(DType dtype, char* tokens, int64_t step, int64_t sd, int64_t n, int64_t dim, float factor,
+                                         const float* from, int64_t pitch) {
+  const int64_t vectors = sd == 1 ? dim / kLanes * kLanes : 0;
+  with_float(dtype, [&]<class T>(TypeTag<T>) {
+    for (int64_t i = 0; i < n; i++, tokens += step, from += pitch) {
+      T* to = reinterpret_cast<T*>(tokens);
+      for (int64_t d = 0; d < vectors; d += kLanes) store(to + d, load(from + d) * factor);
+      for (int64_t d = vectors; d < dim; d++) to[d * sd] = narrow<T>(from[d] * factor);
+    }
+  });
+}
+
+// What the units of a call have in common.
+struct Plan {
+  const NeighborhoodParams& p;
+  const NeighborhoodGrads& g;
+  Ring ring;
+  BiasColumns bias;
+  Bands bands;
+  int64_t group, columns;           // query heads of a key head; columns of lanes of a row
+  int64_t kept;                     // columns whose pairs are kept
+  int64_t row_pairs, column_pairs;  // pairs of a query row with a row of keys, and of all query rows; of a column of lanes
+  int64_t pitch;                    // of rows of tokens
+
+  Plan(const NeighborhoodParams& params, const NeighborhoodGrads& grads)
+      : p(params), g(grads), ring(p), bias(p), bands(p, Bands::axis_of(p) == 1 ? kRows : 1, g.drpb != nullptr) {
+    group = p.heads_q / p.heads_kv, columns = divide_up(group_length(p.axis[2], 0), kLanes);
+    kept = least(columns, 1 + divide_up(2 * p.axis[2].kernel, kLanes));  // a key is seen from fewer than 2 kernel queries
+    row_pairs = p.axis[2].kernel * kLanes, column_pairs = kRows * p.axis[1].kernel * row_pairs;
+    pitch = whole(most(p.dim, p.dim_v), 16);
+  }
+};
+
+// Rows of keys seen by the same query rows of a tile.
+struct RowGroup {
+  int32_t first, end;  // query rows
+  int64_t from, count;
+};
+
+// kRows rows of keys: the query rows that are added to them.
+struct KeyBlock {
+  Source sources[kRows];
+  int64_t count;
+};
+
+struct Workspace {
+  float *k, *v, *k_tokens;        // rings: channels apart, and rows of tokens
+  float *q, *dout;                // of the tile: [column][query row][d][lane]
+  float *q_tokens, *dout_tokens;  // of the tile: rows of tokens
+  float *dq, *out;                // rows of tokens; out: of one query row
+  float *lse, *delta;             // [query row][column][lane]
+  float *weights, *grads;         // P and dS: [kept column][query row][row of its window][j][lane]
+  float *bias, *dbias;            // [query head][column], see BiasColumns
+  Steps *of_queries, *of_keys;    // of every place of the last axis
+  Step* steps;
+  int64_t *keys, *values;  // of a plane of the tile: where each key vector lies in k and v for the first column of lanes
+  RowGroup* groups;
+  Source* key_sources;
+  KeyBlock* blocks;
+
+  Workspace(const Plan& plan, Pieces& pieces) {
+    const NeighborhoodParams& p = plan.p;
+    const Ring& ring = plan.ring;
+    const int64_t n = group_length(p.axis[2], 0), lanes = plan.columns * kLanes, tile_rows = kRows * n * plan.pitch;
+    k = pieces.take(ring.floats(p.dim)), v = pieces.take(ring.floats(p.dim_v));
+    k_tokens = pieces.take(ring.slots[0] * ring.slots[1] * n * plan.pitch);
+    q = pieces.take(kRows * p.dim * lanes), dout = pieces.take(kRows * p.dim_v * lanes);
+    q_tokens = pieces.take(tile_rows), dout_tokens = pieces.take(tile_rows);
+    dq = pieces.take(tile_rows), out = pieces.take(n * plan.pitch);
+    lse = pieces.take(kRows * lanes), delta = pieces.take(kRows * lanes);
+    weights = pieces.take(plan.kept * plan.column_pairs), grads = pieces.take(plan.kept * plan.column_pairs);
+    bias = pieces.take(plan.group * plan.columns * plan.bias.floats), dbias = pieces.take(plan.group * plan.columns * plan.bias.floats);
+    of_queries = pieces.take<Steps>(n), of_keys = pieces.take<Steps>(n), steps = pieces.take<Step>(2 * n * p.axis[2].kernel);
+    const int64_t most_rows = ring.slots[1];
+    keys = pieces.take<int64_t>(most_rows * p.axis[2].kernel), values = pieces.take<int64_t>(most_rows * p.axis[2].kernel);
+    groups = pieces.take<RowGroup>(most_rows);
+    key_sources = pieces.take<Source>(most_rows), blocks = pieces.take<KeyBlock>(divide_up(most_rows, kRows));
+  }
+};
+
+class Unit {
+ public:
+  Unit(const Plan& plan, const Workspace& w, int64_t unit, float* sums)
+      : plan_(plan),
+        p_(plan.p),
+        ring_(plan.ring),
+        w_(w),
+        band_(unit % plan.bands.count),
+        l_(p_, unit / plan.bands.count % plan.bands.lattices),
+        n_(l_.length[2]),
+        rows_of_{p_, l_, unit / plan.bands.count / plan.bands.lattices / p_.heads_kv},
+        head_kv_(unit / plan.bands.count / plan.bands.lattices % p_.heads_kv),
+        sums_(plan.bands, l_, plan.bands.keys(l_.length[plan.bands.axis], band_), sums) {}
+
+  void run() {
+    list_steps();
+    const int64_t bias = plan_.columns * plan_.bias.floats;
+    if (p_.rpb) {
+      for (int64_t h = 0; h < plan_.group; h++)
+        for (int64_t c = 0; c < plan_.columns; c++)
+          plan_.bias.fill(p_, ring_, n_, head_kv_ * plan_.group + h, c * kLanes, w_.bias + h * bias + c * plan_.bias.floats);
+      __builtin_memset(w_.dbias, 0, static_cast<size_t>(plan_.group * bias) * 4);
+    }
+    const int64_t of_plane = divide_up(group_length(p_.axis[1], 0), kRows);
+    const int64_t tiles = plan_.bands.axis == 0 ? plan_.bands.length * of_plane : plan_.bands.length / kRows;
+    for (int64_t t = band_ * tiles; t < least((band_ + 1) * tiles, group_length(p_.axis[0], 0) * of_plane); t++) {
+      if (!tile_.place(p_, l_, t)) continue;
+      pack_keys();
+      list_rows();
+      for (int64_t h = 0; h < plan_.group; h++) {
+        pack_queries(head_kv_ * plan_.group + h);
+        for (int64_t z = tile_.planes.begin; z < tile_.planes.end; z++) plane(h, z);
+        for (int i = 0; i < tile_.rows; i++)
+          write_row(p_.dtype, const_cast<char*>(rows_of_.at(plan_.g.dq, head_kv_ * plan_.group + h, tile_.z, tile_.y + i)),
+                    rows_of_.step(plan_.g.dq), plan_.g.dq.sd, n_, p_.dim, p_.scale, w_.dq + i * n_ * plan_.pitch, plan_.pitch);
+      }
+    }
+    if (p_.rpb)
+      for (int64_t h = 0; h < plan_.group; h++) fold_bias(w_.dbias + h * bias, sums_.bias + h * bias_size(p_));
+  }
+
+ private:
+  // Calls f(x, j, token) for the keys j that query x sees.
+  template <class F>
+  void each_pair(F&& f) const {
+    const NeighborhoodAxis& axis = p_.axis[2];
+    for (int64_t x = 0; x < n_; x++)
+      for (int64_t j = axis.causal ? most(ring_.before - x, 0) : 0; j < axis.kernel; j++) f(x, j, ring_.token(axis, n_, x + j));
+  }
+
+  void list_steps() {
+    for (int64_t x = 0; x < n_; x++) w_.of_queries[x] = {n_, nullptr, 0}, w_.of_keys[x] = {n_, nullptr, 0};
+    each_pair([&](int64_t x, int64_t, int64_t token) {
+      Steps &query = w_.of_queries[x], &key = w_.of_keys[token];
+      query.first = least(query.first, token), key.first = least(key.first, x);
+      query.count++, key.count++;
+    });
+    Step* next = w_.steps;
+    for (Steps* list : {w_.of_queries, w_.of_keys})
+      for (int64_t x = 0; x < n_; x++) {
+        list[x].begin = next;
+        next += list[x].count;
+        list[x].count = 0;
+      }
+    each_pair([&](int64_t x, int64_t j, int64_t token) {
+      Steps &query = w_.of_queries[x], &key = w_.of_keys[token];
+      const int32_t weight = static_cast<int32_t>(x / kLanes % plan_.kept * plan_.column_pairs + j * kLanes + x % kLanes);
+      const_cast<Step*>(query.begin)[query.count++] = {static_cast<int32_t>((token - query.first) * plan_.pitch), weight};
+      const_cast<Step*>(key.begin)[key.count++] = {static_cast<int32_t>((x - key.first) * plan_.pitch), weight};
+    });
+  }
+
+  // Packs what the tile reads and no tile before it did.
+  void pack_keys() {
+    const Range keys = tile_.keys(p_, l_);
+    for (packed_ = most(packed_, keys.begin); packed_ < keys.end; packed_++) {
+      const int64_t z = packed_ / l_.length[1], y = packed_ % l_.length[1], slot = ring_.slot(z, y);
+      read_row(p_.dtype, rows_of_.at(p_.k, head_kv_, z, y), rows_of_.step(p_.k), p_.k.sd, n_, p_.dim, 1.f,
+               w_.k_tokens + slot * n_ * plan_.pitch, plan_.pitch);
+      rows_of_.pack(ring_, p_.k, head_kv_, 1, z, y, p_.dim, w_.k + slot * ring_.pitch * p_.dim, 0);
+      rows_of_.pack(ring_, p_.v, head_kv_, 1, z, y, p_.dim_v, w_.v + slot * ring_.pitch * p_.dim_v, 0);
+    }
+  }
+
+  // Where the pairs of query row a with row r of keys are: at pairs_of(a) + r * row_pairs.
+  int64_t pairs_of(int64_t a) const { return (a * p_.axis[1].kernel - (tile_.window[a].begin - tile_.window[0].begin)) * plan_.row_pairs; }
+
+  // What rows of keys of a plane of the tile meet; they are numbered from the first that is seen.
+  void list_rows() {
+    const int64_t y0 = tile_.window[0].begin;
+    rows_ = tile_.window[tile_.rows - 1].end - y0, groups_ = 0;
+    RowGroup* g = nullptr;
+    for (int64_t r = 0; r < rows_; r++) {
+      const Range queries = tile_.queries(y0 + r);
+      const int32_t first = static_cast<int32_t>(queries.begin), end = static_cast<int32_t>(queries.end);
+      if (!g || first != g->first || end != g->end) {
+        g = &w_.groups[groups_++];
+        *g = {first, end, r, 0};
+      }
+      g->count++;
+      w_.key_sources[r] = {0, r * plan_.row_pairs, first, end};
+    }
+    for (int64_t r = 0; r < rows_; r += kRows) {
+      KeyBlock& block = w_.blocks[r / kRows];
+      block.count = 0;
+      for (int a = 0; a < tile_.rows; a++) {
+        const int64_t first = most(tile_.window[a].begin - y0 - r, 0), end = least(tile_.window[a].end - y0 - r, kRows);
+        if (first < end)
+          block.sources[block.count++] = {a * n_ * plan_.pitch, pairs_of(a), static_cast<int32_t>(first), static_cast<int32_t>(end)};
+      }
+    }
+  }
+
+  void pack_queries(int64_t head) {
+    const int64_t lanes = plan_.columns * kLanes, row = n_ * plan_.pitch;
+    __builtin_memset(w_.dq, 0, static_cast<size_t>(tile_.rows * row) * 4);
+    for (int i = 0; i < tile_.rows; i++) {
+      float *q = w_.q_tokens + i * row, *dout = w_.dout_tokens + i * row;
+      auto read = [&](const NeighborhoodTensor& t, int64_t dim, float factor, float* to) {
+        read_row(p_.dtype, rows_of_.at(t, head, tile_.z, tile_.y + i), rows_of_.step(t), t.sd, n_, dim, factor, to, plan_.pitch);
+      };
+      read(p_.q, p_.dim, p_.scale, q), read(plan_.g.dout, p_.dim_v, 1.f, dout), read(p_.out, p_.dim_v, 1.f, w_.out);
+      auto pack = [&](const float* tokens, int64_t x0, int64_t dim, float factor, float* to) {
+        const char* from[kLanes];
+        for (int lane = 0; lane < kLanes; lane++)
+          from[lane] = reinterpret_cast<const char*>(tokens + least(x0 + lane, n_ - 1) * plan_.pitch);
+        pack_lanes(DType::F32, from, 1, dim, factor, to + (x0 * kRows + i * kLanes) * dim, kLanes);
+      };
+      const int64_t line =
+          (rows_of_.batch * p_.axis[0].length + l_.token(p_, 0, tile_.z)) * p_.axis[1].length + l_.token(p_, 1, tile_.y + i);
+      for (int64_t x0 = 0; x0 < n_; x0 += kLanes) {
+        pack(q, x0, p_.dim, kLog2E, w_.q), pack(dout, x0, p_.dim_v, 1.f, w_.dout);
+        vf lse{}, delta = products(dout, x0);
+        for (int64_t lane = 0; lane < least(kLanes, n_ - x0); lane++) {
+          const int64_t at = (line * p_.axis[2].length + l_.token(p_, 2, x0 + lane)) * p_.heads_q + head;
+          lse[lane] = p_.lse[at] * kLog2E;
+          if (plan_.g.dlse) delta[lane] -= plan_.g.dlse[at];
+        }
+        store(w_.lse + i * lanes + x0, lse), store(w_.delta + i * lanes + x0, delta);
+      }
+    }
+  }
+
+  // Products of rows of tokens with those of out, in lanes.
+  vf products(const float* tokens, int64_t x0) const {
+    alignas(64) float sums[kLanes][kLanes];
+    for (int lane = 0; lane < kLanes; lane++) {
+      const int64_t at = least(x0 + lane, n_ - 1) * plan_.pitch;
+      vf sum = zero();
+      for (int64_t d = 0; d < p_.dim_v; d += kLanes) sum = fma(load(tokens + at + d), load(w_.out + at + d), sum);
+      store(sums[lane], sum);
+    }
+    vf v[kLanes];
+    load_turned([&](int lane) { return sums[lane]; }, v);
+    FOVEA_UNROLL
+    for (int width = kLanes / 2; width > 0; width /= 2) FOVEA_UNROLL
+    for (int i = 0; i < width; i++) v[i] = v[i] + v[i + width];
+    return v[0];
+  }
+
+  // All pairs of the tile with the keys of plane z, for query head h of the group.
+  void plane(int64_t h, int64_t z) {
+    const int64_t kernel = p_.axis[2].kernel, y0 = tile_.window[0].begin;
+    for (int64_t r = 0; r < rows_; r++) {
+      const int64_t slot = ring_.slot(z, y0 + r);
+      w_.key_sources[r].row = slot * n_ * plan_.pitch;
+      for (int64_t j = 0; j < kernel; j++) {
+        w_.keys[r * kernel + j] = slot * p_.dim * ring_.pitch + j;
+        w_.values[r * kernel + j] = slot * p_.dim_v * ring_.pitch + j;
+      }
+    }
+    Product dq{{}, {}, tile_.rows, plan_.pitch, w_.k_tokens, plan_.pitch, w_.key_sources, rows_, p_.dim};
+    for (int a = 0; a < tile_.rows; a++) dq.weights[a] = w_.grads + pairs_of(a), dq.sums[a] = w_.dq + a * n_ * plan_.pitch;
+    for (int64_t x0 = 0, done = 0; x0 < n_; x0 += kLanes) {
+      make_pairs(h, z, x0);
+      const int64_t x1 = least(x0 + kLanes, n_), ready = done;
+      add_tokens(dq, w_.of_queries, x0, x1);
+      while (done < n_ && w_.of_keys[done].first + w_.of_keys[done].count <= x1) done++;
+      for (int64_t r = 0; r < rows_; r += kRows) {
+        add_to_keys(w_.grads, w_.q_tokens, p_.dim, sums_.k, plan_.bands.pitch_k, z, r, ready, done);
+        add_to_keys(w_.weights, w_.dout_tokens, p_.dim_v, sums_.v, plan_.bands.pitch_v, z, r, ready, done);
+      }
+    }
+  }
+
+  void add_to_keys(const float* pairs, const float* tokens, int64_t dim, float* sums, int64_t pitch, int64_t z, int64_t row, int64_t from,
+                   int64_t to) const {
+    const KeyBlock& block = w_.blocks[row / kRows];
+    Product product{{}, {}, least(kRows, rows_ - row), pitch, tokens, plan_.pitch, block.sources, block.count, dim};
+    for (int64_t i = 0; i < product.rows; i++) {
+      const int64_t at[3] = {z, tile_.window[0].begin + row + i, 0};
+      product.weights[i] = pairs + (row + i) * plan_.row_pairs, product.sums[i] = sums + sums_.row(plan_.bands, at) * pitch;
+    }
+    add_tokens(product, w_.of_keys, from, to);
+  }
+
+  // P and dS of the column of lanes that begins at query x0.
+  void make_pairs(int64_t h, int64_t z, int64_t x0) {
+    const int64_t kernel = p_.axis[2].kernel, column = x0 / kLanes, from = column % plan_.kept * plan_.column_pairs;
+    for (const RowGroup* g = w_.groups; g < w_.groups + groups_; g++) {
+      with_count<kRows>(g->end - g->first, [&]<int A>() {
+        float *weights[A], *grads[A];
+        for (int a = 0; a < A; a++) {
+          const int64_t at = from + pairs_of(g->first + a) + g->from * plan_.row_pairs;
+          weights[a] = w_.weights + at, grads[a] = w_.grads + at;
+        }
+        const float *q = w_.q + (x0 * kRows + g->first * kLanes) * p_.dim, *dout = w_.dout + (x0 * kRows + g->first * kLanes) * p_.dim_v;
+        const int count = static_cast<int>(g->count * kernel);
+        score_rows<A>(q, p_.dim * kLanes, w_.k + x0, w_.keys + g->from * kernel, count, ring_.pitch, p_.dim, weights);
+        score_rows<A>(dout, p_.dim_v * kLanes, w_.v + x0, w_.values + g->from * kernel, count, ring_.pitch, p_.dim_v, grads);
+      });
+      for (int64_t a = g->first; a < g->end; a++) {
+        float* bias = nullptr;
+        if (p_.rpb) {
+          const int64_t y = tile_.window[0].begin + g->from - (tile_.y + a);
+          bias = w_.bias + (h * plan_.columns + column) * plan_.bias.floats +
+                 ((z - tile_.z + p_.axis[0].kernel - 1) * plan_.bias.outer[1] + y + p_.axis[1].kernel - 1) * plan_.row_pairs;
+        }
+        differentiate(a, x0, from + pairs_of(a) + g->from * plan_.row_pairs, g->count * kernel, bias);
+      }
+    }
+  }
+
+  // Scores to weights, and products dP to dS, of one query row with neighbouring rows of keys, which have neighbouring biases.
+  void differentiate(int64_t a, int64_t x0, int64_t from, int64_t count, const float* bias) const {
+    float *weights = w_.weights + from, *grads = w_.grads + from, *dbias = bias ? w_.dbias + (bias - w_.bias) : nullptr;
+    const int64_t at = a * plan_.columns * kLanes + x0;
+    const vf lse = load(w_.lse + at), delta = load(w_.delta + at);
+    const Exp2Constants* constants = exp2_constants();
+    for (int64_t i = 0; i < count * kLanes; i += kLanes) {
+      vf score = load(weights + i);
+      if (bias) score = score + load(bias + i);
+      const vf weight = exp2_weight<Words::F32>(score - lse, constants), ds = weight * (load(grads + i) - delta);
+      store(weights + i, weight), store(grads + i, ds);
+      if (bias) store(dbias + i, load(dbias + i) + ds);
+    }
+  }
+
+  void fold_bias(const float* columns, float* table) const {
+    const int64_t kernel = p_.axis[2].kernel, row = 2 * kernel - 1;
+    each_pair([&](int64_t x, int64_t j, int64_t token) {
+      const float* from = columns + x / kLanes * plan_.bias.floats + j * kLanes + x % kLanes;
+      float* to = table + token - x + kernel - 1;
+      for (int64_t o = 0; o < plan_.bias.outer[0] * plan_.bias.outer[1]; o++) to[o * row] += from[o * plan_.row_pairs];
+    });
+  }
+
+  const Plan& plan_;
+  const NeighborhoodParams& p_;
+  const Ring& ring_;
+  const Workspace& w_;
+  const int64_t band_;
+  const Lattice l_;
+  const int64_t n_;  // tokens of a row
+  const RowsOf rows_of_;
+  const int64_t head_kv_;
+  const Sums sums_;
+  int64_t packed_ = 0;  // rows of keys packed so far, numbered plane by plane
+  Tile tile_{};
+  int64_t rows_ = 0, groups_ = 0;  // of keys in a plane of the tile
+};
+
+}  // namespace
+
+template <>
+void neighborhood_shift_backward<kIsa>(const NeighborhoodParams& p, const NeighborhoodGrads& g, ThreadPool& pool,
+                                       const std::atomic<bool>* cancel) {
+  const FlushDenormals flush;
+  const Plan plan(p, g);
+  Pieces size(nullptr);
+  Workspace(plan, size);
+  run_units(plan.bands, g, pool, cancel, [&](int64_t unit, int thread, float* sums) {
+    Pieces pieces(pool.scratch(thread, static_cast<size_t>(size.bytes())));
+    const Workspace w(plan, pieces);
+    Unit(plan, w, unit, sums).run();
+  });
+}
+
+}  // namespace fovea::cpu
