@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { tensor, type DType, type Tensor } from '../lib/index.ts';
+import { add, cast, mul, tensor, type DType, type Tensor } from '../lib/index.ts';
 import { clusterTop } from '../lib/attention/kmeans.ts';
 import { noise } from './gradient_check.ts';
 import { laidOut, LAYOUTS, numbers } from './inputs.ts';
@@ -94,10 +94,48 @@ describe.each(LEVELS)('clusterTop on %s', (level) => {
   });
 });
 
-it('gives the same lists for any number of threads', () => {
-  const x = tensor(noise(2 * 2 * 500 * 24), [2, 2, 500, 24], { dtype: 'f32' });
+it.each([500, 2500])('gives the same lists of %d tokens for any number of threads', (length) => {
+  const x = tensor(noise(2 * 2 * length * 24), [2, 2, length, 24], { dtype: 'f32' });
   const centroids = tensor(noise(2 * 11 * 24, 2), [2, 11, 24], { dtype: 'f32' });
   expectSameBitsForAnyThreads(() => clusterTop(x, centroids, 40));
+});
+
+describe.skipIf(!LEVELS.includes('amx'))('the tile unit', () => {
+  const expectSame = (x: Tensor, centroids: Tensor, count: number): void => {
+    const [tiles, vectors] = ['amx', 'avx512'].map((level) => atLevel(level, () => numbers(clusterTop(x, centroids, count)))); // prettier-ignore
+    expect(tiles).toEqual(vectors);
+  };
+  const [heads, dim, clusters] = [2, 24, 35];
+  const table = tensor(noise(heads * clusters * dim, 5), [heads, clusters, dim], { dtype: 'f32' });
+  const tokens = (length: number, seed = 6): Tensor => tensor(noise(heads * length * dim, seed), [1, heads, length, dim], { dtype: 'f32' }); // prettier-ignore
+
+  it.each(['f32', 'bf16', 'f16'] as DType[])('selects exactly what vectors do of %s', (dtype) => {
+    for (const length of [2048, 2113, 3100])
+      for (const count of [1, 77, 1300, length]) expectSame(cast(tokens(length), dtype), table, count);
+  });
+
+  it('tells tokens apart that it can not', () => {
+    const [length, one] = [2300, tokens(1, 7)];
+    for (const spread of [0, 1e-7, 1e-5, 1e-3]) expectSame(add(mul(tokens(length), spread), one), table, 100);
+  });
+
+  it('leaves numbers to vectors that it does not hold', () => {
+    const x = tokens(2300);
+    for (const [factor, of] of [
+      [1e-39, 1],
+      [1e-25, 1e-20],
+      [1e-12, 1e14],
+      [1e16, 1e20],
+      [1e30, 1],
+      [1, 1e-42],
+      [1, 0],
+    ])
+      // prettier-ignore
+      expectSame(mul(x, factor), mul(table, of), 100);
+    const some = noise(heads * 2300 * dim, 8);
+    [some[7 * dim + 3], some[1000 * dim], some[2100 * dim + 5]] = [NaN, 1e25, Infinity];
+    expectSame(tensor(some, x.shape, { dtype: 'f32' }), table, 100);
+  });
 });
 
 it('refuses what does not fit', () => {

@@ -4,53 +4,11 @@
 // round joins the blocks of a cluster and selects from them; where a bound was too high it collects the cluster anew without one.
 #include "cpu/cluster_top.h"
 
-#include "cpu/attention_math.h"
+#include "cpu/cluster_similarity.h"
 #include "cpu/select_row.h"
 
 namespace fovea::cpu {
 namespace {
-
-constexpr int kTokens = kVectors * kLanes;  // of a register tile
-constexpr float kSmallestLength = 1e-12f;
-
-// Tokens first, first + step, .. as [dim][kTokens], those from `end` on 0, and 1 / length of each.
-template <class T>
-void pack(const ClusterTopParams& p, const T* head, int64_t first, int64_t step, int64_t end, float* packed, float* inverse) {
-  for (int z = 0; z < kVectors; z++) {
-    const int64_t begin = first + z * kLanes * step, left = begin < end ? (end - begin + step - 1) / step : 0;
-    const int rows = left < kLanes ? static_cast<int>(left) : kLanes;
-    const T* x = head + begin * p.x.sl;
-    vf squares = zero();
-    int64_t d = 0;
-    for (; rows == kLanes && d + kLanes <= p.dim; d += kLanes) {
-      vf v[kLanes];
-      FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++) v[i] = load(x + i * step * p.x.sl + d);
-      transpose(v);
-      FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++) {
-        squares = fma(v[i], v[i], squares);
-        store(packed + (d + i) * kTokens + z * kLanes, v[i]);
-      }
-    }
-    for (; d < p.dim; d += kLanes) {
-      const int width = p.dim - d < kLanes ? static_cast<int>(p.dim - d) : kLanes;
-      vf v[kLanes];
-      for (int i = 0; i < kLanes; i++) v[i] = i < rows ? load_part(x + i * step * p.x.sl + d, width) : zero();
-      transpose(v);
-      for (int i = 0; i < width; i++) {
-        squares = fma(v[i], v[i], squares);
-        store(packed + (d + i) * kTokens + z * kLanes, v[i]);
-      }
-    }
-    float lengths[kLanes];
-    store(lengths, squares);
-    for (int l = 0; l < kLanes; l++) {
-      const float length = __builtin_sqrtf(lengths[l]);
-      inverse[z * kLanes + l] = 1.f / (length > kSmallestLength ? length : kSmallestLength);
-    }
-  }
-}
 
 // The tokens that are packed after those from `first` on: they are far, and products take long, so a row is fetched with every cluster.
 template <class T>
@@ -72,19 +30,19 @@ struct TokensAhead {
 
 // Calls put(cluster, kVectors similarities) for clusters [from, to) and packed tokens.
 template <class T, class Put>
-FOVEA_INLINE void compare(const ClusterTopParams& p, const float* centroids, int64_t from, int64_t to, const float* packed,
-                          const float* inverse, TokensAhead<T> ahead, Put&& put) {
+FOVEA_INLINE void compare(const ClusterTopParams& p, const float* centroids, int64_t from, int64_t to, const PackedTokens& packed,
+                          TokensAhead<T> ahead, Put&& put) {
   for (int64_t c = from; c < to; c += kRowsOfTile) {
     const float* rows[kRowsOfTile];
     for (int i = 0; i < kRowsOfTile; i++) rows[i] = centroids + (c + i < to ? c + i : to - 1) * p.dim;
     vf acc[kRowsOfTile][kVectors];
     score_tile<kVectors, Words::F32>(
-        rows, packed, static_cast<int>(p.dim), acc, [&](int) __attribute__((always_inline)) { ahead.fetch(); });
+        rows, packed.words, static_cast<int>(p.dim), acc, [&](int) __attribute__((always_inline)) { ahead.fetch(); });
     FOVEA_UNROLL
     for (int i = 0; i < kRowsOfTile; i++) {
       if (c + i >= to) break;
       FOVEA_UNROLL
-      for (int z = 0; z < kVectors; z++) acc[i][z] *= load(inverse + z * kLanes);
+      for (int z = 0; z < kVectors; z++) acc[i][z] *= load(packed.inverse + z * kLanes);
       put(c + i, acc[i]);
     }
   }
@@ -107,9 +65,6 @@ FOVEA_INLINE int64_t keep(vf similarity, vf bound, int lanes, int64_t first, flo
 #endif
 }
 
-// The number whose key this is. Those of keys that no number has are NaN, and nothing is below them.
-inline float number_of(uint32_t key) { return __builtin_bit_cast(float, key & 0x80000000u ? key ^ 0x80000000u : ~key); }
-
 template <class T>
 class ClusterTop {
  public:
@@ -118,21 +73,22 @@ class ClusterTop {
   // Three rounds: bounds of clusters, blocks of tokens, clusters.
   void run(ThreadPool& pool) {
     const int64_t lists = p.batch * p.heads;
-    const size_t packed = static_cast<size_t>((p.dim + 1) * kTokens) * 4;
+    const size_t packed = PackedTokens::floats(p.dim) * 4;
     pool.run(lists, [&](int64_t list, int thread) {
       const size_t sample = static_cast<size_t>(p.clusters * kSample) * 4;
       float* memory = static_cast<float*>(pool.scratch(thread, packed + sample));
-      find_bounds(list, memory, reinterpret_cast<uint32_t*>(memory + (p.dim + 1) * kTokens));
+      find_bounds(list, PackedTokens(memory, p.dim), reinterpret_cast<uint32_t*>(memory + PackedTokens::floats(p.dim)));
     });
     pool.run(lists * blocks_, [&](int64_t tile, int thread) {
       float* memory = static_cast<float*>(pool.scratch(thread, packed));
       const int64_t list = tile / blocks_, block = tile % blocks_;
       for (int64_t c = 0; c < p.clusters; c++) count_at(list, block, c) = 0;
-      collect(list, block, 0, p.clusters, bounds(list), memory);
+      collect(list, block, 0, p.clusters, bounds(list), PackedTokens(memory, p.dim));
     });
     pool.run(lists * p.clusters, [&](int64_t tile, int thread) {
       float* memory = static_cast<float*>(pool.scratch(thread, packed + static_cast<size_t>(select_words(p.length)) * 4));
-      select(tile / p.clusters, tile % p.clusters, memory, reinterpret_cast<uint32_t*>(memory + (p.dim + 1) * kTokens));
+      select(tile / p.clusters, tile % p.clusters, PackedTokens(memory, p.dim),
+             reinterpret_cast<uint32_t*>(memory + PackedTokens::floats(p.dim)));
     });
   }
 
@@ -146,18 +102,18 @@ class ClusterTop {
   int32_t& count_at(int64_t list, int64_t block, int64_t c) const { return p.counts[(list * blocks_ + block) * p.clusters + c]; }
   int64_t place_of(int64_t list, int64_t block, int64_t c) const { return ((list * blocks_ + block) * p.clusters + c) * kClusterPitch; }
 
-  void find_bounds(int64_t list, float* packed, uint32_t* sample) const {
-    float* inverse = packed + p.dim * kTokens;
+  void find_bounds(int64_t list, const PackedTokens& packed, uint32_t* sample) const {
     const int64_t step = p.length / kSample, rank = p.window * kSample / p.length, below = rank + 5 + rank / 6;
     const bool help = step >= 8 && below < kSample;
     for (int64_t t = 0; help && t < kSample; t += kTokens) {
-      pack(p, head(list), t * step, step, p.length, packed, inverse);
+      pack_tokens(
+          p.dim, kTokens, [&](int i) __attribute__((always_inline)) { return head(list) + (t + i) * step * p.x.sl; }, packed);
       auto put = [&](int64_t c, const vf(&similarity)[kVectors]) __attribute__((always_inline)) {
         FOVEA_UNROLL
         for (int z = 0; z < kVectors; z++)
           store(reinterpret_cast<int32_t*>(sample + c * kSample + t + z * kLanes), reinterpret_cast<vi>(keys_of(similarity[z])));
       };
-      compare(p, centroids(list), 0, p.clusters, packed, inverse, TokensAhead<T>(p, head(list), t * step, step), put);
+      compare(p, centroids(list), 0, p.clusters, packed, TokensAhead<T>(p, head(list), t * step, step), put);
     }
     for (int64_t c = 0; c < p.clusters; c++) {
       const uint32_t bound = help ? bisect(sample + c * kSample, kSample, below + 1, 1) : 0;
@@ -166,15 +122,16 @@ class ClusterTop {
   }
 
   // Adds the tokens of a block that reach `bounds` of clusters [from, to) to the lists of the block.
-  void collect(int64_t list, int64_t block, int64_t from, int64_t to, const uint32_t* bounds, float* packed) const {
-    float* inverse = packed + p.dim * kTokens;
+  void collect(int64_t list, int64_t block, int64_t from, int64_t to, const uint32_t* bounds, const PackedTokens& packed) const {
     const int64_t begin = block * kClusterBlock, end = begin + kClusterBlock < p.length ? begin + kClusterBlock : p.length;
     for (int64_t t = begin; t < end; t += kTokens) {
-      pack(p, head(list), t, 1, end, packed, inverse);
+      const int count = end - t < kTokens ? static_cast<int>(end - t) : kTokens;
+      pack_tokens(
+          p.dim, count, [&](int i) __attribute__((always_inline)) { return head(list) + (t + i) * p.x.sl; }, packed);
       int lanes[kVectors];
       for (int z = 0; z < kVectors; z++) {
-        const int64_t left = end - t - z * kLanes;
-        lanes[z] = left < 0 ? 0 : left < kLanes ? static_cast<int>(left) : kLanes;
+        const int left = count - z * kLanes;
+        lanes[z] = left < 0 ? 0 : left < kLanes ? left : kLanes;
       }
       auto put = [&](int64_t c, const vf(&similarity)[kVectors]) __attribute__((always_inline)) {
         const vf bound = set1(number_of(bounds[c - from]));
@@ -186,11 +143,11 @@ class ClusterTop {
         for (int z = 0; z < kVectors; z++) kept += keep(similarity[z], bound, lanes[z], t + z * kLanes, similarities + kept, places + kept);
         count = static_cast<int32_t>(kept);
       };
-      compare(p, centroids(list), from, to, packed, inverse, TokensAhead<T>(p, head(list), t, 1), put);
+      compare(p, centroids(list), from, to, packed, TokensAhead<T>(p, head(list), t, 1), put);
     }
   }
 
-  void select(int64_t list, int64_t c, float* packed, uint32_t* scratch) const {
+  void select(int64_t list, int64_t c, const PackedTokens& packed, uint32_t* scratch) const {
     int64_t kept = 0;
     for (int64_t b = 0; b < blocks_; b++) kept += count_at(list, b, c);
     uint32_t bound = bounds(list)[c];
@@ -224,6 +181,9 @@ class ClusterTop {
 
 template <>
 void cluster_top<kIsa>(const ClusterTopParams& p, ThreadPool& pool) {
+  if constexpr (kIsa == Isa::Avx512) {
+    if (current_isa() == Isa::Amx && cluster_top_amx_takes(p)) return cluster_top_amx(p, pool);
+  }
   switch (p.dtype) {
     case DType::BF16: return ClusterTop<bf16>(p).run(pool);
     case DType::F16: return ClusterTop<f16>(p).run(pool);

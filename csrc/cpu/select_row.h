@@ -40,6 +40,9 @@ FOVEA_INLINE vu keys_of(vf x) {
   return key | reinterpret_cast<vu>(x != x);
 }
 
+// The number whose key this is. Those of keys that no number has are NaN, and nothing is below them.
+inline float number_of(uint32_t key) { return __builtin_bit_cast(float, key & 0x80000000u ? key ^ 0x80000000u : ~key); }
+
 FOVEA_INLINE vu load_keys(const uint32_t* p) { return reinterpret_cast<vu>(load(reinterpret_cast<const int32_t*>(p))); }
 
 // Elements at x[0], x[step], .. of n lanes; the others are 0.

@@ -22,10 +22,12 @@ void run_on_cpu(ClusterTopParams params, const Tensor& x, const Tensor& centroid
   Tensor similarities = Tensor::empty({kept, cpu::kClusterPitch}, DType::F32),
          places = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32);
   Tensor counts = Tensor::empty({kept}, DType::I32), bounds = Tensor::empty({lists, params.clusters}, DType::I32);
-  const cpu::ClusterTopParams p{params, similarities.data<float>(), places.data<int32_t>(), counts.data<int32_t>(),
-                                bounds.data<uint32_t>()};
+  Tensor table = Tensor::empty({lists, cpu::cluster_table_floats(params.clusters, params.dim)}, DType::F32);
+  const cpu::ClusterTopParams p{
+      params, similarities.data<float>(), places.data<int32_t>(), counts.data<int32_t>(), bounds.data<uint32_t>(), table.data<float>()};
   Stream::cpu().launch(kOp, {x.storage.get(), centroids.storage.get()},
-                       {out.storage.get(), similarities.storage.get(), places.storage.get(), counts.storage.get(), bounds.storage.get()},
+                       {out.storage.get(), similarities.storage.get(), places.storage.get(), counts.storage.get(), bounds.storage.get(),
+                        table.storage.get()},
                        [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::cluster_top<isa()>(p, ctx.pool); }); });
 }
 

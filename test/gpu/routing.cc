@@ -48,7 +48,7 @@ void clusters_on_cpu(const ClusterTopParams& p) {
   std::vector<float> similarities(blocks * cpu::kClusterPitch);
   std::vector<int32_t> places(similarities.size()), counts(blocks);
   std::vector<uint32_t> bounds(rows);
-  cpu::cluster_top<Isa::Baseline>({p, similarities.data(), places.data(), counts.data(), bounds.data()}, pool());
+  cpu::cluster_top<Isa::Baseline>({p, similarities.data(), places.data(), counts.data(), bounds.data(), nullptr}, pool());
 }
 
 void check_cluster_top(Comparison& on) {
