@@ -255,10 +255,7 @@ export const randomShiftAxes = (tokens: number): fc.Arbitrary<Pick<Case, 'space'
   });
   return fc
     .tuple(fc.array(axis, { minLength: 1, maxLength: 2 }), last)
-    .map(([outer, { group, ragged, ...x }]) => [
-      ...outer,
-      { ...x, length: group * x.dilation - ragged * (x.dilation - 1) },
-    ])
+    .map(([outer, { group, ragged, ...x }]) => [...outer, { ...x, length: (group + ragged) * x.dilation - ragged }])
     .filter((axes) => within(tokens, axes))
     .map(callOf);
 };

@@ -191,6 +191,7 @@ void run_unit(const Bands& bands, const TileShape& shape, const NeighborhoodGrad
   const int64_t band = unit % bands.count, head_kv = unit / bands.count / bands.lattices % p.heads_kv;
   const int64_t batch = unit / bands.count / bands.lattices / p.heads_kv, group = p.heads_q / p.heads_kv;
   Box box(p, unit / bands.count % bands.lattices);
+  __builtin_memset(base, 0, static_cast<size_t>(bands.unit_floats) * 4);
   const Sums sums(bands, box.lattice, bands.keys(box.lattice.length[bands.axis], band), base);
   const int64_t* grid = shape.grid;
   const int64_t inner = bands.axis == 0 ? grid[1] * grid[2] : bands.axis == 1 ? grid[2] : 1, boxes = bands.length / shape.tile[bands.axis];
@@ -211,7 +212,7 @@ void neighborhood_tiles_backward<kIsa>(const NeighborhoodParams& p, const Neighb
                                        const std::atomic<bool>* cancel) {
   const FlushDenormals flush;
   const TileShape shape = choose_tile(p);
-  const Bands bands(p, shape.tile[Bands::axis_of(p)], g.drpb != nullptr);
+  const Bands bands(p, shape.tile[Bands::axis_of(p)], g.drpb != nullptr, false);
   Pieces size(nullptr);
   Workspace(p, shape.vectors, size);
   run_units(bands, g, pool, cancel, [&](int64_t unit, int thread, float* sums) {

@@ -52,8 +52,12 @@ FOVEA_INLINE void add_panel(const Product& p, const Steps& steps, int64_t at, in
   const int64_t sum = at * p.sums_pitch + d;
   vf acc[kRows][V];
   FOVEA_UNROLL
-  for (int i = 0; i < kRows; i++) FOVEA_UNROLL
-  for (int v = 0; v < V; v++) acc[i][v] = i < p.rows ? load(p.sums[i] + sum + v * kLanes) : zero();
+  for (int i = 0; i < kRows; i++) {
+    FOVEA_UNROLL
+    for (int v = 0; v < V; v++) acc[i][v] = i < p.rows ? load(p.sums[i] + sum + v * kLanes) : zero();
+    if (i < p.rows)
+      for (int v = 0; v < V; v++) __builtin_prefetch(p.sums[i] + sum + p.pitch + v * kLanes);
+  }
   for (const Source* s = p.sources; s < p.sources + p.count; s++) {
     const float* tokens = p.tokens + s->row + steps.first * p.pitch + d;
     with_count<kRows>(
@@ -135,7 +139,7 @@ struct Plan {
   int64_t pitch;                    // of rows of tokens
 
   Plan(const NeighborhoodParams& params, const NeighborhoodGrads& grads)
-      : p(params), g(grads), ring(p), bias(p), bands(p, Bands::axis_of(p) == 1 ? kRows : 1, g.drpb != nullptr) {
+      : p(params), g(grads), ring(p), bias(p), bands(p, Bands::axis_of(p) == 1 ? kRows : 1, g.drpb != nullptr, true) {
     group = p.heads_q / p.heads_kv, columns = divide_up(group_length(p.axis[2], 0), kLanes);
     kept = least(columns, 1 + divide_up(2 * p.axis[2].kernel, kLanes));  // a key is seen from fewer than 2 kernel queries
     row_pairs = p.axis[2].kernel * kLanes, column_pairs = kRows * p.axis[1].kernel * row_pairs;
@@ -156,7 +160,8 @@ struct KeyBlock {
 };
 
 struct Workspace {
-  float *k, *v, *k_tokens;        // rings: channels apart, and rows of tokens
+  float *k, *v;                   // rings of keys: channels apart
+  float *k_tokens, *dk, *dv;      // rings of keys: rows of tokens
   float *q, *dout;                // of the tile: [column][query row][d][lane]
   float *q_tokens, *dout_tokens;  // of the tile: rows of tokens
   float *dq, *out;                // rows of tokens; out: of one query row
@@ -175,7 +180,7 @@ struct Workspace {
     const Ring& ring = plan.ring;
     const int64_t n = group_length(p.axis[2], 0), lanes = plan.columns * kLanes, tile_rows = kRows * n * plan.pitch;
     k = pieces.take(ring.floats(p.dim)), v = pieces.take(ring.floats(p.dim_v));
-    k_tokens = pieces.take(ring.slots[0] * ring.slots[1] * n * plan.pitch);
+    for (float** tokens : {&k_tokens, &dk, &dv}) *tokens = pieces.take(ring.slots[0] * ring.slots[1] * n * plan.pitch);
     q = pieces.take(kRows * p.dim * lanes), dout = pieces.take(kRows * p.dim_v * lanes);
     q_tokens = pieces.take(tile_rows), dout_tokens = pieces.take(tile_rows);
     dq = pieces.take(tile_rows), out = pieces.take(n * plan.pitch);
@@ -227,6 +232,8 @@ class Unit {
                     rows_of_.step(plan_.g.dq), plan_.g.dq.sd, n_, p_.dim, p_.scale, w_.dq + i * n_ * plan_.pitch, plan_.pitch);
       }
     }
+    finish_keys(packed_);
+    __builtin_memset(sums_.bias, 0, static_cast<size_t>(plan_.bands.bias) * 4);
     if (p_.rpb)
       for (int64_t h = 0; h < plan_.group; h++) fold_bias(w_.dbias + h * bias, sums_.bias + h * bias_size(p_));
   }
@@ -265,12 +272,32 @@ class Unit {
   // Packs what the tile reads and no tile before it did.
   void pack_keys() {
     const Range keys = tile_.keys(p_, l_);
+    finish_keys(keys.begin);
     for (packed_ = most(packed_, keys.begin); packed_ < keys.end; packed_++) {
       const int64_t z = packed_ / l_.length[1], y = packed_ % l_.length[1], slot = ring_.slot(z, y);
+      for (float* sums : {w_.dk, w_.dv}) __builtin_memset(sums + slot * n_ * plan_.pitch, 0, static_cast<size_t>(n_ * plan_.pitch) * 4);
       read_row(p_.dtype, rows_of_.at(p_.k, head_kv_, z, y), rows_of_.step(p_.k), p_.k.sd, n_, p_.dim, 1.f,
                w_.k_tokens + slot * n_ * plan_.pitch, plan_.pitch);
       rows_of_.pack(ring_, p_.k, head_kv_, 1, z, y, p_.dim, w_.k + slot * ring_.pitch * p_.dim, 0);
       rows_of_.pack(ring_, p_.v, head_kv_, 1, z, y, p_.dim_v, w_.v + slot * ring_.pitch * p_.dim_v, 0);
+    }
+  }
+
+  // Hands out dK and dV of the rows before `end`, which are complete.
+  void finish_keys(int64_t end) {
+    for (finished_ = packed_ ? finished_ : end; finished_ < end; finished_++) {
+      const int64_t at[3] = {finished_ / l_.length[1], finished_ % l_.length[1], 0}, from = ring_.slot(at[0], at[1]) * n_ * plan_.pitch;
+      const bool shared = plan_.bands.shares(l_.length[plan_.bands.axis], at[plan_.bands.axis]);
+      auto finish = [&](const NeighborhoodTensor& t, int64_t dim, const float* sums, float* partial, int64_t pitch) {
+        if (shared)
+          read_row(DType::F32, reinterpret_cast<const char*>(sums), plan_.pitch * 4, 1, n_, dim, 1.f,
+                   partial + sums_.row(plan_.bands, at) * pitch, pitch);
+        else
+          write_row(p_.dtype, const_cast<char*>(rows_of_.at(t, head_kv_, at[0], at[1])), rows_of_.step(t), t.sd, n_, dim, 1.f, sums,
+                    plan_.pitch);
+      };
+      finish(plan_.g.dk, p_.dim, w_.dk + from, sums_.k, plan_.bands.pitch_k),
+          finish(plan_.g.dv, p_.dim_v, w_.dv + from, sums_.v, plan_.bands.pitch_v);
     }
   }
 
@@ -369,19 +396,20 @@ class Unit {
       add_tokens(dq, w_.of_queries, x0, x1);
       while (done < n_ && w_.of_keys[done].first + w_.of_keys[done].count <= x1) done++;
       for (int64_t r = 0; r < rows_; r += kRows) {
-        add_to_keys(w_.grads, w_.q_tokens, p_.dim, sums_.k, plan_.bands.pitch_k, z, r, ready, done);
-        add_to_keys(w_.weights, w_.dout_tokens, p_.dim_v, sums_.v, plan_.bands.pitch_v, z, r, ready, done);
+        add_to_keys(w_.grads, w_.q_tokens, p_.dim, w_.dk, z, r, ready, done);
+        add_to_keys(w_.weights, w_.dout_tokens, p_.dim_v, w_.dv, z, r, ready, done);
       }
     }
   }
 
-  void add_to_keys(const float* pairs, const float* tokens, int64_t dim, float* sums, int64_t pitch, int64_t z, int64_t row, int64_t from,
+  // From the row of keys `row` on.
+  void add_to_keys(const float* pairs, const float* tokens, int64_t dim, float* sums, int64_t z, int64_t row, int64_t from,
                    int64_t to) const {
     const KeyBlock& block = w_.blocks[row / kRows];
-    Product product{{}, {}, least(kRows, rows_ - row), pitch, tokens, plan_.pitch, block.sources, block.count, dim};
+    Product product{{}, {}, least(kRows, rows_ - row), plan_.pitch, tokens, plan_.pitch, block.sources, block.count, dim};
     for (int64_t i = 0; i < product.rows; i++) {
-      const int64_t at[3] = {z, tile_.window[0].begin + row + i, 0};
-      product.weights[i] = pairs + (row + i) * plan_.row_pairs, product.sums[i] = sums + sums_.row(plan_.bands, at) * pitch;
+      product.weights[i] = pairs + (row + i) * plan_.row_pairs;
+      product.sums[i] = sums + ring_.slot(z, tile_.window[0].begin + row + i) * n_ * plan_.pitch;
     }
     add_tokens(product, w_.of_keys, from, to);
   }
@@ -447,7 +475,7 @@ class Unit {
   const RowsOf rows_of_;
   const int64_t head_kv_;
   const Sums sums_;
-  int64_t packed_ = 0;  // rows of keys packed so far, numbered plane by plane
+  int64_t packed_ = 0, finished_ = 0;  // rows of keys packed so far and those that are complete, numbered plane by plane
   Tile tile_{};
   int64_t rows_ = 0, groups_ = 0;  // of keys in a plane of the tile
 };

@@ -1,8 +1,9 @@
 // dK and dV as partial sums: one key is seen from many queries.
 //
 // A unit (batch, key head, lattice, band of queries along the first axis longer than one) adds up what its queries, of all query heads of
-// its key head, give to the keys that the band sees. A second round sums the bands in order. How queries are cut depends on shapes only,
-// so results do. Extra keys and the bias table have a partial sum per unit too.
+// its key head, give to the keys that the band sees. A second round sums the bands in order; where a row of keys is seen from one band
+// alone, that one may write it. How queries are cut depends on shapes only, so results do. Extra keys and the bias table have a partial
+// sum per unit too.
 #pragma once
 
 #include "core/call_memory.h"
@@ -22,6 +23,7 @@ inline int64_t bias_size(const NeighborhoodParams& p) {
 // How units are cut and where their partial sums lie.
 struct Bands {
   const NeighborhoodParams& p;
+  bool direct;     // units write dK and dV themselves where no other band sees the row
   int axis;        // cut along it
   int64_t length;  // queries of a band along the axis
   int64_t count;   // bands of a lattice
@@ -33,11 +35,13 @@ struct Bands {
 
   static int axis_of(const NeighborhoodParams& p) { return p.axis[0].length > 1 ? 0 : p.axis[1].length > 1 ? 1 : 2; }
 
-  // A band is whole boxes, of `box` queries along the axis.
-  Bands(const NeighborhoodParams& params, int64_t box, bool bias_wanted) : p(params), axis(axis_of(params)) {
+  // A band is whole boxes, of `box` queries along the axis, and no shorter than half a window: what surrounds it is packed and summed
+  // twice.
+  Bands(const NeighborhoodParams& params, int64_t box, bool bias_wanted, bool direct) : p(params), direct(direct), axis(axis_of(params)) {
     lattices = Lattice::count(p);
     const int64_t whole_units = p.batch * p.heads_kv * lattices, boxes = divide_up(group_length(p.axis[axis], 0), box);
-    const int64_t of_band = divide_up(boxes, most(least(divide_up(kLeastUnits, whole_units), boxes), 1));
+    const int64_t bands = most(least(divide_up(kLeastUnits, whole_units), boxes), 1);
+    const int64_t of_band = most(divide_up(boxes, bands), divide_up(divide_up(p.axis[axis].kernel, 2), box));
     length = of_band * box, count = divide_up(boxes, of_band);
     units = whole_units * count;
     pitch_k = whole(p.dim, 16), pitch_v = whole(p.dim_v, 16);
@@ -49,6 +53,7 @@ struct Bands {
     rows = longest + 1;  // groups that are shorter by one may see one key more
     for (int a = 0; a < 3; a++)
       if (a != axis) rows *= group_length(p.axis[a], 0);
+    if (direct && count == 1) rows = 0;
     bias = bias_wanted ? p.heads_q / p.heads_kv * bias_size(p) : 0;
     unit_floats = (rows + p.extra) * (pitch_k + pitch_v) + whole(bias, 16);
   }
@@ -58,6 +63,15 @@ struct Bands {
     const int64_t first = band * length;
     if (first >= n) return {0, 0};
     return union_of(p.axis[axis], n, first, least(length, n - first));
+  }
+  // Whether several bands see the keys at a place of the axis.
+  bool shares(int64_t n, int64_t key) const {
+    int64_t seen = 0;
+    for (int64_t band = 0; band < count; band++) {
+      const Range r = keys(n, band);
+      seen += key >= r.begin && key < r.end;
+    }
+    return seen > 1;
   }
 };
 
@@ -111,10 +125,11 @@ void merge_tokens(const Bands& bands, const NeighborhoodGrads& g, const float* p
       part[parts++] = {base, sums.k - base + row * bands.pitch_k, sums.v - base + row * bands.pitch_v, bands.axis == 2 ? keys.begin : 0,
                        bands.axis == 2 ? keys.end : l.length[2]};
     }
+    if (bands.direct && parts == 1) continue;
     alignas(64) float row_k[256 + 16], row_v[256 + 16];
     for (int64_t i = 0; i < l.length[2]; i++) {
       auto merge = [&](const NeighborhoodTensor& t, int64_t Part::*from, int64_t pitch, int64_t dim, float* row) {
-        for (int64_t d = 0; d < pitch; d += kLanes) {
+        for (int64_t d = 0; d < dim; d += kLanes) {
           vf sum = zero();
           for (const Part* q = part; q < part + parts; q++)
             if (i >= q->begin && i < q->end) sum = sum + load(q->unit + q->*from + i * pitch + d);
@@ -135,7 +150,7 @@ void merge_extra(const Bands& bands, const NeighborhoodGrads& g, const float* pa
   const int64_t of_head = bands.lattices * bands.count, from = bands.rows * (bands.pitch_k + bands.pitch_v);
   auto merge = [&](const NeighborhoodTensor& t, int64_t first, int64_t pitch, int64_t dim) {
     alignas(64) float row[256 + 16];
-    for (int64_t d = 0; d < pitch; d += kLanes) {
+    for (int64_t d = 0; d < dim; d += kLanes) {
       vf sum = zero();
       for (int64_t u = 0; u < of_head; u++)
         sum = sum + load(partial + ((batch * p.heads_kv + head) * of_head + u) * bands.unit_floats + first + n * pitch + d);
@@ -165,18 +180,14 @@ FOVEA_INLINE int panel_width(int64_t first, int64_t vectors) {
   return static_cast<int>(left == 4 ? 2 : least(left, kVectors));
 }
 
-// Runs unit(index, thread, partial sums, all 0) for every unit, then the second round.
+// Runs unit(index, thread, partial sums) for every unit, then the second round.
 template <class Unit>
 void run_units(const Bands& bands, const NeighborhoodGrads& g, ThreadPool& pool, const std::atomic<bool>* cancel, Unit&& unit) {
   const NeighborhoodParams& p = bands.p;
   const CallMemory memory(bands.units * bands.unit_floats * 4);
   float* const partial = static_cast<float*>(memory.data);
-  auto visit = [&](int64_t index, int thread) {
-    float* base = partial + index * bands.unit_floats;
-    __builtin_memset(base, 0, static_cast<size_t>(bands.unit_floats) * 4);
-    unit(index, thread, base);
-  };
-  pool.run(bands.units, visit, cancel);
+  pool.run(
+      bands.units, [&](int64_t index, int thread) { unit(index, thread, partial + index * bands.unit_floats); }, cancel);
   pool.run(
       p.batch * p.heads_kv * p.axis[0].length * p.axis[1].length, [&](int64_t item, int) { merge_tokens(bands, g, partial, item); },
       cancel);
