@@ -2,7 +2,7 @@
 //
 // A box keeps its queries in lanes and visits the union of its windows in chunks, with the online softmax between chunks:
 //
-//   S^T = K rows x Q^T      P = 2^(S - m)      O^T += V rows x P
+//   S^T = K rows x Q^T      P = 2^(S - m)      O += P x V rows
 //
 // Boxes are independent and cut by shapes alone. Nothing is permuted in memory for dilation or boxes: row pointers follow the lattice.
 #include "cpu/neighborhood.h"
@@ -15,8 +15,8 @@ namespace fovea::cpu {
 namespace {
 
 struct Workspace {
-  int64_t pitch;
-  float *queries, *scores, *out;
+  int64_t pitch, out_pitch;
+  float *queries, *scores, *out, *factor;
   int32_t* bias;
   float* rows;
 
@@ -25,16 +25,17 @@ struct Workspace {
     pitch = whole(most(p.dim, p.dim_v), 16);
     queries = pieces.take(p.dim * lanes);
     scores = pieces.take((kChunkKeys + kRowsOfTile) * lanes);
-    out = pieces.take(p.dim_v * lanes);
+    out_pitch = whole(p.dim_v, kLanes);
+    out = pieces.take(out_pitch * lanes), factor = pieces.take(lanes);
     bias = pieces.take<int32_t>(lanes);
     rows = KeyWalk::copies(p) ? pieces.take(2 * kChunkKeys * pitch) : nullptr;
   }
 };
 
-// Turns a chunk's scores into weights, with the running maximum and sum; scales what is in `out`.
+// Turns a chunk's scores into weights, with the running maximum and sum; what earlier chunks gave is to be scaled by `factor`.
 template <int NZ>
-__attribute__((noinline)) void weigh(const Chunk& chunk, int64_t dim_v, float* scores, vf (&maximum)[NZ], vf (&sum)[NZ], float* out) {
-  vf top[NZ], factor[NZ];
+__attribute__((noinline)) void weigh(const Chunk& chunk, float* scores, vf (&maximum)[NZ], vf (&sum)[NZ], float* factor) {
+  vf top[NZ];
   FOVEA_UNROLL
   for (int z = 0; z < NZ; z++) top[z] = maximum[z];
   each_run<NZ>(chunk, [&]<int N>(int begin, int end, int first) {
@@ -49,12 +50,11 @@ __attribute__((noinline)) void weigh(const Chunk& chunk, int64_t dim_v, float* s
   });
   FOVEA_UNROLL
   for (int z = 0; z < NZ; z++) {
-    factor[z] = exp2(maximum[z] - top[z]);
+    const vf scale = exp2(maximum[z] - top[z]);
+    store(factor + z * kLanes, scale);
     maximum[z] = top[z];
-    sum[z] = sum[z] * factor[z];
+    sum[z] = sum[z] * scale;
   }
-  for (int64_t d = 0; d < dim_v; d++) FOVEA_UNROLL
-  for (int z = 0; z < NZ; z++) store(out + (d * NZ + z) * kLanes, load(out + (d * NZ + z) * kLanes) * factor[z]);
   const Exp2Constants* constants = exp2_constants();
   each_run<NZ>(chunk, [&]<int N>(int begin, int end, int first) {
     vf total[N], shift[N];
@@ -71,14 +71,15 @@ __attribute__((noinline)) void weigh(const Chunk& chunk, int64_t dim_v, float* s
   });
 }
 
+using Later = Ahead<4>;
+
 template <int NZ>
-void run_box(const Box& b, int64_t to_next, const Workspace& w) {
+void run_box(const Box& b, const Later::Rows (&later)[4], const Workspace& w) {
   const NeighborhoodParams& p = b.p;
-  const Ahead<2>::Rows later[] = {{p.q, p.dim, to_next}, {p.out, p.dim_v, 0}};
-  Ahead<2> ahead(b, later);
+  Later ahead(b, later);
   vf maximum[NZ], sum[NZ];
   for (int z = 0; z < NZ; z++) maximum[z] = set1(kLowest), sum[z] = zero();
-  for (int64_t i = 0; i < p.dim_v * NZ; i++) store(w.out + i * kLanes, zero());
+  for (int64_t i = 0; i < w.out_pitch * NZ; i++) store(w.out + i * kLanes, zero());
   pack_queries(b, p.q, p.dim, p.scale * kLog2E, NZ, w.queries);
   if (p.rpb) {
     const BiasIndex index(p);
@@ -91,16 +92,15 @@ void run_box(const Box& b, int64_t to_next, const Workspace& w) {
     for (int j = chunk.count; j % kRowsOfTile; j++) rows[j] = chunk.k[chunk.count - 1];
     multiply_rows<NZ>(chunk, rows, w.queries, p.dim, w.scores, ahead);
     finish_scores<NZ>(b, chunk, w.bias, w.scores);
-    weigh<NZ>(chunk, p.dim_v, w.scores, maximum, sum, w.out);
-    add_rows<NZ>(chunk, chunk.v, p.dim_v, w.scores, w.out);
+    weigh<NZ>(chunk, w.scores, maximum, sum, w.factor);
+    sum_rows(b, chunk, chunk.v, w.scores, NZ * kLanes, w.factor, w.out, w.out_pitch, ahead);
   }
-  vf inverse[NZ];
   for (int z = 0; z < NZ; z++) {
-    inverse[z] = 1.f / sum[z];
+    store(w.factor + z * kLanes, 1.f / sum[z]);
     const vf lse = (maximum[z] + log_positive(sum[z]) * kLog2E) * kLn2;
     for (int i = 0; p.lse && i < kLanes && z * kLanes + i < b.count; i++) p.lse[b.row_of(z * kLanes + i)] = lse[i];
   }
-  unpack_queries(b, p.out, p.dim_v, inverse, NZ, w.out);
+  write_queries(b, p.out, p.dim_v, w.factor, w.out, w.out_pitch);
 }
 
 }  // namespace
@@ -116,14 +116,20 @@ void neighborhood_tiles<kIsa>(const NeighborhoodParams& p, ThreadPool& pool, con
   auto visit = [&](int64_t item, int thread) {
     // Heads of a box one after the other: their rows lie side by side in memory.
     const int64_t head = item % p.heads_q, box_index = item / p.heads_q % boxes, rest = item / p.heads_q / boxes;
-    Box box(p, rest % lattices);
+    Box box(p, rest % lattices, p.dim_v);
     if (!box.place(shape, box_index, rest / lattices, head)) return;
-    const int64_t to_next = head + 1 < p.heads_q ? p.q.sh : shape.tile[2] * p.axis[2].dilation * p.q.sp[2] - head * p.q.sh;
+    // The next box is that of the next head, or of the first one further on.
+    const int64_t next = (head + 1) % p.heads_q, tokens = next ? 0 : shape.tile[2] * p.axis[2].dilation, group = p.heads_q / p.heads_kv;
+    auto keys = [&](const NeighborhoodTensor& t) {
+      return (next / group - head / group) * t.sh + (tokens + Later::newest(p.axis[2])) * t.sp[2];
+    };
+    const Later::Rows later[] = {
+        {p.q, p.dim, (next - head) * p.q.sh + tokens * p.q.sp[2]}, {p.out, p.dim_v, 0}, {p.k, p.dim, keys(p.k)}, {p.v, p.dim_v, keys(p.v)}};
     Pieces pieces(pool.scratch(thread, static_cast<size_t>(size.bytes())));
     const Workspace w(p, shape.vectors, pieces);
-    if (shape.vectors == 1) run_box<1>(box, to_next, w);
-    else if (shape.vectors == 2) run_box<2>(box, to_next, w);
-    else run_box<3>(box, to_next, w);
+    if (shape.vectors == 1) run_box<1>(box, later, w);
+    else if (shape.vectors == 2) run_box<2>(box, later, w);
+    else run_box<3>(box, later, w);
   };
   pool.run(p.batch * lattices * boxes * p.heads_q, visit, cancel);
 }

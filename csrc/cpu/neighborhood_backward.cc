@@ -1,6 +1,6 @@
 // Gradients of neighborhood attention by query boxes (neighborhood_tile.h).
 //
-//   P = 2^(S - lse)   dP^T = V rows x dO^T   dS = P (dP - delta)   dQ^T += K rows x dS
+//   P = 2^(S - lse)   dP^T = V rows x dO^T   dS = P (dP - delta)   dQ += dS x K rows
 //   dV += P x dO,  dK += dS x Q   with the keys' rows as rows and dims in lanes
 //
 // A key is seen from several boxes; dK and dV are added up as neighborhood_sums.h says, whose bands are whole boxes.
@@ -14,8 +14,8 @@ namespace fovea::cpu {
 namespace {
 
 struct Workspace {
-  int64_t pitch;
-  float *q, *dout, *q_rows, *dout_rows, *weights, *grads, *dq, *out;
+  int64_t pitch, dq_pitch;
+  float *q, *dout, *q_rows, *dout_rows, *weights, *grads, *dq, *out, *ones;
   int32_t* bias;
   float* rows;
 
@@ -25,7 +25,8 @@ struct Workspace {
     q = pieces.take(p.dim * lanes), dout = pieces.take(p.dim_v * lanes);
     q_rows = pieces.take(whole(p.dim, kLanes) * lanes), dout_rows = pieces.take(whole(p.dim_v, kLanes) * lanes);
     weights = pieces.take(pairs), grads = pieces.take(pairs);
-    dq = pieces.take(p.dim * lanes), out = pieces.take(p.dim_v * lanes);
+    dq_pitch = whole(p.dim, kLanes);
+    dq = pieces.take(dq_pitch * lanes), out = pieces.take(p.dim_v * lanes), ones = pieces.take(lanes);
     bias = pieces.take<int32_t>(lanes);
     rows = KeyWalk::copies(p) ? pieces.take(2 * kChunkKeys * pitch) : nullptr;
   }
@@ -114,7 +115,8 @@ struct BoxPass {
         if (g.dlse) delta[z][i] -= g.dlse[row];
       }
     }
-    for (int64_t i = 0; i < p.dim * NZ; i++) store(w.dq + i * kLanes, zero());
+    for (int64_t i = 0; i < w.dq_pitch * NZ; i++) store(w.dq + i * kLanes, zero());
+    for (int z = 0; z < NZ; z++) store(w.ones + z * kLanes, set1(1.f));
     if (!p.rpb) return;
     const BiasIndex index(p);
     for (int lane = 0; lane < NZ * kLanes; lane++) w.bias[lane] = static_cast<int32_t>(index.query(b, lane));
@@ -123,10 +125,13 @@ struct BoxPass {
   void run() {
     const NeighborhoodParams& p = b.p;
     begin();
-    const int64_t tokens = shape.tile[2] * p.axis[2].dilation;  // to the next box
-    const Ahead<3>::Rows later[] = {
-        {p.q, p.dim, tokens * p.q.sp[2]}, {g.dout, p.dim_v, tokens * g.dout.sp[2]}, {p.out, p.dim_v, tokens * p.out.sp[2]}};
-    Ahead<3> ahead(b, later);
+    const int64_t next = shape.tile[2] * p.axis[2].dilation, keys = next + Ahead<5>::newest(p.axis[2]);  // tokens to those of the next box
+    const Ahead<5>::Rows later[] = {{p.q, p.dim, next * p.q.sp[2]},
+                                    {g.dout, p.dim_v, next * g.dout.sp[2]},
+                                    {p.out, p.dim_v, next * p.out.sp[2]},
+                                    {p.k, p.dim, keys * p.k.sp[2]},
+                                    {p.v, p.dim_v, keys * p.v.sp[2]}};
+    Ahead<5> ahead(b, later);
     KeyWalk walk(b, NZ, w.rows, w.pitch);
     for (Chunk chunk; walk.next(chunk);) {
       const float *k[kChunkKeys + kRowsOfTile], *v[kChunkKeys + kRowsOfTile];
@@ -138,22 +143,22 @@ struct BoxPass {
       finish_scores<NZ>(b, chunk, w.bias, w.weights);
       multiply_rows<NZ>(chunk, v, w.dout, p.dim_v, w.grads, ahead);
       differentiate(chunk);
-      add_rows<NZ>(chunk, k, p.dim, w.grads, w.dq);
+      sum_rows(b, chunk, k, w.grads, NZ * kLanes, w.ones, w.dq, w.dq_pitch, ahead);
       float *dk[kChunkKeys], *dv[kChunkKeys];
-      for (int j = 0; j < chunk.count; j++) {
-        const int32_t* at = chunk.at[j];
-        const bool extra = at[0] < 0;
-        const int64_t row = extra ? at[2] : sums.row(bands, at);
-        dk[j] = (extra ? sums.extra_k : sums.k) + row * bands.pitch_k;
-        dv[j] = (extra ? sums.extra_v : sums.v) + row * bands.pitch_v;
+      for (const Chunk::Line* line = chunk.line; line < chunk.line + chunk.lines; line++) {
+        const bool extra = line->at[0] < 0;
+        const int64_t row = extra ? line->at[2] : sums.row(bands, line->at);
+        for (int j = line->begin; j < line->end; j++) {
+          dk[j] = (extra ? sums.extra_k : sums.k) + (row + j - line->begin) * bands.pitch_k;
+          dv[j] = (extra ? sums.extra_v : sums.v) + (row + j - line->begin) * bands.pitch_v;
+        }
       }
       add_outer<NZ>(chunk, w.grads, p.dim, w.q_rows, dk);
       add_outer<NZ>(chunk, w.weights, p.dim_v, w.dout_rows, dv);
       if (bands.bias) add_bias(chunk);
     }
-    vf scale[NZ];
-    for (int z = 0; z < NZ; z++) scale[z] = set1(p.scale);
-    unpack_queries(b, g.dq, p.dim, scale, NZ, w.dq);
+    for (int z = 0; z < NZ; z++) store(w.ones + z * kLanes, set1(p.scale));
+    write_queries(b, g.dq, p.dim, w.ones, w.dq, w.dq_pitch);
   }
 
   // Scores to weights, and products dP to dS.
@@ -174,14 +179,15 @@ struct BoxPass {
     const NeighborhoodParams& p = b.p;
     const BiasIndex index(p);
     float* table = sums.bias + b.head % (p.heads_q / p.heads_kv) * index.size;
-    for (int j = 0; j < chunk.count && chunk.at[j][0] >= 0; j++) {
-      const int64_t key = index.key(p, chunk.at[j]);
-      const Block& block = chunk.block[j / kRowsOfTile];
-      for (int lane = block.first * kLanes; lane < least(block.end * kLanes, b.count); lane++) {
-        const float ds = w.grads[j * NZ * kLanes + lane];
-        if (ds != 0) table[key - w.bias[lane]] += ds;
+    for (const Chunk::Line* line = chunk.line; line < chunk.line + chunk.lines && line->at[0] >= 0; line++)
+      for (int j = line->begin; j < line->end; j++) {
+        const int64_t key = index.key(p, line->at) + j - line->begin;
+        const Block& block = chunk.block[j / kRowsOfTile];
+        for (int lane = block.first * kLanes; lane < least(block.end * kLanes, b.count); lane++) {
+          const float ds = w.grads[j * NZ * kLanes + lane];
+          if (ds != 0) table[key - w.bias[lane]] += ds;
+        }
       }
-    }
   }
 };
 
@@ -190,7 +196,7 @@ void run_unit(const Bands& bands, const TileShape& shape, const NeighborhoodGrad
   const NeighborhoodParams& p = bands.p;
   const int64_t band = unit % bands.count, head_kv = unit / bands.count / bands.lattices % p.heads_kv;
   const int64_t batch = unit / bands.count / bands.lattices / p.heads_kv, group = p.heads_q / p.heads_kv;
-  Box box(p, unit / bands.count % bands.lattices);
+  Box box(p, unit / bands.count % bands.lattices, p.dim);
   __builtin_memset(base, 0, static_cast<size_t>(bands.unit_floats) * 4);
   const Sums sums(bands, box.lattice, bands.keys(box.lattice.length[bands.axis], band), base);
   const int64_t* grid = shape.grid;

@@ -36,6 +36,25 @@ __attribute__((noinline)) void narrow_to(DType dtype, const float* from, int64_t
   });
 }
 
+// Left alone, the compiler reads again for every product.
+FOVEA_INLINE vf load_once(const float* p) {
+  vf v = load(p);
+#if defined(__aarch64__)
+  asm("" : "+w"(v));
+#else
+  asm("" : "+v"(v));
+#endif
+  return v;
+}
+
+// Calls f<n>() with 1 <= n <= N.
+template <int N, class F>
+FOVEA_INLINE void with_count(int n, F&& f) {
+  if constexpr (N > 1)
+    if (n < N) return with_count<N - 1>(n, f);
+  f.template operator()<N>();
+}
+
 // Of every 16 bytes of both vectors, elements interleaved: a0 b0 a1 b1 (kHigh 0) or a2 b2 a3 b3 (1) of floats, a0 b0 or a1 b1 of doubles.
 template <int kHigh, class V, int... I>
 FOVEA_INLINE V interleave_quads(V a, V b, std::integer_sequence<int, I...>) {

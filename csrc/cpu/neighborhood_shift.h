@@ -9,17 +9,6 @@ namespace {
 constexpr int kRows = kRegisters == 32 ? 8 : 4;           // query rows of a tile
 constexpr int kAccumulators = kRegisters == 32 ? 24 : 8;  // of a product
 
-// Left alone, the compiler reads again for every product, and most of these loads cross a cache line.
-FOVEA_INLINE vf load_once(const float* p) {
-  vf v = load(p);
-#if defined(__aarch64__)
-  asm("" : "+w"(v));
-#else
-  asm("" : "+v"(v));
-#endif
-  return v;
-}
-
 // acc[a][n] += left(a) * right(n) for a in [kFirst, kEnd); the shorter side stays in registers.
 template <int kFirst, int kEnd, int A, int N, class Left, class Right>
 FOVEA_INLINE void add_products(vf (&acc)[A][N], Left&& left, Right&& right) {
@@ -69,14 +58,6 @@ FOVEA_INLINE void score_block(const float* queries, int64_t q_pitch, const float
 
 // Most columns of A accumulators in a block.
 constexpr int widest(int rows) { return kAccumulators / rows > 12 ? 12 : kAccumulators / rows; }
-
-// Calls f<n>() with 1 <= n <= N.
-template <int N, class F>
-FOVEA_INLINE void with_count(int n, F&& f) {
-  if constexpr (N > 1)
-    if (n < N) return with_count<N - 1>(n, f);
-  f.template operator()<N>();
-}
 
 // Cuts `count` columns of A accumulators each into blocks and calls f<n>(first). They are nearly equal in width: a narrow one would wait
 // for its few accumulators.

@@ -1,10 +1,14 @@
 // A box of queries in lanes, the keys it visits in chunks, and the scores of a chunk: what forward and backward of the tile kernel share.
 //
-//   S^T [keys, queries] = K rows x Q^T
+//   S^T [keys, queries] = K rows x Q^T      queries in lanes
+//   O   [queries, dims] += P x V rows       dims in lanes, weights as scalars
 //
 // K and V rows are read through row pointers in their natural layout (16-bit ones are widened per chunk). A vector of queries skips blocks
-// of keys that none of it sees; in those that not all of it sees, a pair that does not see each other gets -inf.
+// of keys that none of it sees; in those that not all of it sees, a pair that does not see each other gets -inf. Sums of rows are made for
+// a few neighbouring queries at a time, over the keys that one of them sees: windows of neighbours differ by less than those of a vector.
 #pragma once
+
+#include <algorithm>
 
 #include "cpu/neighborhood_rows.h"
 
@@ -13,20 +17,31 @@ namespace {
 
 constexpr int kChunkKeys = 96;
 
+// Queries that sum rows of `dim` floats together: of short rows more, for enough accumulators.
+constexpr int kFewQueries = 4, kManyQueries = kRegisters == 32 && kLanes >= 8 ? 8 : kFewQueries;
+constexpr int kMostGroups = kVectors * kLanes / kFewQueries;
+inline int group_size(int64_t dim) { return dim > 3 * kLanes ? kFewQueries : kManyQueries; }
+
 struct Box {
   const NeighborhoodParams& p;
   Lattice lattice;
+  const int group;  // queries of a group
   int64_t batch, head, head_kv;
-  int count = 0;         // queries; lanes beyond repeat the last
-  int64_t lo[3], hi[3];  // keys visited
+  int count = 0, groups = 0;  // queries, lanes beyond repeat the last; groups of queries
+  int64_t lo[3], hi[3];       // keys visited
   struct Seen {
     int64_t lo[3], hi[3];            // keys that any of a vector's queries sees
     int64_t full_lo[3], full_hi[3];  // keys that all of them see
   };
   Seen seen[kVectors];
+  struct Keys {
+    int32_t lo[3], hi[3];
+  } keys[kMostGroups];  // that any of a group's queries sees
   alignas(64) int32_t at[3][kVectors * kLanes], begin[3][kVectors * kLanes], width[3][kVectors * kLanes];
 
-  Box(const NeighborhoodParams& params, int64_t lattice_index) : p(params), lattice(params, lattice_index) {}
+  // `dim`: of the rows that are summed for every query.
+  Box(const NeighborhoodParams& params, int64_t lattice_index, int64_t dim)
+      : p(params), lattice(params, lattice_index), group(group_size(dim)) {}
 
   // False where the box lies outside this lattice (groups differ in length by one).
   bool place(const TileShape& shape, int64_t index, int64_t b, int64_t h) {
@@ -40,27 +55,18 @@ struct Box {
       Range r = union_of(p.axis[a], lattice.length[a], first[a], n[a]);
       lo[a] = r.begin, hi[a] = r.end;
     }
-    count = static_cast<int>(n[0] * n[1] * n[2]);
-    int32_t own[3] = {0, 0, 0};
-    Range r[3];
-    for (int a = 0; a < 3; a++) r[a] = window_of(p.axis[a], lattice.length[a], first[a]);
-    for (int lane = 0; lane < shape.vectors * kLanes; lane++) {
-      Seen& s = seen[lane / kLanes];
-      for (int a = 0; a < 3; a++) {
-        at[a][lane] = static_cast<int32_t>(first[a]) + own[a];
-        begin[a][lane] = static_cast<int32_t>(r[a].begin);
-        width[a][lane] = static_cast<int32_t>(r[a].end - r[a].begin);
-        if (lane % kLanes == 0) s.lo[a] = s.full_lo[a] = r[a].begin, s.hi[a] = s.full_hi[a] = r[a].end;
-        s.lo[a] = least(s.lo[a], r[a].begin), s.hi[a] = most(s.hi[a], r[a].end);
-        s.full_lo[a] = most(s.full_lo[a], r[a].begin), s.full_hi[a] = least(s.full_hi[a], r[a].end);
-      }
+    count = static_cast<int>(n[0] * n[1] * n[2]), groups = static_cast<int>(divide_up(count, group));
+    const int lanes = shape.vectors * kLanes;
+    int64_t own[3] = {0, 0, 0};
+    for (int lane = 0; lane < lanes; lane++) {
+      for (int a = 0; a < 3; a++) at[a][lane] = static_cast<int32_t>(first[a] + own[a]);
       if (lane + 1 >= count) continue;
       for (int a = 2; a >= 0; a--) {
         own[a] = own[a] + 1 < n[a] ? own[a] + 1 : 0;
-        if (n[a] > 1) r[a] = window_of(p.axis[a], lattice.length[a], first[a] + own[a]);
         if (own[a]) break;
       }
     }
+    for (int a = 0; a < 3; a++) place_windows(a, lanes);
     return true;
   }
 
@@ -77,10 +83,42 @@ struct Box {
     vi distance = set1(static_cast<int32_t>(key)) - load(begin[a] + z * kLanes);
     return reinterpret_cast<vi>(reinterpret_cast<vu>(distance) < reinterpret_cast<vu>(load(width[a] + z * kLanes)));
   }
+
+ private:
+  // Windows of all lanes along an axis, and what vectors and groups of lanes see together.
+  void place_windows(int a, int lanes) {
+    const NeighborhoodAxis& axis = p.axis[a];
+    const int32_t kernel = static_cast<int32_t>(axis.kernel), last = static_cast<int32_t>(lattice.length[a]) - kernel;
+    int32_t* from = begin[a];
+    if (axis.stride == 1 && axis.causal) {
+      for (int i = 0; i < lanes; i++) from[i] = std::max(at[a][i] - kernel + 1, 0), width[a][i] = at[a][i] + 1 - from[i];
+    } else if (axis.stride == 1) {
+      for (int i = 0; i < lanes; i++) from[i] = std::min(std::max(at[a][i] - kernel / 2, 0), last), width[a][i] = kernel;
+    } else {
+      for (int i = 0; i < lanes; i++) {
+        const Range r = window_of(axis, lattice.length[a], at[a][i]);
+        from[i] = static_cast<int32_t>(r.begin), width[a][i] = static_cast<int32_t>(r.end - r.begin);
+      }
+    }
+    for (int first = 0; first < lanes; first += group) {
+      Keys& k = keys[first / group];
+      Seen& s = seen[first / kLanes];
+      k.lo[a] = from[first], k.hi[a] = from[first] + width[a][first];
+      int32_t full_lo = k.lo[a], full_hi = k.hi[a];
+      for (int i = first + 1; i < first + group; i++) {
+        const int32_t end = from[i] + width[a][i];
+        k.lo[a] = std::min(k.lo[a], from[i]), k.hi[a] = std::max(k.hi[a], end);
+        full_lo = std::max(full_lo, from[i]), full_hi = std::min(full_hi, end);
+      }
+      if (first % kLanes == 0) s.lo[a] = k.lo[a], s.hi[a] = k.hi[a], s.full_lo[a] = full_lo, s.full_hi[a] = full_hi;
+      s.lo[a] = least(s.lo[a], k.lo[a]), s.hi[a] = most(s.hi[a], k.hi[a]);
+      s.full_lo[a] = most(s.full_lo[a], full_lo), s.full_hi[a] = least(s.full_hi[a], full_hi);
+    }
+  }
 };
 
-// Fetches rows that are needed later, a few lines between products: those of the next box, which lie `step` elements further on, and those
-// this box will write.
+// Fetches rows that are needed later, a few lines between products: those of the next box, which lie `step` elements further on than those
+// of this box's queries, and those this box will write. More lines at a time would keep the products waiting for theirs.
 template <int N>
 class Ahead {
  public:
@@ -89,6 +127,8 @@ class Ahead {
     int64_t dim, step;
   };
   Ahead(const Box& box, const Rows (&rows)[N]) : b_(box), rows_(rows) {}
+  // Tokens from a query to the last key it sees along an axis: the one that no query before it sees.
+  static int64_t newest(const NeighborhoodAxis& x) { return x.causal ? 0 : (x.kernel - 1) / 2 * x.dilation; }
   void operator()() {
     if (lane_ == b_.count) return;
     for (const Rows& r : rows_) {
@@ -109,28 +149,49 @@ struct Block {
   uint8_t first, end, full;
 };
 
-// Up to kChunkKeys keys of a box: coordinates, and rows of k and v. Extra keys have coordinate -1 and come last.
+// Up to kChunkKeys keys of a box: coordinates, and rows of k and v.
 struct Chunk {
-  int count;
+  struct Run {
+    uint8_t begin, end;
+  };
+  // Keys [begin, end) are neighbours along the last axis; `at`: coordinates of the first. Extra keys come last: at[0] is -1, at[2] their
+  // number.
+  struct Line {
+    int begin, end;
+    int32_t at[3];
+  };
+  int count, lines;
+  Line line[kChunkKeys];
+  uint8_t runs[kMostGroups];
+  Run run[kMostGroups][kChunkKeys];  // of keys that a group of queries sees
   Block block[kChunkKeys / kRowsOfTile];
-  int32_t at[kChunkKeys][3];
   const float* k[kChunkKeys];
   const float* v[kChunkKeys];
+
+  void add_run(int group, int64_t begin, int64_t end) {
+    if (begin >= end) return;
+    Run* last = run[group] + runs[group];
+    if (runs[group] && last[-1].end == begin) last--;
+    else *last = {static_cast<uint8_t>(begin), 0}, runs[group]++;
+    last->end = static_cast<uint8_t>(end);
+  }
 };
 
-// Walks the keys of a box, widening rows into `rows` [2][kChunkKeys][pitch] where they are not f32 with neighbouring elements.
+// Walks the keys of a box, widening rows into `rows` [2][kChunkKeys][pitch] where they are not whole vectors of neighbouring f32.
 class KeyWalk {
  public:
   KeyWalk(const Box& box, int vectors, float* rows, int64_t pitch) : b_(box), p_(box.p), vectors_(vectors), rows_(rows), pitch_(pitch) {
     for (int a = 0; a < 3; a++) c_[a] = b_.lo[a];
   }
   static bool copies(const NeighborhoodParams& p) {
-    return p.dtype != DType::F32 || p.k.sd != 1 || p.v.sd != 1 || (p.extra && (p.extra_k.sd != 1 || p.extra_v.sd != 1));
+    return p.dtype != DType::F32 || p.dim % kLanes || p.dim_v % kLanes || p.k.sd != 1 || p.v.sd != 1 ||
+           (p.extra && (p.extra_k.sd != 1 || p.extra_v.sd != 1));
   }
 
   bool next(Chunk& chunk) {
-    chunk.count = 0;
+    chunk.count = chunk.lines = 0;
     for (Block& block : chunk.block) block = {static_cast<uint8_t>(vectors_), 0, 0};
+    for (uint8_t& runs : chunk.runs) runs = 0;
     while (chunk.count < kChunkKeys && c_[0] < b_.hi[0]) {
       const int64_t n = least(b_.hi[2] - c_[2], kChunkKeys - chunk.count);
       add_row(chunk, n);
@@ -141,25 +202,18 @@ class KeyWalk {
       c_[1] = b_.lo[1];
       c_[0]++;
     }
-    if (extra_ < p_.extra)
-      for (int z = 0; z < vectors_; z++) mark(chunk, chunk.count, least(chunk.count + p_.extra - extra_, kChunkKeys), z, 0, 0);
-    for (; chunk.count < kChunkKeys && extra_ < p_.extra; extra_++) {
-      int32_t* at = chunk.at[chunk.count];
-      at[0] = at[1] = -1, at[2] = static_cast<int32_t>(extra_);
-      put(chunk, row(p_.extra_k, extra_ * p_.extra_k.sp[2]), p_.extra_k.sd, row(p_.extra_v, extra_ * p_.extra_v.sp[2]), p_.extra_v.sd);
+    if (const int64_t n = least(p_.extra - extra_, kChunkKeys - chunk.count); n > 0) {
+      for (int z = 0; z < vectors_; z++) mark(chunk, chunk.count, chunk.count + n, z, 0, 0);
+      for (int g = 0; g < b_.groups; g++) chunk.add_run(g, chunk.count, chunk.count + n);
+      const int64_t step_k = p_.extra_k.sp[2], step_v = p_.extra_v.sp[2];
+      put(chunk, n, {-1, 0, extra_}, p_.extra_k, extra_ * step_k, step_k, p_.extra_v, extra_ * step_v, step_v);
+      extra_ += n;
     }
     return chunk.count > 0;
   }
 
  private:
-  const char* row(const NeighborhoodTensor& t, int64_t offset) const {
-    return element(t, p_.dtype, b_.batch * t.sb + b_.head_kv * t.sh + offset);
-  }
-
   void add_row(Chunk& chunk, int64_t n) {
-    const char* k = row(p_.k, offset_of(p_, b_.lattice, p_.k, c_[0], c_[1], c_[2]));
-    const char* v = row(p_.v, offset_of(p_, b_.lattice, p_.v, c_[0], c_[1], c_[2]));
-    const int64_t bytes = p_.axis[2].dilation * element_bytes(p_.dtype), step_k = p_.k.sp[2] * bytes, step_v = p_.v.sp[2] * bytes;
     for (int z = 0; z < vectors_; z++) {
       const Box::Seen& s = b_.seen[z];
       if (c_[0] < s.lo[0] || c_[0] >= s.hi[0] || c_[1] < s.lo[1] || c_[1] >= s.hi[1]) continue;
@@ -168,11 +222,15 @@ class KeyWalk {
       mark(chunk, most(s.lo[2] + shift, chunk.count), least(s.hi[2] + shift, end), z, most(s.full_lo[2] + shift, chunk.count),
            full ? least(s.full_hi[2] + shift, end) : 0);
     }
-    for (int64_t i = 0; i < n; i++) {
-      int32_t* at = chunk.at[chunk.count];
-      at[0] = static_cast<int32_t>(c_[0]), at[1] = static_cast<int32_t>(c_[1]), at[2] = static_cast<int32_t>(c_[2] + i);
-      put(chunk, k + i * step_k, p_.k.sd, v + i * step_v, p_.v.sd);
+    for (int g = 0; g < b_.groups; g++) {
+      const Box::Keys& s = b_.keys[g];
+      if (c_[0] < s.lo[0] || c_[0] >= s.hi[0] || c_[1] < s.lo[1] || c_[1] >= s.hi[1]) continue;
+      const int64_t shift = chunk.count - c_[2];
+      chunk.add_run(g, most(s.lo[2] + shift, chunk.count), least(s.hi[2] + shift, chunk.count + n));
     }
+    const int64_t dilation = p_.axis[2].dilation, k = offset_of(p_, b_.lattice, p_.k, c_[0], c_[1], c_[2]);
+    const int64_t v = offset_of(p_, b_.lattice, p_.v, c_[0], c_[1], c_[2]);
+    put(chunk, n, c_, p_.k, k, dilation * p_.k.sp[2], p_.v, v, dilation * p_.v.sp[2]);
   }
 
   // Vector z sees some of keys [from, to), and with all its queries keys [full_from, full_to).
@@ -184,17 +242,27 @@ class KeyWalk {
     }
   }
 
-  FOVEA_INLINE void put(Chunk& chunk, const char* k, int64_t k_step, const char* v, int64_t v_step) {
-    const int j = chunk.count++;
-    if (!rows_) {
-      chunk.k[j] = reinterpret_cast<const float*>(k);
-      chunk.v[j] = reinterpret_cast<const float*>(v);
-      return;
+  // Adds a line of n keys from coordinates `at` on; rows of k and v lie at an offset and a step, in elements.
+  void put(Chunk& chunk, int64_t n, const int64_t (&at)[3], const NeighborhoodTensor& tk, int64_t k, int64_t step_k,
+           const NeighborhoodTensor& tv, int64_t v, int64_t step_v) {
+    const int begin = chunk.count, end = begin + static_cast<int>(n);
+    chunk.line[chunk.lines++] = {begin, end, {static_cast<int32_t>(at[0]), static_cast<int32_t>(at[1]), static_cast<int32_t>(at[2])}};
+    chunk.count = end;
+    const char *row_k = row(tk, k), *row_v = row(tv, v);
+    const int64_t bytes = element_bytes(p_.dtype);
+    for (int j = begin; j < end; j++, row_k += step_k * bytes, row_v += step_v * bytes) {
+      if (!rows_) {
+        chunk.k[j] = reinterpret_cast<const float*>(row_k), chunk.v[j] = reinterpret_cast<const float*>(row_v);
+        continue;
+      }
+      float *to_k = rows_ + j * pitch_, *to_v = rows_ + (kChunkKeys + j) * pitch_;
+      widen(p_.dtype, row_k, tk.sd, p_.dim, to_k);
+      widen(p_.dtype, row_v, tv.sd, p_.dim_v, to_v);
+      chunk.k[j] = to_k, chunk.v[j] = to_v;
     }
-    float *to_k = rows_ + j * pitch_, *to_v = rows_ + (kChunkKeys + j) * pitch_;
-    widen(p_.dtype, k, k_step, p_.dim, to_k);
-    widen(p_.dtype, v, v_step, p_.dim_v, to_v);
-    chunk.k[j] = to_k, chunk.v[j] = to_v;
+  }
+  const char* row(const NeighborhoodTensor& t, int64_t offset) const {
+    return element(t, p_.dtype, b_.batch * t.sb + b_.head_kv * t.sh + offset);
   }
 
   const Box& b_;
@@ -213,13 +281,11 @@ inline void pack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim,
   }
 }
 
-// The reverse: rows of the first b.count queries from columns, each lane times its factor.
-inline void unpack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, const vf* factor, int vectors, const float* from) {
-  for (int z = 0; z < vectors; z++) {
-    char* rows[kLanes];
-    for (int i = 0; i < kLanes; i++) rows[i] = const_cast<char*>(element(t, b.p.dtype, b.query_offset(t, z * kLanes + i)));
-    const int lanes = static_cast<int>(least(b.count - z * kLanes, kLanes));
-    unpack_lanes(b.p.dtype, rows, lanes, t.sd, dim, factor[z], from + z * kLanes, int64_t{vectors} * kLanes);
+// Rows of the first b.count queries from `from` [lane][pitch], each times its factor; what is in `from` is lost.
+inline void write_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, const float* factor, float* from, int64_t pitch) {
+  for (int lane = 0; lane < b.count; lane++, from += pitch) {
+    for (int64_t d = 0; d < pitch; d += kLanes) store(from + d, load(from + d) * factor[lane]);
+    narrow_to(b.p.dtype, from, dim, const_cast<char*>(element(t, b.p.dtype, b.query_offset(t, lane))), t.sd);
   }
 }
 
@@ -278,41 +344,66 @@ __attribute__((noinline)) void multiply_rows(const Chunk& chunk, const float* co
   });
 }
 
-// out[d][z] += sum_j rows[j][d] * weights[j][z] for R values of d and N vectors; both are NZ vectors wide.
-template <int NZ, int R, int N>
-FOVEA_INLINE void add_tile(const float* const* rows, int count, int64_t d, const float* weights, float* out) {
-  vf acc[R][N];
+// Most vectors of rows that R queries sum at once.
+template <int R>
+constexpr int kSumVectors = R == kFewQueries && kRegisters == 32 ? 6 : 3;
+
+// out[i] = factor[i] * out[i] + sum over the keys j of the group's runs of weights[j][i] * rows[j], for R queries and W vectors from d on.
+template <int R, int W>
+FOVEA_INLINE void sum_group(const Chunk& chunk, int group, const float* const* rows, int64_t d, const float* weights, int64_t lanes,
+                            const float* factor, float* out, int64_t pitch) {
+  vf acc[R][W];
   FOVEA_UNROLL
   for (int i = 0; i < R; i++) FOVEA_UNROLL
-  for (int z = 0; z < N; z++) acc[i][z] = load(out + ((d + i) * NZ + z) * kLanes);
-  for (int j = 0; j < count; j++, weights += NZ * kLanes) {
-    vf b[N];
-    FOVEA_UNROLL
-    for (int z = 0; z < N; z++) b[z] = load(weights + z * kLanes);
-    FOVEA_UNROLL
-    for (int i = 0; i < R; i++) {
-      const vf a = broadcast(rows[j] + d + i);
+  for (int w = 0; w < W; w++) acc[i][w] = load(out + i * pitch + w * kLanes) * factor[i];
+  for (const Chunk::Run *run = chunk.run[group], *last = run + chunk.runs[group]; run < last; run++)
+    for (int64_t j = run->begin; j < run->end; j++) {
+      const float *row = rows[j] + d, *weight = weights + j * lanes;
+      vf kept[W];
       FOVEA_UNROLL
-      for (int z = 0; z < N; z++) acc[i][z] = fma(a, b[z], acc[i][z]);
+      for (int w = 0; w < W; w++) kept[w] = load_once(row + w * kLanes);
+      FOVEA_UNROLL
+      for (int i = 0; i < R; i++) {
+        const vf x = broadcast(weight + i);
+        FOVEA_UNROLL
+        for (int w = 0; w < W; w++) acc[i][w] = fma(x, kept[w], acc[i][w]);
+      }
     }
-  }
   FOVEA_UNROLL
   for (int i = 0; i < R; i++) FOVEA_UNROLL
-  for (int z = 0; z < N; z++) store(out + ((d + i) * NZ + z) * kLanes, acc[i][z]);
+  for (int w = 0; w < W; w++) store(out + i * pitch + w * kLanes, acc[i][w]);
 }
 
-// out[d][z] += sum of rows[j][d] * weights[j][z] over the keys j that z sees.
-template <int NZ>
-__attribute__((noinline)) void add_rows(const Chunk& chunk, const float* const* rows, int64_t dim, const float* weights, float* out) {
-  each_run<NZ>(chunk, [&]<int N>(int begin, int end, int first) {
-    const int count = static_cast<int>(least(end, chunk.count)) - begin;
-    const float* from = weights + (begin * NZ + first) * kLanes;
-    float* to = out + first * kLanes;
-    int64_t d = 0;
-    for (; d + kRowsOfTile <= dim; d += kRowsOfTile) add_tile<NZ, kRowsOfTile, N>(rows + begin, count, d, from, to);
-    if (dim - d >= 4) add_tile<NZ, 4, N>(rows + begin, count, d, from, to), d += 4;
-    for (; d < dim; d++) add_tile<NZ, 1, N>(rows + begin, count, d, from, to);
-  });
+template <int R, int W, class Meanwhile>
+__attribute__((noinline)) void sum_groups(const Box& b, const Chunk& chunk, const float* const* rows, int64_t d, const float* weights,
+                                          int64_t lanes, const float* factor, float* out, int64_t pitch, Meanwhile&& meanwhile) {
+  for (int g = 0; g < b.groups; g++)
+    if (chunk.runs[g]) {
+      sum_group<R, W>(chunk, g, rows, d, weights + g * R, lanes, factor + g * R, out + g * R * pitch, pitch);
+      meanwhile();
+    }
+}
+
+template <int R, class Meanwhile>
+void sum_rows_of(const Box& b, const Chunk& chunk, const float* const* rows, const float* weights, int64_t lanes, const float* factor,
+                 float* out, int64_t pitch, Meanwhile&& meanwhile) {
+  const int vectors = static_cast<int>(pitch / kLanes);
+  for (int first = 0, panels = (vectors + kSumVectors<R> - 1) / kSumVectors<R>; panels > 0; panels--) {
+    const int n = (vectors - first + panels - 1) / panels;
+    with_count<kSumVectors<R>>(n, [&]<int W>() {
+      sum_groups<R, W>(b, chunk, rows, first * kLanes, weights, lanes, factor, out + first * kLanes, pitch, meanwhile);
+    });
+    first += n;
+  }
+}
+
+// out[lane] = factor[lane] * out[lane] + sum of weights[j][lane] * rows[j] over the keys j that the lane's group sees; rows of whole
+// vectors, `pitch` floats. Queries that see none are left as they are.
+template <class Meanwhile>
+void sum_rows(const Box& b, const Chunk& chunk, const float* const* rows, const float* weights, int64_t lanes, const float* factor,
+              float* out, int64_t pitch, Meanwhile&& meanwhile) {
+  if (b.group == kFewQueries) return sum_rows_of<kFewQueries>(b, chunk, rows, weights, lanes, factor, out, pitch, meanwhile);
+  if constexpr (kManyQueries != kFewQueries) sum_rows_of<kManyQueries>(b, chunk, rows, weights, lanes, factor, out, pitch, meanwhile);
 }
 
 // Index of a query's and a key's coordinates in one head of the bias table: their difference, see NeighborhoodParams::rpb.
@@ -340,31 +431,30 @@ void finish_scores(const Box& b, const Chunk& chunk, const int32_t* bias_of_quer
   const BiasIndex index(p);
   const float* table = p.rpb ? p.rpb + b.head * index.size : nullptr;
   const vf hidden = set1(-__builtin_inff());
-  for (int z = 0; z < NZ; z++) {
-    vi outer{};
-    int64_t row0 = -2, row1 = -2;
-    for (int j = 0; j < chunk.count; j++) {
-      const Block& block = chunk.block[j / kRowsOfTile];
-      if (z < block.first || z >= block.end || ((block.full >> z & 1) && !table)) {
-        j |= kRowsOfTile - 1;
-        continue;
+  for (int z = 0; z < NZ; z++)
+    for (const Chunk::Line* line = chunk.line; line < chunk.line + chunk.lines && line->at[0] >= 0; line++) {
+      const vi outer = b.sees(0, line->at[0], z) & b.sees(1, line->at[1], z);
+      const vi query = table ? load(bias_of_query + z * kLanes) : vi{};
+      for (int j = line->begin, end; j < line->end; j = end) {
+        const Block& block = chunk.block[j / kRowsOfTile];
+        end = static_cast<int>(least((j / kRowsOfTile + 1) * kRowsOfTile, line->end));
+        if (z < block.first || z >= block.end || ((block.full >> z & 1) && !table)) continue;
+        for (int i = j; i < end; i++) {
+          float* to = scores + (i * NZ + z) * kLanes;
+          const vi seen = outer & b.sees(2, line->at[2] + i - line->begin, z);
+          vf s = load(to);
+          if (table) {
+            const int64_t key = index.key(p, line->at) + i - line->begin;
+            const vi which = select(seen, set1(static_cast<int32_t>(key)) - query, vi{});
+            vf bias;
+            FOVEA_UNROLL
+            for (int lane = 0; lane < kLanes; lane++) bias[lane] = table[which[lane]];
+            s = fma(bias, set1(kLog2E), s);
+          }
+          store(to, select(seen, s, hidden));
+        }
       }
-      const int32_t* at = chunk.at[j];
-      if (at[0] < 0) break;
-      if (at[0] != row0 || at[1] != row1) row0 = at[0], row1 = at[1], outer = b.sees(0, row0, z) & b.sees(1, row1, z);
-      float* to = scores + (j * NZ + z) * kLanes;
-      const vi seen = outer & b.sees(2, at[2], z);
-      vf s = load(to);
-      if (table) {
-        const vi which = select(seen, set1(static_cast<int32_t>(index.key(p, at))) - load(bias_of_query + z * kLanes), vi{});
-        vf bias;
-        FOVEA_UNROLL
-        for (int i = 0; i < kLanes; i++) bias[i] = table[which[i]];
-        s = fma(bias, set1(kLog2E), s);
-      }
-      store(to, select(seen, s, hidden));
     }
-  }
 }
 
 }  // namespace
