@@ -13,6 +13,7 @@ import {
   routingAttention,
   scope,
   tensor,
+  type DType,
   type RoutingOptions,
   type Tensor,
 } from '../lib/index.ts';
@@ -286,6 +287,24 @@ describe('against the reference', () => {
 });
 
 describe('properties', () => {
+  it.each(['f32', 'bf16', 'f16'] as DType[])('gives the same bits whether gradients are wanted or not, %s', (dtype) => {
+    const s: Sizes = { b: 2, h: 2, c: 3, w: 30, wk: 20, t: 90, tk: 90, d: 16, causal: false, shared: false, slots: 1 };
+    for (const change of [
+      {},
+      { causal: true },
+      { shared: true, wk: 30, slots: 0 },
+      { asleep: 2, hidden: 3, mean: true },
+    ]) {
+      const of = { ...s, ...change };
+      const [plain, wanted] = [false, true].map((gradients) => {
+        const t = Object.entries(tensorsOf(of, valuesOf(of, 1))).map(([key, x]) => [key, cast(x, dtype)] as const);
+        for (const [, x] of t) x.requiresGrad = gradients;
+        return numbers(fovea(of, Object.fromEntries(t) as Record<keyof Values, Tensor>));
+      });
+      expect(plain).toEqual(wanted);
+    }
+  });
+
   it('one window over everything is full attention', () => {
     const shape = [2, 2, 15, 4];
     const [q, k, v] = [1, 2, 3].map((i) => tensor(noise(sizeOf(shape), i), shape, { dtype: 'f32' }));

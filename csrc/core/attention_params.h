@@ -55,6 +55,8 @@ struct AttentionParams {
   // are logical. With packed sequences the lists are packed too: cu_q and cu_kv are their beginnings, and sequences may share key rows.
   const int32_t* q_rows = nullptr;
   int64_t q_rows_sb = 0, q_rows_sh = 0;
+  // The result of logical query i is row i of out and lse instead of row q_rows[i]; q_rows may then name a row several times. On the CPU.
+  bool out_in_order = false;
   const int32_t* kv_rows = nullptr;
   int64_t kv_rows_sb = 0, kv_rows_sh = 0;
   // Keys of each query: logical query i of (b, h) sees only keys [begin, end) = key_ranges[b*sb + h*sh + 2i], [.. + 1] (packed: cu_q[s] +

@@ -96,6 +96,11 @@ FOVEA_INLINE int64_t query_row(const AttentionParams& p, const Sequence& seq, in
   return seq.q_first + i;
 }
 
+// Row of out and lse of that query, -1 if there is none.
+FOVEA_INLINE int64_t result_row(const AttentionParams& p, const Sequence& seq, int64_t head, int64_t i) {
+  return p.out_in_order ? seq.q_first + i : query_row(p, seq, head, i);
+}
+
 inline void set_ranges(const AttentionParams& p, QueryTile& t) {
   int64_t diagonal = p.align == Align::BottomRight ? t.seq.kv_length - t.seq.q_length : 0;
   int64_t limit = t.seq.kv_length;
@@ -185,8 +190,8 @@ struct TileGrid {
     t.queries = static_cast<int>(cut.size(tile, t.seq.q_length));
     t.heads = static_cast<int>(fold);
     t.lanes = t.queries * t.heads;
-    // Lists often end with queries that are none.
-    while (p.q_rows && t.lanes > 0 && query_row(p, t.seq, t.head, t.first + t.lanes - 1) < 0) t.lanes--;
+    // Lists often end with queries that are none, and then no row is theirs.
+    while (p.q_rows && !p.out_in_order && t.lanes > 0 && query_row(p, t.seq, t.head, t.first + t.lanes - 1) < 0) t.lanes--;
     t.vectors = static_cast<int>(ceil_div(max64(t.lanes, 1), kLanes));
   }
 };

@@ -56,10 +56,11 @@ FOVEA_INLINE void pair_rows(const T* a, const T* b, int64_t step, int dim, float
   for (; d < dim; d++) words[d] = a[d * step].bits | (b ? static_cast<uint32_t>(b[d * step].bits) << 16 : 0);
 }
 
-// Element offset of a lane's row in `tensor` (q or out), -1 if it has none.
-FOVEA_INLINE int64_t lane_row(const AttentionParams& p, const AttentionTensor& tensor, const QueryTile& t, int lane) {
+// Element offset in `tensor` of the row that row_of finds for a lane's query, -1 if it has none.
+template <class RowOf>
+FOVEA_INLINE int64_t lane_row(const AttentionParams& p, const AttentionTensor& tensor, const QueryTile& t, int lane, RowOf&& row_of) {
   if (lane >= t.lanes) return -1;
-  const int64_t head = t.head_of(lane), row = query_row(p, t.seq, head, t.query_of(lane));
+  const int64_t head = t.head_of(lane), row = row_of(p, t.seq, head, t.query_of(lane));
   return row < 0 ? -1 : t.seq.batch * tensor.sb + head * tensor.sh + row * tensor.sl;
 }
 
@@ -82,7 +83,7 @@ __attribute__((noinline)) void pack_queries(const Call& c, const QueryTile& t, c
   for (int z = 0; z < t.vectors; z++) {
     const T* row[kLanes];
     for (int i = 0; i < kLanes; i++) {
-      const int64_t offset = lane_row(p, p.q, t, z * kLanes + i);
+      const int64_t offset = lane_row(p, p.q, t, z * kLanes + i, query_row);
       row[i] = offset < 0 ? nullptr : static_cast<const T*>(p.q.data) + offset;
     }
     for (int d0 = 0; d0 < words; d0 += kLanes) {
@@ -128,7 +129,7 @@ __attribute__((noinline)) void finish_tile(const Call& c, const QueryTile& t, co
     bool whole = used == kLanes && p.out.sd == 1;
     for (int i = 0; i < used; i++) {
       const int lane = z * kLanes + i;
-      const int64_t head = t.head_of(lane), row = query_row(p, t.seq, head, t.query_of(lane));
+      const int64_t head = t.head_of(lane), row = result_row(p, t.seq, head, t.query_of(lane));
       to[i] = row < 0 ? nullptr : static_cast<T*>(p.out.data) + t.seq.batch * p.out.sb + head * p.out.sh + row * p.out.sl;
       whole = whole && to[i];
       if (p.lse && row >= 0) p.lse[t.seq.batch * p.lse_sb + head * p.lse_sh + row * p.lse_sl] = lse[i];

@@ -129,11 +129,11 @@ void launch_cuda(const std::shared_ptr<AttentionCall>& call, const Tensor& out, 
 
 // [batch, heads, rows, dim of v] in the memory order of q: where the heads of a row lie side by side in q, they do in out, so that a model
 // joins them without a copy.
-Tensor empty_out(const Tensor& q, int64_t dim_v) {
+Tensor empty_out(const Tensor& q, int64_t rows, int64_t dim_v) {
   const Dims& s = q.shape;
-  if (q.strides[1] >= q.strides[2]) return Tensor::empty({s[0], s[1], s[2], dim_v}, q.dtype, q.device());
-  const Tensor rows = Tensor::empty({s[0], s[2], s[1], dim_v}, q.dtype, q.device());
-  return rows.view({s[0], s[1], s[2], dim_v}, {rows.strides[0], rows.strides[2], rows.strides[1], 1}, 0);
+  if (q.strides[1] >= q.strides[2]) return Tensor::empty({s[0], s[1], rows, dim_v}, q.dtype, q.device());
+  const Tensor turned = Tensor::empty({s[0], rows, s[1], dim_v}, q.dtype, q.device());
+  return turned.view({s[0], s[1], rows, dim_v}, {turned.strides[0], turned.strides[2], turned.strides[1], 1}, 0);
 }
 
 std::vector<Tensor> attention(const std::vector<Tensor>& operands, const std::vector<Tensor>& block, const std::vector<Tensor>& tables,
@@ -142,19 +142,20 @@ std::vector<Tensor> attention(const std::vector<Tensor>& operands, const std::ve
   auto call = AttentionCall::bind(kOp, {operands, block, tables, program, uniforms, integers, scale, softcap});
   AttentionParams& p = call->params;
   const Tensor &q = operands[kQuery], &v = operands[kValue];
-  Tensor out = empty_out(q, v.shape[3]);
-  Tensor lse = Tensor::empty({q.shape[0], q.shape[1], q.shape[2]}, DType::F32, call->device);
+  const int64_t rows = p.out_in_order ? p.len_q : q.shape[2];
+  Tensor out = empty_out(q, rows, v.shape[3]);
+  Tensor lse = Tensor::empty({q.shape[0], q.shape[1], rows}, DType::F32, call->device);
   p.out = attention_tensor(out);
   p.lse = lse.data<float>(), p.lse_sb = lse.strides[0], p.lse_sh = lse.strides[1], p.lse_sl = lse.strides[2];
   if (!call->device.is_cpu()) {
+    check(!p.out_in_order, "ERR_UNSUPPORTED", kOp, " on ", name_of(call->device), ": query rows listed several times; gather them");
     launch_cuda(call, out, lse);
     return {out, lse};
   }
   Storage* writes[] = {out.storage.get(), lse.storage.get()};
-  const int64_t rows = q.shape[2];
   Stream::cpu().launch_spans(kOp, call->reads.data(), call->reads.size(), writes, 2, false, [call, rows](const TaskContext& ctx) {
     call->check_lists();
-    if (call->params.q_rows) clear_unlisted(call->params, rows, ctx.pool);
+    if (call->params.q_rows && !call->params.out_in_order) clear_unlisted(call->params, rows, ctx.pool);
     run(*call, ctx);
   });
   return {out, lse};

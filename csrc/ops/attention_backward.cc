@@ -69,6 +69,7 @@ std::vector<Tensor> attention_backward(const std::vector<Tensor>& operands, cons
   job->call = AttentionCall::bind(kOp, {operands, block, tables, program, uniforms, integers, scale, softcap});
   AttentionParams& p = job->call->params;
   AttentionGrads& g = job->grads;
+  check(!p.out_in_order, "ERR_UNSUPPORTED", kOp, ": query rows listed several times have no gradient; gather them");
   check(!p.page_table, "ERR_UNSUPPORTED", kOp, ": paged keys and values have no gradient; gather them, or use kvRows");
   check(saved.size() == kSavedCount && wanted.size() == 4 + tables.size(), "ERR_ARGUMENT", kOp, ": got ", saved.size(),
         " saved tensors and ", wanted.size(), " flags");

@@ -80,6 +80,7 @@ std::shared_ptr<AttentionCall> AttentionCall::bind(const char* op, const Attenti
   p.align = n[kBottomRight] ? Align::BottomRight : Align::TopLeft;
   p.window_left = std::max<int64_t>(n[kWindowLeft], -1), p.window_right = std::max<int64_t>(n[kWindowRight], -1);
   p.q_offset = n[kQOffset], p.kv_offset = n[kKvOffset];
+  p.out_in_order = n[kOutInOrder] != 0;
   call->bind_operands(op, args.operands);
   call->bind_lists(op, args.operands);
   call->bind_grids(op, args.operands);

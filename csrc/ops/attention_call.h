@@ -47,6 +47,7 @@ enum AttentionInteger {
   kBlockKvLength,
   kBlockBatch,
   kBlockHeads,
+  kOutInOrder,
   kAttentionIntegers
 };
 

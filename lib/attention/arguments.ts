@@ -134,6 +134,7 @@ export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: Attentio
       0,
       0,
       ...(block ? [...block.block, block.qLength, block.kvLength, block.batch, block.heads] : [0, 0, 0, 0, 0, 0]),
+      0,
     ],
     scale,
     softcap,

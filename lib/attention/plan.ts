@@ -12,6 +12,11 @@ export interface AttentionPlan {
    * and lse. Rows that no list names give out 0 and lse -inf.
    */
   readonly qRows?: Tensor;
+  /**
+   * The result of logical query i is row i of out and lse, which have as many rows as the list; `qRows` may then name a row several times.
+   * On the CPU alone, and without gradient.
+   */
+  readonly outInOrder?: boolean;
   /** Rows of k and v [1 or batch, 1 or kv heads, n], -1 = none; a row may be listed several times. */
   readonly kvRows?: Tensor;
   /** Keys [begin, end) of each logical query: [1 or batch, 1 or heads, queries, 2]. */
@@ -31,5 +36,6 @@ export function planAttention(
     const name = OPERANDS[i];
     return name === 'qRows' || name === 'kvRows' || name === 'keyRanges' ? (plan[name] ?? null) : t;
   });
-  return runAttention({ ...call, operands }, options.signal);
+  const integers = plan.outInOrder ? [...call.integers.slice(0, -1), 1] : call.integers;
+  return runAttention({ ...call, operands, integers }, options.signal);
 }

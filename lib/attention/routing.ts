@@ -6,7 +6,7 @@
  * of its cluster's keys. Keys and values stay where they are. A token may be in several clusters, or in none: its results are averaged
  * (with the published 1e-5 beside the count), or 0.
  */
-import { noGrad } from '../autograd/tape.ts';
+import { gradEnabled, noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { score, type ScoreCoordinates } from '../mask/mask.ts';
 import { native } from '../native.ts';
@@ -21,12 +21,13 @@ import { expand, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
+import type { AttentionOptions } from './arguments.ts';
 import { attention, type AttentionResult } from './attention.ts';
 import { expectCount, expectCrossAttention } from './checks.ts';
 import { addCosts, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { clusterTop, commitmentLoss, expectCentroids, unitVectors } from './kmeans.ts';
 import { mergeAttentions } from './merge.ts';
-import { planAttention } from './plan.ts';
+import { planAttention, type AttentionPlan } from './plan.ts';
 import { equalSequences } from './region_rows.ts';
 
 export interface RoutingOptions {
@@ -232,29 +233,33 @@ function attendClusters(
   const keysEach = lists.keys.shape[3];
   const all = batch * heads;
   const inHeads = (t: Tensor): Tensor => reshape(t, [1, all, t.shape[2], t.shape[3]]);
-  const rows = pickRows(q, lists.queries);
-  const packed = reshape(rows, [1, all, clusters * window, dim]);
   const kvShape = [1, all, clusters * keysEach];
-  const plan = noGrad(() => ({
-    kvRows: reshape(visibleKeys(lists.keys, options.keyMask), kvShape),
-    ...rangesOf(lists, causal, shared, options.queryMask),
-  }));
   const each = {
     signal,
     cuSeqlens: { q: equalSequences(clusters, window, q.device), kv: equalSequences(clusters, keysEach, q.device) },
   };
-  const routed = planAttention(packed, inHeads(k), inHeads(v), plan, {
-    ...each,
-    scale,
-    ...(shared && !causal && { score: masked ? selfHidden : selfLast }),
-  });
+  // The engine reads queries where they are, too, where it can: on the CPU, without gradient.
+  const inPlace = q.device === 'cpu' && !(gradEnabled() && [q, k, v].some((t) => t.requiresGrad));
+  const qRows = reshape(lists.queries, [1, all, clusters * window]);
+  const pick = (): Tensor => reshape(pickRows(q, lists.queries), [1, all, clusters * window, dim]);
+  const picked = inPlace ? null : pick();
+  const attend = (plan: AttentionPlan, more: AttentionOptions): AttentionResult =>
+    picked
+      ? planAttention(picked, inHeads(k), inHeads(v), plan, { ...each, ...more })
+      : planAttention(inHeads(q), inHeads(k), inHeads(v), { ...plan, qRows, outInOrder: true }, { ...each, ...more });
+  const plan = noGrad(() => ({
+    kvRows: reshape(visibleKeys(lists.keys, options.keyMask), kvShape),
+    ...rangesOf(lists, causal, shared, options.queryMask),
+  }));
+  const routed = attend(plan, { scale, ...(shared && !causal && { score: masked ? selfHidden : selfLast }) });
   const parts: AttentionResult[] = [routed];
   if (shared && (causal || masked)) parts.push(itself(v, lists.queries, routed));
   if (unseen === 'mean') {
-    const { out } = planAttention(packed, inHeads(k), inHeads(v), { kvRows: reshape(lists.keys, kvShape) }, { ...each, scale: 0 }); // prettier-ignore
+    const { out } = attend({ kvRows: reshape(lists.keys, kvShape) }, { scale: 0 });
     parts.push({ out, lse: expand(full([1, 1, 1], NOTHING_ELSE, { device: v.device }), routed.lse.shape) });
   }
-  if (memory && memory.key.shape[2] > 0) parts.push(attendMemory(rows, lists.queries, memory, routed, options));
+  if (memory && memory.key.shape[2] > 0)
+    parts.push(attendMemory(picked ?? pick(), lists.queries, memory, routed, options));
   const { out } = parts.length === 1 ? routed : mergeAttentions(parts);
   return reshape(out, [all * clusters * window, v.shape[3]]);
 }
@@ -326,7 +331,7 @@ function attendMemory(
   const slots = memory.key.shape[2];
   const forBatch = (t: Tensor): Tensor =>
     expand(reshape(t, [1, heads * clusters, slots, t.shape[3]]), [batch, heads * clusters, slots, t.shape[3]]);
-  const q = reshape(rows, [batch, heads * clusters, window, rows.shape[1]]);
+  const q = reshape(rows, [batch, heads * clusters, window, rows.shape[3]]);
   const { out, lse } = attention(q, forBatch(memory.key), forBatch(memory.value), { scale, signal, returnLse: true });
   return { out: reshape(out, like.out.shape), lse: reshape(lse, like.lse.shape) };
 }
