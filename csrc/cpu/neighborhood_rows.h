@@ -14,6 +14,12 @@ FOVEA_INLINE const char* element(const NeighborhoodTensor& t, DType dtype, int64
   return static_cast<const char*>(t.data) + offset * element_bytes(dtype);
 }
 
+// Vectors of a panel of dims that starts at vector `first` of `vectors`: at most kVectors, and not one alone after three.
+FOVEA_INLINE int panel_width(int64_t first, int64_t vectors) {
+  const int64_t left = vectors - first;
+  return static_cast<int>(left == 4 ? 2 : least(left, kVectors));
+}
+
 // to[i] = from[i * step] for i < n.
 __attribute__((noinline)) void widen(DType dtype, const void* from, int64_t step, int64_t n, float* to) {
   with_float(dtype, [&]<class T>(TypeTag<T>) {

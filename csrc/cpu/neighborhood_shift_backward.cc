@@ -2,129 +2,19 @@
 //
 //   S = Q K,  dP = dO V                    lanes are neighbouring queries of a row, keys are read as shifted rows of channels
 //   P = 2^(S - lse),  dS = P (dP - delta)
-//   dQ += dS K,  dK += dS Q,  dV += P dO   lanes are channels of rows of tokens, weights are broadcast
+//   dQ += dS K,  dK += dS Q,  dV += P dO   lanes are channels (neighborhood_tokens.h)
 //
-// Either way every pair that is computed is one that is seen. In the second form kRows rows of sums share a token at one place of the last
-// axis: the queries in a column of the tile that see a key, or the keys in a column that a query sees. A tile of query rows is walked
-// along the last axis, one column of lanes at a time: its pairs are made, its queries take their dQ, and keys that no later query sees take
-// their dK and dV. So few columns of pairs are kept. dK and dV are added up as neighborhood_sums.h says.
+// Either way every pair that is computed is one that is seen. A tile of query rows is walked along the last axis, one column of lanes at a
+// time: its pairs are made, its queries take their dQ, and keys that no later query sees take their dK and dV. So few columns of pairs are
+// kept. Volumes are walked plane of keys by plane. dK and dV are added up as neighborhood_sums.h says.
 #include "core/float_mode.h"
 #include "cpu/neighborhood.h"
-#include "cpu/neighborhood_shift.h"
 #include "cpu/neighborhood_sums.h"
+#include "cpu/neighborhood_tokens.h"
 #include "cpu/pieces.h"
 
 namespace fovea::cpu {
 namespace {
-
-// A row of tokens that is added to rows [first, end) of sums; where it and its weights lie.
-struct Source {
-  int64_t row, weights;
-  int32_t first, end;
-};
-
-// A token of a source and its weight, in floats from where the row's first token and weight lie.
-struct Step {
-  int32_t token, weight;
-};
-
-// Tokens that meet the one at a place of the last axis: the first, and steps from it to all of them.
-struct Steps {
-  int64_t first;
-  const Step* begin;
-  int64_t count;
-};
-
-// Rows of sums += weights * rows of tokens, at places of the last axis.
-struct Product {
-  const float* weights[kRows];  // of every row of sums
-  float* sums[kRows];
-  int64_t rows, sums_pitch;  // tokens of sums are sums_pitch floats apart
-  const float* tokens;
-  int64_t pitch;
-  const Source* sources;
-  int64_t count, dim;
-};
-
-// At place `at`, channels from d on: V vectors.
-template <int V>
-FOVEA_INLINE void add_panel(const Product& p, const Steps& steps, int64_t at, int64_t d) {
-  const int64_t sum = at * p.sums_pitch + d;
-  vf acc[kRows][V];
-  FOVEA_UNROLL
-  for (int i = 0; i < kRows; i++) {
-    FOVEA_UNROLL
-    for (int v = 0; v < V; v++) acc[i][v] = i < p.rows ? load(p.sums[i] + sum + v * kLanes) : zero();
-    if (i < p.rows)
-      for (int v = 0; v < V; v++) __builtin_prefetch(p.sums[i] + sum + p.pitch + v * kLanes);
-  }
-  for (const Source* s = p.sources; s < p.sources + p.count; s++) {
-    const float* tokens = p.tokens + s->row + steps.first * p.pitch + d;
-    with_count<kRows>(
-        s->end, [&]<int kEnd>() __attribute__((always_inline)) {
-          with_count<kEnd>(
-              kEnd - s->first, [&]<int A>() __attribute__((always_inline)) {
-                const float* weights[A];
-                FOVEA_UNROLL
-                for (int i = 0; i < A; i++) weights[i] = p.weights[kEnd - A + i] + s->weights;
-                for (const Step* step = steps.begin; step < steps.begin + steps.count; step++) {
-                  vf x[V];
-                  FOVEA_UNROLL
-                  for (int v = 0; v < V; v++) x[v] = load(tokens + step->token + v * kLanes);
-                  FOVEA_UNROLL
-                  for (int i = 0; i < A; i++) {
-                    const vf weight = broadcast(weights[i] + step->weight);
-                    FOVEA_UNROLL
-                    for (int v = 0; v < V; v++) acc[kEnd - A + i][v] = fma(weight, x[v], acc[kEnd - A + i][v]);
-                  }
-                }
-              });
-        });
-  }
-  FOVEA_UNROLL
-  for (int i = 0; i < kRows; i++) FOVEA_UNROLL
-  for (int v = 0; v < V; v++)
-    if (i < p.rows) store(p.sums[i] + sum + v * kLanes, acc[i][v]);
-}
-
-// At places [from, to).
-__attribute__((noinline)) void add_tokens(const Product& p, const Steps* steps, int64_t from, int64_t to) {
-  const int64_t vectors = divide_up(p.dim, kLanes);
-  for (int64_t at = from; at < to; at++)
-    for (int64_t first = 0, width; first < vectors; first += width) {
-      width = panel_width(first, vectors);
-      if (width == 1) add_panel<1>(p, steps[at], at, first * kLanes);
-      else if (width == 2) add_panel<2>(p, steps[at], at, first * kLanes);
-      else add_panel<3>(p, steps[at], at, first * kLanes);
-    }
-}
-
-// n tokens, `step` bytes apart, as rows of floats times a factor; 0 from dim to the end of its vector.
-__attribute__((noinline)) void read_row(DType dtype, const char* tokens, int64_t step, int64_t sd, int64_t n, int64_t dim, float factor,
-                                        float* to, int64_t pitch) {
-  const int64_t vectors = sd == 1 ? dim / kLanes * kLanes : 0;
-  with_float(dtype, [&]<class T>(TypeTag<T>) {
-    for (int64_t i = 0; i < n; i++, tokens += step, to += pitch) {
-      const T* from = reinterpret_cast<const T*>(tokens);
-      if (dim % kLanes) store(to + dim / kLanes * kLanes, zero());
-      for (int64_t d = 0; d < vectors; d += kLanes) store(to + d, load(from + d) * factor);
-      for (int64_t d = vectors; d < dim; d++) to[d] = to_float(from[d * sd]) * factor;
-    }
-  });
-}
-
-// The reverse.
-__attribute__((noinline)) void write_row(DType dtype, char* tokens, int64_t step, int64_t sd, int64_t n, int64_t dim, float factor,
-                                         const float* from, int64_t pitch) {
-  const int64_t vectors = sd == 1 ? dim / kLanes * kLanes : 0;
-  with_float(dtype, [&]<class T>(TypeTag<T>) {
-    for (int64_t i = 0; i < n; i++, tokens += step, from += pitch) {
-      T* to = reinterpret_cast<T*>(tokens);
-      for (int64_t d = 0; d < vectors; d += kLanes) store(to + d, load(from + d) * factor);
-      for (int64_t d = vectors; d < dim; d++) to[d * sd] = narrow<T>(from[d] * factor);
-    }
-  });
-}
 
 // What the units of a call have in common.
 struct Plan {
@@ -264,14 +154,15 @@ class Unit {
     each_pair([&](int64_t x, int64_t j, int64_t token) {
       Steps &query = w_.of_queries[x], &key = w_.of_keys[token];
       const int32_t weight = static_cast<int32_t>(x / kLanes % plan_.kept * plan_.column_pairs + j * kLanes + x % kLanes);
-      const_cast<Step*>(query.begin)[query.count++] = {static_cast<int32_t>((token - query.first) * plan_.pitch), weight};
-      const_cast<Step*>(key.begin)[key.count++] = {static_cast<int32_t>((x - key.first) * plan_.pitch), weight};
+      query.begin[query.count++] = {static_cast<int32_t>((token - query.first) * plan_.pitch), weight};
+      key.begin[key.count++] = {static_cast<int32_t>((x - key.first) * plan_.pitch), weight};
     });
   }
 
   // Packs what the tile reads and no tile before it did.
   void pack_keys() {
     const Range keys = tile_.keys(p_, l_);
+    if (!packed_) finished_ = keys.begin;
     finish_keys(keys.begin);
     for (packed_ = most(packed_, keys.begin); packed_ < keys.end; packed_++) {
       const int64_t z = packed_ / l_.length[1], y = packed_ % l_.length[1], slot = ring_.slot(z, y);
@@ -285,7 +176,7 @@ class Unit {
 
   // Hands out dK and dV of the rows before `end`, which are complete.
   void finish_keys(int64_t end) {
-    for (finished_ = packed_ ? finished_ : end; finished_ < end; finished_++) {
+    for (; finished_ < end; finished_++) {
       const int64_t at[3] = {finished_ / l_.length[1], finished_ % l_.length[1], 0}, from = ring_.slot(at[0], at[1]) * n_ * plan_.pitch;
       const bool shared = plan_.bands.shares(l_.length[plan_.bands.axis], at[plan_.bands.axis]);
       auto finish = [&](const NeighborhoodTensor& t, int64_t dim, const float* sums, float* partial, int64_t pitch) {
@@ -296,8 +187,8 @@ class Unit {
           write_row(p_.dtype, const_cast<char*>(rows_of_.at(t, head_kv_, at[0], at[1])), rows_of_.step(t), t.sd, n_, dim, 1.f, sums,
                     plan_.pitch);
       };
-      finish(plan_.g.dk, p_.dim, w_.dk + from, sums_.k, plan_.bands.pitch_k),
-          finish(plan_.g.dv, p_.dim_v, w_.dv + from, sums_.v, plan_.bands.pitch_v);
+      finish(plan_.g.dk, p_.dim, w_.dk + from, sums_.k, plan_.bands.pitch_k);
+      finish(plan_.g.dv, p_.dim_v, w_.dv + from, sums_.v, plan_.bands.pitch_v);
     }
   }
 
@@ -332,7 +223,6 @@ class Unit {
 
   void pack_queries(int64_t head) {
     const int64_t lanes = plan_.columns * kLanes, row = n_ * plan_.pitch;
-    __builtin_memset(w_.dq, 0, static_cast<size_t>(tile_.rows * row) * 4);
     for (int i = 0; i < tile_.rows; i++) {
       float *q = w_.q_tokens + i * row, *dout = w_.dout_tokens + i * row;
       auto read = [&](const NeighborhoodTensor& t, int64_t dim, float factor, float* to) {
@@ -388,7 +278,7 @@ class Unit {
         w_.values[r * kernel + j] = slot * p_.dim_v * ring_.pitch + j;
       }
     }
-    Product dq{{}, {}, tile_.rows, plan_.pitch, w_.k_tokens, plan_.pitch, w_.key_sources, rows_, p_.dim};
+    Product dq{{}, {}, tile_.rows, z > tile_.planes.begin, w_.k_tokens, w_.key_sources, rows_, p_.dim, plan_.pitch};
     for (int a = 0; a < tile_.rows; a++) dq.weights[a] = w_.grads + pairs_of(a), dq.sums[a] = w_.dq + a * n_ * plan_.pitch;
     for (int64_t x0 = 0, done = 0; x0 < n_; x0 += kLanes) {
       make_pairs(h, z, x0);
@@ -406,7 +296,7 @@ class Unit {
   void add_to_keys(const float* pairs, const float* tokens, int64_t dim, float* sums, int64_t z, int64_t row, int64_t from,
                    int64_t to) const {
     const KeyBlock& block = w_.blocks[row / kRows];
-    Product product{{}, {}, least(kRows, rows_ - row), plan_.pitch, tokens, plan_.pitch, block.sources, block.count, dim};
+    Product product{{}, {}, least(kRows, rows_ - row), true, tokens, block.sources, block.count, dim, plan_.pitch};
     for (int64_t i = 0; i < product.rows; i++) {
       product.weights[i] = pairs + (row + i) * plan_.row_pairs;
       product.sums[i] = sums + ring_.slot(z, tile_.window[0].begin + row + i) * n_ * plan_.pitch;

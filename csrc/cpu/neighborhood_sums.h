@@ -174,12 +174,6 @@ void merge_bias(const Bands& bands, const NeighborhoodGrads& g, const float* par
   }
 }
 
-// Vectors of a panel of dims that starts at vector `first` of `vectors`: at most kVectors, and not one alone after three.
-FOVEA_INLINE int panel_width(int64_t first, int64_t vectors) {
-  const int64_t left = vectors - first;
-  return static_cast<int>(left == 4 ? 2 : least(left, kVectors));
-}
-
 // Runs unit(index, thread, partial sums) for every unit, then the second round.
 template <class Unit>
 void run_units(const Bands& bands, const NeighborhoodGrads& g, ThreadPool& pool, const std::atomic<bool>* cancel, Unit&& unit) {

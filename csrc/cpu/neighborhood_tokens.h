@@ -1,0 +1,142 @@
+// Weights times rows of tokens, for the shift kernels: lanes are channels, weights are broadcast.
+//
+//   sums[i][t] += sum over rows r of tokens and places s of the last axis of weights[i][r][t, s] * tokens[r][s]
+//
+// kRows rows of sums share a token at one place of the last axis. So no pair is computed that is not seen, no load crosses a cache line,
+// and tokens and sums lie as rows.
+#pragma once
+
+#include "cpu/neighborhood_shift.h"
+
+namespace fovea::cpu {
+namespace {
+
+// A row of tokens that is added to rows [first, end) of sums; where it and its weights lie.
+struct Source {
+  int64_t row, weights;
+  int32_t first, end;
+};
+
+// A token of a source and its weight, in floats from the first that is added at this place.
+struct Step {
+  int32_t token, weight;
+};
+
+// What is added at a place of the last axis: steps from the token there called first.
+struct Steps {
+  int64_t first;
+  Step* begin;
+  int64_t count;
+};
+
+struct Product {
+  const float* weights[kRows];  // of every row of sums
+  float* sums[kRows];
+  int64_t rows;  // of sums
+  bool add;      // or the first part of sums
+  const float* tokens;
+  const Source* sources;
+  int64_t count, dim;
+  int64_t pitch;  // of tokens in a row, of sums as well
+};
+
+// Calls f<first, end - first>() with 0 <= first < end <= N.
+template <int kEnd, int A = kEnd, class F>
+FOVEA_INLINE void with_first(int first, F&& f) {
+  if constexpr (A > 1)
+    if (kEnd - first < A) return with_first<kEnd, A - 1>(first, f);
+  f.template operator()<kEnd - A, A>();
+}
+template <int N, class F>
+FOVEA_INLINE void with_range(int first, int end, F&& f) {
+  if constexpr (N > 1)
+    if (end < N) return with_range<N - 1>(first, end, f);
+  with_first<N>(first, f);
+}
+
+// Adds one source to acc[kFirst, kFirst + A). `tokens` and `weights` are where its steps begin.
+template <int kFirst, int A, int V>
+FOVEA_INLINE void add_source(vf (&acc)[kRows][V], const float* tokens, const float* const* weights, int64_t offset, const Steps& steps) {
+  const float* weight[A];
+  FOVEA_UNROLL
+  for (int i = 0; i < A; i++) weight[i] = weights[kFirst + i] + offset;
+  for (const Step* step = steps.begin; step < steps.begin + steps.count; step++) {
+    vf x[V];
+    FOVEA_UNROLL
+    for (int v = 0; v < V; v++) x[v] = load(tokens + step->token + v * kLanes);
+    FOVEA_UNROLL
+    for (int i = 0; i < A; i++) {
+      const vf w = broadcast(weight[i] + step->weight);
+      FOVEA_UNROLL
+      for (int v = 0; v < V; v++) acc[kFirst + i][v] = fma(w, x[v], acc[kFirst + i][v]);
+    }
+  }
+}
+
+// Sums at place `at`, V vectors of channels from d on. Asks for the next place's, which lie in the second cache.
+template <int V>
+FOVEA_INLINE void add_panel(const Product& p, const Steps& steps, int64_t at, int64_t d) {
+  const int64_t sum = at * p.pitch + d;
+  vf acc[kRows][V];
+  FOVEA_UNROLL
+  for (int i = 0; i < kRows; i++) {
+    FOVEA_UNROLL
+    for (int v = 0; v < V; v++) acc[i][v] = p.add && i < p.rows ? load(p.sums[i] + sum + v * kLanes) : zero();
+    if (i < p.rows)
+      for (int v = 0; v < V; v++) __builtin_prefetch(p.sums[i] + sum + p.pitch + v * kLanes);
+  }
+  for (const Source* s = p.sources; s < p.sources + p.count; s++) {
+    const float* tokens = p.tokens + s->row + steps.first * p.pitch + d;
+    // Not inlined, the accumulators would live in memory.
+    auto add = [&]<int kFirst, int A>() __attribute__((always_inline)) {
+      add_source<kFirst, A>(acc, tokens, p.weights, s->weights, steps);
+    };
+    with_range<kRows>(s->first, s->end, add);
+  }
+  FOVEA_UNROLL
+  for (int i = 0; i < kRows; i++) FOVEA_UNROLL
+  for (int v = 0; v < V; v++)
+    if (i < p.rows) store(p.sums[i] + sum + v * kLanes, acc[i][v]);
+}
+
+// At places [from, to).
+__attribute__((noinline)) void add_tokens(const Product& p, const Steps* steps, int64_t from, int64_t to) {
+  const int64_t vectors = divide_up(p.dim, kLanes);
+  for (int64_t at = from; at < to; at++)
+    for (int64_t first = 0, width; first < vectors; first += width) {
+      width = panel_width(first, vectors);
+      if (width == 1) add_panel<1>(p, steps[at], at, first * kLanes);
+      else if (width == 2) add_panel<2>(p, steps[at], at, first * kLanes);
+      else add_panel<3>(p, steps[at], at, first * kLanes);
+    }
+}
+
+// n tokens, `step` bytes apart, as rows of floats times a factor; 0 from dim to the end of its vector.
+__attribute__((noinline)) void read_row(DType dtype, const char* tokens, int64_t step, int64_t sd, int64_t n, int64_t dim, float factor,
+                                        float* to, int64_t pitch) {
+  const int64_t vectors = sd == 1 ? dim / kLanes * kLanes : 0;
+  with_float(dtype, [&]<class T>(TypeTag<T>) {
+    for (int64_t i = 0; i < n; i++, tokens += step, to += pitch) {
+      const T* from = reinterpret_cast<const T*>(tokens);
+      if (dim % kLanes) store(to + dim / kLanes * kLanes, zero());
+      for (int64_t d = 0; d < vectors; d += kLanes) store(to + d, load(from + d) * factor);
+      for (int64_t d = vectors; d < dim; d++) to[d] = to_float(from[d * sd]) * factor;
+    }
+  });
+}
+
+// The reverse.
+__attribute__((noinline)) void write_row(DType dtype, char* tokens, int64_t step, int64_t sd, int64_t n, int64_t dim, float factor,
+                                         const float* from, int64_t pitch) {
+  const int64_t vectors = sd == 1 ? dim / kLanes * kLanes : 0;
+  with_float(dtype, [&]<class T>(TypeTag<T>) {
+    for (int64_t i = 0; i < n; i++, tokens += step, from += pitch) {
+      T* to = reinterpret_cast<T*>(tokens);
+      for (int64_t d = 0; d < vectors; d += kLanes) store(to + d, load(from + d) * factor);
+      for (int64_t d = vectors; d < dim; d++) to[d * sd] = narrow<T>(from[d] * factor);
+    }
+  });
+}
+
+}  // namespace
+}  // namespace fovea::cpu
