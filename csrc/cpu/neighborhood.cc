@@ -7,6 +7,8 @@
 // Boxes are independent and cut by shapes alone. Nothing is permuted in memory for dilation or boxes: row pointers follow the lattice.
 #include "cpu/neighborhood.h"
 
+#include <optional>
+
 #include "core/float_mode.h"
 #include "cpu/neighborhood_tile.h"
 #include "cpu/pieces.h"
@@ -113,25 +115,34 @@ void neighborhood_tiles<kIsa>(const NeighborhoodParams& p, ThreadPool& pool, con
   const int64_t lattices = Lattice::count(p), boxes = shape.count();
   Pieces size(nullptr);
   Workspace(p, shape.vectors, size);
+  // Work is handed out in runs of boxes: neighbours share keys, and each asks for the rows of the next.
+  const int64_t total = p.batch * lattices * boxes * p.heads_q, run = most(least(total / (8 * pool.threads()), 16), 1);
   auto visit = [&](int64_t item, int thread) {
-    // Heads of a box one after the other: their rows lie side by side in memory.
-    const int64_t head = item % p.heads_q, box_index = item / p.heads_q % boxes, rest = item / p.heads_q / boxes;
-    Box box(p, rest % lattices, p.dim_v);
-    if (!box.place(shape, box_index, rest / lattices, head)) return;
-    // The next box is that of the next head, or of the first one further on.
-    const int64_t next = (head + 1) % p.heads_q, tokens = next ? 0 : shape.tile[2] * p.axis[2].dilation, group = p.heads_q / p.heads_kv;
-    auto keys = [&](const NeighborhoodTensor& t) {
-      return (next / group - head / group) * t.sh + (tokens + Later::newest(p.axis[2])) * t.sp[2];
-    };
-    const Later::Rows later[] = {
-        {p.q, p.dim, (next - head) * p.q.sh + tokens * p.q.sp[2]}, {p.out, p.dim_v, 0}, {p.k, p.dim, keys(p.k)}, {p.v, p.dim_v, keys(p.v)}};
     Pieces pieces(pool.scratch(thread, static_cast<size_t>(size.bytes())));
     const Workspace w(p, shape.vectors, pieces);
-    if (shape.vectors == 1) run_box<1>(box, later, w);
-    else if (shape.vectors == 2) run_box<2>(box, later, w);
-    else run_box<3>(box, later, w);
+    std::optional<Box> box;
+    bool placed = false;
+    for (int64_t i = item * run; i < least((item + 1) * run, total); i++) {
+      // Heads of a box one after the other: their rows lie side by side in memory.
+      const int64_t head = i % p.heads_q, index = i / p.heads_q % boxes, rest = i / p.heads_q / boxes;
+      if (!box || head == 0) placed = box.emplace(p, rest % lattices, p.dim_v).place(shape, index, rest / lattices);
+      if (!placed) continue;
+      box->choose(head);
+      // The next box is that of the next head, or of the first one further on.
+      const int64_t next = (head + 1) % p.heads_q, tokens = next ? 0 : shape.tile[2] * p.axis[2].dilation, group = p.heads_q / p.heads_kv;
+      auto keys = [&](const NeighborhoodTensor& t) {
+        return (next / group - head / group) * t.sh + (tokens + Later::newest(p.axis[2])) * t.sp[2];
+      };
+      const Later::Rows later[] = {{p.q, p.dim, (next - head) * p.q.sh + tokens * p.q.sp[2]},
+                                   {p.out, p.dim_v, 0},
+                                   {p.k, p.dim, keys(p.k)},
+                                   {p.v, p.dim_v, keys(p.v)}};
+      if (shape.vectors == 1) run_box<1>(*box, later, w);
+      else if (shape.vectors == 2) run_box<2>(*box, later, w);
+      else run_box<3>(*box, later, w);
+    }
   };
-  pool.run(p.batch * lattices * boxes * p.heads_q, visit, cancel);
+  pool.run(divide_up(total, run), visit, cancel);
 }
 
 template <>

@@ -204,7 +204,8 @@ void run_unit(const Bands& bands, const TileShape& shape, const NeighborhoodGrad
   const int64_t first = band * boxes * inner, end = least((band + 1) * boxes, grid[bands.axis]) * inner;
   for (int64_t h = 0; h < group; h++)
     for (int64_t index = first; index < end; index++) {
-      if (!box.place(shape, index, batch, head_kv * group + h)) continue;
+      if (!box.place(shape, index, batch)) continue;
+      box.choose(head_kv * group + h);
       if (shape.vectors == 1) BoxPass<1>{bands, shape, g, box, w, sums, {}, {}}.run();
       else if (shape.vectors == 2) BoxPass<2>{bands, shape, g, box, w, sums, {}, {}}.run();
       else BoxPass<3>{bands, shape, g, box, w, sums, {}, {}}.run();

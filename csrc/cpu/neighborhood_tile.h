@@ -8,8 +8,6 @@
 // a few neighbouring queries at a time, over the keys that one of them sees: windows of neighbours differ by less than those of a vector.
 #pragma once
 
-#include <algorithm>
-
 #include "cpu/neighborhood_rows.h"
 
 namespace fovea::cpu {
@@ -37,15 +35,15 @@ struct Box {
   struct Keys {
     int32_t lo[3], hi[3];
   } keys[kMostGroups];  // that any of a group's queries sees
-  alignas(64) int32_t at[3][kVectors * kLanes], begin[3][kVectors * kLanes], width[3][kVectors * kLanes];
+  alignas(64) int32_t at[3][kVectors * kLanes], token[3][kVectors * kLanes], begin[3][kVectors * kLanes], width[3][kVectors * kLanes];
 
   // `dim`: of the rows that are summed for every query.
   Box(const NeighborhoodParams& params, int64_t lattice_index, int64_t dim)
       : p(params), lattice(params, lattice_index), group(group_size(dim)) {}
 
   // False where the box lies outside this lattice (groups differ in length by one).
-  bool place(const TileShape& shape, int64_t index, int64_t b, int64_t h) {
-    batch = b, head = h, head_kv = h / (p.heads_q / p.heads_kv);
+  bool place(const TileShape& shape, int64_t index, int64_t b) {
+    batch = b;
     int64_t first[3], n[3];
     for (int a = 2; a >= 0; a--) {
       first[a] = index % shape.grid[a] * shape.tile[a];
@@ -66,18 +64,18 @@ struct Box {
         if (own[a]) break;
       }
     }
-    for (int a = 0; a < 3; a++) place_windows(a, lanes);
+    for (int a = 0; a < 3; a++) place_windows(a, lanes, n[a] == 1);
     return true;
   }
 
-  int64_t query_offset(const NeighborhoodTensor& t, int lane) const {
-    return batch * t.sb + head * t.sh + offset_of(p, lattice, t, at[0][lane], at[1][lane], at[2][lane]);
+  void choose(int64_t query_head) { head = query_head, head_kv = head / (p.heads_q / p.heads_kv); }
+
+  FOVEA_INLINE int64_t query_offset(const NeighborhoodTensor& t, int lane) const {
+    return batch * t.sb + head * t.sh + token[0][lane] * t.sp[0] + token[1][lane] * t.sp[1] + token[2][lane] * t.sp[2];
   }
-  int64_t row_of(int lane) const {  // of lse
-    const auto& axis = p.axis;
-    int64_t token = (lattice.token(p, 0, at[0][lane]) * axis[1].length + lattice.token(p, 1, at[1][lane])) * axis[2].length +
-                    lattice.token(p, 2, at[2][lane]);
-    return (batch * p.tokens + token) * p.heads_q + head;
+  FOVEA_INLINE int64_t row_of(int lane) const {  // of lse
+    const int64_t flat = (token[0][lane] * p.axis[1].length + token[1][lane]) * p.axis[2].length + token[2][lane];
+    return (batch * p.tokens + flat) * p.heads_q + head;
   }
   FOVEA_INLINE vi sees(int a, int64_t key, int z) const {
     vi distance = set1(static_cast<int32_t>(key)) - load(begin[a] + z * kLanes);
@@ -85,36 +83,46 @@ struct Box {
   }
 
  private:
-  // Windows of all lanes along an axis, and what vectors and groups of lanes see together.
-  void place_windows(int a, int lanes) {
+  // Windows of all lanes along an axis, and what vectors and groups of lanes see together. `shared`: their coordinate is the same.
+  void place_windows(int a, int lanes, bool shared) {
     const NeighborhoodAxis& axis = p.axis[a];
     const int32_t kernel = static_cast<int32_t>(axis.kernel), last = static_cast<int32_t>(lattice.length[a]) - kernel;
-    int32_t* from = begin[a];
+    int32_t *from = begin[a], *size = width[a];
+    const int32_t dilation = static_cast<int32_t>(axis.dilation), residue = static_cast<int32_t>(lattice.group[a]);
+    for (int i = 0; i < lanes; i++) token[a][i] = at[a][i] * dilation + residue;
     if (axis.stride == 1 && axis.causal) {
-      for (int i = 0; i < lanes; i++) from[i] = std::max(at[a][i] - kernel + 1, 0), width[a][i] = at[a][i] + 1 - from[i];
+      for (int i = 0; i < lanes; i++) from[i] = greater(at[a][i] - kernel + 1, 0), size[i] = at[a][i] + 1 - from[i];
     } else if (axis.stride == 1) {
-      for (int i = 0; i < lanes; i++) from[i] = std::min(std::max(at[a][i] - kernel / 2, 0), last), width[a][i] = kernel;
+      for (int i = 0; i < lanes; i++) from[i] = smaller(greater(at[a][i] - kernel / 2, 0), last), size[i] = kernel;
     } else {
       for (int i = 0; i < lanes; i++) {
         const Range r = window_of(axis, lattice.length[a], at[a][i]);
-        from[i] = static_cast<int32_t>(r.begin), width[a][i] = static_cast<int32_t>(r.end - r.begin);
+        from[i] = static_cast<int32_t>(r.begin), size[i] = static_cast<int32_t>(r.end - r.begin);
       }
+    }
+    if (shared) {
+      for (int g = 0; g < lanes / group; g++) keys[g].lo[a] = from[0], keys[g].hi[a] = from[0] + size[0];
+      for (int z = 0; z < lanes / kLanes; z++)
+        seen[z].lo[a] = seen[z].full_lo[a] = from[0], seen[z].hi[a] = seen[z].full_hi[a] = from[0] + size[0];
+      return;
     }
     for (int first = 0; first < lanes; first += group) {
       Keys& k = keys[first / group];
       Seen& s = seen[first / kLanes];
-      k.lo[a] = from[first], k.hi[a] = from[first] + width[a][first];
+      k.lo[a] = from[first], k.hi[a] = from[first] + size[first];
       int32_t full_lo = k.lo[a], full_hi = k.hi[a];
       for (int i = first + 1; i < first + group; i++) {
-        const int32_t end = from[i] + width[a][i];
-        k.lo[a] = std::min(k.lo[a], from[i]), k.hi[a] = std::max(k.hi[a], end);
-        full_lo = std::max(full_lo, from[i]), full_hi = std::min(full_hi, end);
+        const int32_t end = from[i] + size[i];
+        k.lo[a] = smaller(k.lo[a], from[i]), k.hi[a] = greater(k.hi[a], end);
+        full_lo = greater(full_lo, from[i]), full_hi = smaller(full_hi, end);
       }
       if (first % kLanes == 0) s.lo[a] = k.lo[a], s.hi[a] = k.hi[a], s.full_lo[a] = full_lo, s.full_hi[a] = full_hi;
       s.lo[a] = least(s.lo[a], k.lo[a]), s.hi[a] = most(s.hi[a], k.hi[a]);
       s.full_lo[a] = most(s.full_lo[a], full_lo), s.full_hi[a] = least(s.full_hi[a], full_hi);
     }
   }
+  static int32_t smaller(int32_t x, int32_t y) { return x < y ? x : y; }
+  static int32_t greater(int32_t x, int32_t y) { return x > y ? x : y; }
 };
 
 // Fetches rows that are needed later, a few lines between products: those of the next box, which lie `step` elements further on than those
@@ -250,11 +258,12 @@ class KeyWalk {
     chunk.count = end;
     const char *row_k = row(tk, k), *row_v = row(tv, v);
     const int64_t bytes = element_bytes(p_.dtype);
+    if (!rows_) {
+      for (int j = begin; j < end; j++) chunk.k[j] = reinterpret_cast<const float*>(row_k) + (j - begin) * step_k;
+      for (int j = begin; j < end; j++) chunk.v[j] = reinterpret_cast<const float*>(row_v) + (j - begin) * step_v;
+      return;
+    }
     for (int j = begin; j < end; j++, row_k += step_k * bytes, row_v += step_v * bytes) {
-      if (!rows_) {
-        chunk.k[j] = reinterpret_cast<const float*>(row_k), chunk.v[j] = reinterpret_cast<const float*>(row_v);
-        continue;
-      }
       float *to_k = rows_ + j * pitch_, *to_v = rows_ + (kChunkKeys + j) * pitch_;
       widen(p_.dtype, row_k, tk.sd, p_.dim, to_k);
       widen(p_.dtype, row_v, tv.sd, p_.dim_v, to_v);
@@ -283,9 +292,12 @@ inline void pack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim,
 
 // Rows of the first b.count queries from `from` [lane][pitch], each times its factor; what is in `from` is lost.
 inline void write_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, const float* factor, float* from, int64_t pitch) {
+  const bool direct = b.p.dtype == DType::F32 && t.sd == 1 && dim == pitch;
   for (int lane = 0; lane < b.count; lane++, from += pitch) {
-    for (int64_t d = 0; d < pitch; d += kLanes) store(from + d, load(from + d) * factor[lane]);
-    narrow_to(b.p.dtype, from, dim, const_cast<char*>(element(t, b.p.dtype, b.query_offset(t, lane))), t.sd);
+    char* row = const_cast<char*>(element(t, b.p.dtype, b.query_offset(t, lane)));
+    float* to = direct ? reinterpret_cast<float*>(row) : from;
+    for (int64_t d = 0; d < pitch; d += kLanes) store(to + d, load(from + d) * factor[lane]);
+    if (!direct) narrow_to(b.p.dtype, from, dim, row, t.sd);
   }
 }
 
