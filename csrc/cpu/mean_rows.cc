@@ -1,5 +1,5 @@
 // Rows are summed as listed_rows.h has it. Sources of neighbouring destinations lie anywhere, so that rows are fetched some places of the
-// list ahead.
+// list ahead, and so are destinations: memory is what takes time here.
 #include "cpu/mean_rows.h"
 
 #include "cpu/listed_rows.h"
@@ -38,6 +38,7 @@ int64_t mean_rows<kIsa>(const MeanRowsParams& p, ThreadPool& pool) {
       T* out = static_cast<T*>(p.out) + g * p.size * p.width;
       for (int64_t r = begin; r < end; r++) {
         const int64_t first = starts[r], n = starts[r + 1] - first;
+        if (r + kAhead < p.size) fetch(out + (r + kAhead) * p.width, p.width);
         for (int64_t i = first + kAhead; i < first + kAhead + n && i < starts[p.size]; i++) fetch(src + order[i] * p.width, p.width);
         const float inverse = 1.f / (static_cast<float>(n) + p.epsilon);
         p.inverse[g * p.size + r] = inverse;
