@@ -140,10 +140,10 @@ void keep_from(const T* x, int64_t n, uint32_t bound, Kept& kept) {
   kept.end(at);
 }
 
-// Places of the k largest of at least k kept, which have all keys from `low` on. Changes the places kept.
-inline void select_kept(Kept& kept, int64_t k, uint32_t low, int32_t* out) {
+// Places of the k largest keys, of which at least k are not below `bound` and fewer than k above, or exactly k not below. Changes the
+// places kept.
+inline void take_kept(Kept& kept, int64_t k, uint32_t bound, int32_t* out) {
   const uint32_t* keys = kept.keys;
-  const uint32_t bound = kept.count == k ? low : bisect(keys, kept.count, k, low);
   int64_t surplus = (bound == 0 ? kept.count : count_from(keys, kept.count, bound)) - k, at = 0;
   if (surplus == 0) {
     const vu b = bound - vu{};
@@ -160,6 +160,11 @@ inline void select_kept(Kept& kept, int64_t k, uint32_t low, int32_t* out) {
   for (int64_t i = 0; i < kept.count; i++) equals += keys[i] == bound;
   for (int64_t i = 0; at < k; i++)
     if (keys[i] > bound || (keys[i] == bound && equals-- > 0)) out[at++] = kept.places[i];
+}
+
+// Places of the k largest of at least k kept, which have all keys from `low` on. Changes the places kept.
+inline void select_kept(Kept& kept, int64_t k, uint32_t low, int32_t* out) {
+  take_kept(kept, k, kept.count == k ? low : bisect(kept.keys, kept.count, k, low), out);
 }
 
 // Places of the k largest of x[0, n), rising: 0 < k <= n. Of equal elements those with the lowest place are taken; NaN is largest.

@@ -14,9 +14,9 @@
 namespace fovea::cpu {
 namespace {
 
-constexpr int kGroup = 2 * kTileRows;                   // tokens multiplied at once, and clusters
-constexpr float kLargest = 0x1p50f;                     // length of tokens and centroids: products stay finite
-constexpr int kTokenShift = 27;                         // of a hit: the token within its group above the cluster
+constexpr int kGroup = 2 * kTileRows;  // tokens multiplied at once, and clusters
+constexpr float kLargest = 0x1p50f;    // length of tokens and centroids: products stay finite
+constexpr uint32_t kHighestKey = 0xffffffffu;
 constexpr int kRowsFetched = 3;                         // at once
 constexpr int64_t kSamplePitch = kTileSample + kLanes;  // no power of two, as clusters are written side by side
 constexpr int32_t kPlaceMask = (1 << 10) - 1;           // of an entry: a place within its block below the upper bits of a similarity
@@ -100,12 +100,13 @@ class ClusterTiles {
   static constexpr bool kLow = sizeof(T) == 4 || __is_same(T, f16);  // a bf16 is its own high part
 
   struct Memory {
-    bf16 *high, *low;  // [kGroup][dim_]
-    float* inverse;    // [kGroup]: 1 / length
-    float* scores;     // [kGroup][clusters_]
-    float* bounds;     // [clusters_]
-    int32_t* hits;     // of a group
-    uint32_t* keys;    // of a sample or of what is selected from
+    bf16 *high, *low;         // [kGroup][dim_]
+    float* inverse;           // [kGroup]: 1 / length
+    float* scores;            // [kGroup][clusters_]
+    float* bounds;            // [clusters_]
+    int32_t *hits, *entries;  // of a block: clusters and what is listed in them
+    uint32_t* keys;           // of a sample or of what is selected from
+    uint32_t* exact;          // keys of what a selection depends on
     float* packed;
     int64_t bytes;
 
@@ -116,9 +117,11 @@ class ClusterTiles {
       inverse = pieces.take(kGroup);
       scores = pieces.take(kGroup * c.clusters_);
       bounds = pieces.take(c.clusters_);
-      hits = pieces.take<int32_t>(kGroup * c.clusters_ + kLanes);
+      hits = pieces.take<int32_t>(kClusterBlock * c.clusters_ + kLanes);
+      entries = pieces.take<int32_t>(kClusterBlock * c.clusters_ + kLanes);
       const int64_t sample = kSamplePitch * c.clusters_, row = select_words(c.p.length) + kLanes;
       keys = pieces.take<uint32_t>(sample > row ? sample : row);
+      exact = pieces.take<uint32_t>(c.p.length + kTokens);
       packed = pieces.take(static_cast<int64_t>(PackedTokens::floats(c.p.dim)));
       bytes = pieces.bytes();
     }
@@ -138,8 +141,12 @@ class ClusterTiles {
   // How far a similarity of the tile unit may be from the exact one; infinite where nothing is known.
   float margin(int64_t list, int64_t c) const {
     const float* x = centroid(list, c);
-    float squares = 0;
-    for (int64_t d = 0; d < p.dim; d++) squares += x[d] * x[d];
+    vf sum = zero();
+    for_lanes(p.dim, [&](int64_t d, int lanes) {
+      const vf part = load_part(x + d, lanes);
+      sum = fma(part, part, sum);
+    });
+    const float squares = reduce_add(sum);
     if (!(squares <= kLargest * kLargest)) return __builtin_inff();
     // Three products of parts cut to 8 bits, the upper bits of an entry, and the sums of both; denormals are zero to the tile unit.
     const float cut = 3.25f * 0x1p-14f + 0x1p-13f, rounded = static_cast<float>(p.dim + 8) * 0x1p-21f;
@@ -260,28 +267,25 @@ class ClusterTiles {
       bounds(list)[c] = fine ? number_of(bisect(m.keys + c * kSamplePitch, kTileSample, tile_sample_rank(p), 1)) : __builtin_inff();
   }
 
-  // Adds what reaches the bounds to the lists of the block, whose tokens count from 0. Lines of the lists are far, too.
-  FOVEA_INLINE void list_hits(const Memory& m, int count, int32_t first, int32_t* __restrict counts, int32_t* __restrict listed) const {
+  // Appends what reaches the bounds to the hits of a block, in which the group begins at `first`. Returns how many those are then.
+  FOVEA_INLINE int64_t find_hits(const Memory& m, int count, int first, int64_t hits) const {
     const int64_t clusters = clusters_;
-    float* scores = m.scores;
-    const float* bounds = m.bounds;
-    int32_t *const hits = m.hits, *end = hits;
+    const float *scores = m.scores, *bounds = m.bounds;
+    int32_t *entries = m.entries + hits, *ids = m.hits + hits;
     for (int i = 0; i < count; i++, scores += clusters) {
       const vf inverse = set1(m.inverse[i]);
-      vi hit = iota() + set1(i << kTokenShift);
-      for (int64_t c = 0; c < clusters; c += kLanes, hit += kLanes) {
+      const vi place = set1(first + i);
+      vi id = iota();
+      for (int64_t c = 0; c < clusters; c += kLanes, id += kLanes) {
         const vf similarity = load(scores + c) * inverse;
-        store(scores + c, similarity);
-        end += compress(_mm512_cmp_ps_mask(similarity, load(bounds + c), _CMP_GE_OQ), hit, end);
+        const vi entry = (reinterpret_cast<vi>(similarity) & set1(~kPlaceMask)) | place;
+        const __mmask16 hit = _mm512_cmp_ps_mask(similarity, load(bounds + c), _CMP_GE_OQ);
+        compress(hit, entry, entries);
+        const int64_t found = compress(hit, id, ids);
+        entries += found, ids += found;
       }
     }
-    scores = m.scores;
-    for (const int32_t* h = hits; h < end; h++) {
-      const int32_t token = static_cast<int32_t>(static_cast<uint32_t>(*h) >> kTokenShift), c = *h & ((1 << kTokenShift) - 1);
-      int32_t* at = listed + c * kClusterPitch + counts[c]++;
-      __builtin_prefetch(at + kLanes, 1);
-      *at = (__builtin_bit_cast(int32_t, scores[token * clusters + c]) & ~kPlaceMask) | (first + token);
-    }
+    return ids - m.hits;
   }
 
   // Lists the tokens of a block that reach the bounds; -1 of them where one is too long.
@@ -294,11 +298,19 @@ class ClusterTiles {
     int32_t* listed = p.places + place_of(list, block, 0);
     for (int64_t c = 0; c < p.clusters; c++) __builtin_prefetch(listed + c * kClusterPitch, 1);
     bool fine = true;
+    int64_t hits = 0;
     for (int64_t t = begin; t < end; t += kGroup) {
       const int count = end - t < kGroup ? static_cast<int>(end - t) : kGroup;
       fine &= compare(
           list, count, [&](int i) __attribute__((always_inline)) { return head(list) + (t + i) * p.x.sl; }, m);
-      list_hits(m, count, static_cast<int32_t>(t - begin), counts, listed);
+      hits = find_hits(m, count, static_cast<int>(t - begin), hits);
+    }
+    // Not before: tile loads wait for stores to lines that are far.
+    for (int64_t h = 0; h < hits; h++) {
+      const int64_t c = m.hits[h];
+      int32_t* at = listed + c * kClusterPitch + counts[c]++;
+      __builtin_prefetch(at + kLanes, 1);
+      *at = m.entries[h];
     }
     for (int64_t c = 0; !fine && c < p.clusters; c++) counts[c] = -1;
   }
@@ -325,37 +337,44 @@ class ClusterTiles {
     const float bound = bounds(list)[c], last = number_of(bisect(kept.keys, kept.count, p.window, key_of(bound - error)));
     // Of what is not listed nothing may be needed.
     if (last - 3 * error < bound) return choose_exactly(list, c, m, out);
-    settle(list, c, last, error, kept, m);
-    select_kept(kept, p.window, 1, out);
+    take_kept(kept, p.window, settle(list, c, last, error, kept, m), out);
   }
 
-  // Drops what is surely not among the nearest. What surely is gets a key above those of the others, which become exact.
-  void settle(int64_t list, int64_t c, float last, float error, Kept& kept, const Memory& m) const {
-    const uint32_t above = key_of(last + 4 * error);
+  // Drops what is surely not among the nearest and gives what surely is the highest key; the others get exact ones if it depends on them.
+  // Returns the bound of those to take.
+  uint32_t settle(int64_t list, int64_t c, float last, float error, Kept& kept, const Memory& m) const {
     const vu least = vu{} + key_of(last - 2 * error), most = vu{} + key_of(last + 2 * error);
-    int64_t count = 0;
+    int64_t count = 0, sure = 0;
     for (int64_t i = 0; i < kept.count; i += kLanes) {
       const vu key = load_keys(kept.keys + i);
+      const vi in = reinterpret_cast<vi>(key > most);
       vi hit = reinterpret_cast<vi>(key >= least);
       if (kept.count - i < kLanes) hit &= first_lanes(static_cast<int>(kept.count - i));
+      sure += __builtin_popcount(_mm512_movepi32_mask(reinterpret_cast<__m512i>(in & hit)));
       compress(hit, load(kept.places + i), kept.places + count);
-      count += compress(hit, select(reinterpret_cast<vi>(key > most), set1(static_cast<int32_t>(above)), set1(0)), kept.keys + count);
+      count += compress(hit, in, kept.keys + count);
     }
     kept.end(count);
-    int32_t* open = m.hits;
+    const int64_t wanted = p.window - sure, open = count - sure;
+    if (wanted == open) return 0;
+    if (wanted == 0) return kHighestKey;
     const PackedTokens packed(m.packed, p.dim);
-    for (int64_t i = 0; i < count;) {
+    int64_t known = 0;
+    for (int64_t i = 0; known < open;) {
+      int32_t* places = m.hits;
       int found = 0;
       for (; i < count && found <= kTokens - kLanes; i += kLanes) {
         vi hit = reinterpret_cast<vi>(load_keys(kept.keys + i)) == set1(0);
         if (count - i < kLanes) hit &= first_lanes(static_cast<int>(count - i));
-        found += static_cast<int>(compress(hit, iota() + set1(static_cast<int32_t>(i)), open + found));
+        found += static_cast<int>(compress(hit, iota() + set1(static_cast<int32_t>(i)), places + found));
       }
-      uint32_t keys[kTokens];
       exact_keys(
-          list, c, found, [&](int j) { return int64_t{kept.places[open[j]]}; }, packed, keys);
-      for (int j = 0; j < found; j++) kept.keys[open[j]] = keys[j];
+          list, c, found, [&](int j) { return int64_t{kept.places[places[j]]}; }, packed, m.exact + known);
+      for (int j = 0; j < found; j++) kept.keys[places[j]] = m.exact[known + j];
+      known += found;
     }
+    for (int l = 0; l < kLanes; l++) m.exact[open + l] = 0;
+    return bisect(m.exact, open, wanted, 1);
   }
 
   // Keys of the similarities of tokens place(0), .. of `count` to a cluster, in whole vectors.
