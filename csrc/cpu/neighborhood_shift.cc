@@ -3,7 +3,7 @@
 // Lanes are kLanes neighbouring queries of a row. With K and V packed channel by channel, [d][x], key number j of every lane's window lies
 // at x + j: one load of a row shifted by j. So every pair that is computed is one that is seen; a tile of queries against the union of its
 // windows computes twice as many (7 x 7 windows, 4 x 4 tiles). kRows query rows share the loads of the key rows that they all see.
-#include "cpu/neighborhood_shift.h"
+#include "cpu/neighborhood_tokens.h"
 
 #include "core/float_mode.h"
 #include "cpu/neighborhood.h"
@@ -12,62 +12,11 @@
 namespace fovea::cpu {
 namespace {
 
-// A row of keys of a tile: where it lies in k and v, and the query rows that see it.
-struct KeyRow {
-  int64_t key, value;
-  int32_t first, end;
-};
-
-// out[a][d + n] += sum over rows [begin, end) of weights[a][row * kernel + j] * values[row][d + n][j] for the query rows a that see a row
-// of values. The accumulators of all kRows query rows stay in registers, so the query rows of a row of values choose among copies of the
-// loop.
-template <int N>
-FOVEA_INLINE void value_block(const float* const* weights, const float* values, const KeyRow* rows, int64_t begin, int64_t end,
-                              int64_t kernel, int64_t pitch, int64_t d, float* out, int64_t out_pitch) {
-  vf acc[kRows][N];
-  FOVEA_UNROLL
-  for (int a = 0; a < kRows; a++) FOVEA_UNROLL
-  for (int n = 0; n < N; n++) acc[a][n] = begin ? load(out + a * out_pitch + (d + n) * kLanes) : zero();
-  for (int64_t r = begin; r < end; r++) {
-    const float* value = values + rows[r].value + d * pitch;
-    with_count<kRows>(rows[r].end, [&]<int kEnd>() {
-      with_count<kEnd>(kEnd - rows[r].first, [&]<int A>() {
-        for (int64_t j = 0; j < kernel; j++)
-          add_products<kEnd - A, kEnd>(
-              acc, [&](int a) { return weights[a] + (r * kernel + j) * kLanes; }, [&](int n) { return value + n * pitch + j; });
-      });
-    });
-  }
-  FOVEA_UNROLL
-  for (int a = 0; a < kRows; a++) FOVEA_UNROLL
-  for (int n = 0; n < N; n++) store(out + a * out_pitch + (d + n) * kLanes, acc[a][n]);
-}
-
-constexpr int kChannels = kAccumulators / kRows;  // of a block of values
-
-// Rows are taken in shares whose weights stay in the first cache over all blocks of channels. dim is a multiple of kChannels.
-__attribute__((noinline)) void value_rows(const float* const* weights, const float* values, const KeyRow* rows, int64_t count,
-                                          int64_t kernel, int64_t pitch, int64_t dim, float* out, int64_t out_pitch) {
-  constexpr int64_t kMostWeights = (28 << 10) / kVectorBytes;
-  for (int64_t begin = 0, end; begin < count; begin = end) {
-    int64_t vectors = 0;
-    for (end = begin; end < count; end++) {
-      vectors += (rows[end].end - rows[end].first) * kernel;
-      if (vectors > kMostWeights && end > begin) break;
-    }
-    for (int64_t d = 0; d < dim; d += kChannels)
-      value_block<kChannels>(weights, values, rows, begin, end, kernel, pitch, d, out, out_pitch);
-  }
-}
-
 // Rows of keys seen by the same query rows of a tile.
 struct RowGroup {
   int32_t first, end;  // query rows
   int64_t from, count;
 };
-
-// Channels of v that are computed.
-int64_t channels(const NeighborhoodParams& p) { return whole(p.dim_v, kChannels); }
 
 // What the units of a call have in common.
 struct Plan {
@@ -75,15 +24,17 @@ struct Plan {
   Ring ring;
   BiasColumns bias;
   int64_t group, columns;  // query heads of a key head; columns of lanes of a row
+  int64_t pitch, values;   // floats of a row of values of one token, of a head's ring of them
   int64_t heads, parts;    // key heads of a unit, units that the key heads of a batch make
   int64_t tiles, bands, of_band;
 
   Plan(const NeighborhoodParams& params, int64_t threads) : p(params), ring(p), bias(p) {
     group = p.heads_q / p.heads_kv, columns = divide_up(group_length(p.axis[2], 0), kLanes);
+    pitch = whole(p.dim_v, 16), values = ring.slots[0] * ring.slots[1] * group_length(p.axis[2], 0) * pitch;
     // Heads of a token are neighbours in memory, so a unit takes all whose rings fit the second cache. Fewer heads or bands of tiles give
     // every thread work; results do not depend on them. A band packs the rows around it once more.
     constexpr int64_t kRingBytes = 1200 << 10;
-    const int64_t of_head = 4 * (ring.floats(p.dim) + ring.floats(channels(p))), all = p.batch * p.heads_kv * Lattice::count(p);
+    const int64_t of_head = 4 * (ring.floats(p.dim) + values), all = p.batch * p.heads_kv * Lattice::count(p);
     heads = most(least(least(kRingBytes / of_head, p.heads_kv), all / threads), 1);
     parts = divide_up(p.heads_kv, heads);
     tiles = group_length(p.axis[0], 0) * divide_up(group_length(p.axis[1], 0), kRows);
@@ -94,20 +45,25 @@ struct Plan {
 };
 
 struct Workspace {
-  float *k, *v, *q, *out, *scores, *bias;
-  KeyRow* rows;   // of a tile
+  float *k, *v;    // rings: channels apart, and rows of tokens
+  float *q, *out;  // of a column of lanes: [query row][d][lane], rows of tokens
+  float *scores, *bias;
+  Steps* steps;  // of every query of a row
+  Step* step;
+  Source* rows;   // of keys of a tile
   int64_t* keys;  // of a tile: where each key vector lies in k for the first column of lanes
   RowGroup* groups;
 
   Workspace(const Plan& plan, Pieces& pieces) {
     const NeighborhoodParams& p = plan.p;
     const Ring& ring = plan.ring;
-    k = pieces.take(plan.heads * ring.floats(p.dim)), v = pieces.take(plan.heads * ring.floats(channels(p)));
-    q = pieces.take(kRows * p.dim * kLanes), out = pieces.take(kRows * channels(p) * kLanes);
+    k = pieces.take(plan.heads * ring.floats(p.dim)), v = pieces.take(plan.heads * plan.values);
+    q = pieces.take(kRows * p.dim * kLanes), out = pieces.take(kRows * kLanes * plan.pitch);
     scores = pieces.take(kRows * p.axis[0].kernel * p.axis[1].kernel * p.axis[2].kernel * kLanes);
     bias = pieces.take(plan.heads * plan.group * plan.columns * plan.bias.floats);
-    const int64_t most_rows = p.axis[0].kernel * ring.slots[1];
-    rows = pieces.take<KeyRow>(most_rows), keys = pieces.take<int64_t>(most_rows * p.axis[2].kernel);
+    const int64_t most_rows = p.axis[0].kernel * ring.slots[1], n = group_length(p.axis[2], 0);
+    steps = pieces.take<Steps>(n), step = pieces.take<Step>(n * p.axis[2].kernel);
+    rows = pieces.take<Source>(most_rows), keys = pieces.take<int64_t>(most_rows * p.axis[2].kernel);
     groups = pieces.take<RowGroup>(most_rows);
   }
 };
@@ -127,6 +83,8 @@ class Unit {
   }
 
   void run() {
+    auto weight = [](int64_t x, int64_t j) { return j * kLanes + x % kLanes; };
+    list_steps(p_.axis[2], ring_, l_.length[2], plan_.pitch, weight, w_.step, w_.steps, nullptr);
     if (p_.rpb)
       for (int64_t h = 0; h < heads_ * plan_.group; h++)
         for (int64_t c = 0; c < plan_.columns; c++)
@@ -148,9 +106,14 @@ class Unit {
   void pack_keys() {
     const Range keys = tile_.keys(p_, l_);
     for (packed_ = most(packed_, keys.begin); packed_ < keys.end; packed_++) {
-      const int64_t z = packed_ / l_.length[1], y = packed_ % l_.length[1], slot = ring_.slot(z, y) * ring_.pitch;
-      rows_of_.pack(ring_, p_.k, head_, heads_, z, y, p_.dim, w_.k + slot * p_.dim, ring_.floats(p_.dim));
-      rows_of_.pack(ring_, p_.v, head_, heads_, z, y, p_.dim_v, w_.v + slot * p_.dim_v, ring_.floats(channels(p_)));
+      const int64_t z = packed_ / l_.length[1], y = packed_ % l_.length[1], slot = ring_.slot(z, y);
+      rows_of_.pack(ring_, p_.k, head_, heads_, z, y, p_.dim, w_.k + slot * ring_.pitch * p_.dim, ring_.floats(p_.dim));
+      const char* v = rows_of_.at(p_.v, head_, z, y);
+      for (int64_t x0 = 0; x0 < l_.length[2]; x0 += kLanes)
+        for (int64_t h = 0; h < heads_; h++)
+          read_row(p_.dtype, v + h * p_.v.sh * element_bytes(p_.dtype) + x0 * rows_of_.step(p_.v), rows_of_.step(p_.v), p_.v.sd,
+                   least(kLanes, l_.length[2] - x0), p_.dim_v, 1.f, w_.v + h * plan_.values + (slot * l_.length[2] + x0) * plan_.pitch,
+                   plan_.pitch);
     }
   }
 
@@ -168,9 +131,9 @@ class Unit {
         *g = {first, end, rows_, 0};
       }
       for (int64_t z = tile_.planes.begin; z < tile_.planes.end; z++, rows_++, g->count++) {
-        const int64_t slot = ring_.slot(z, y) * ring_.pitch;
-        w_.rows[rows_] = {slot * p_.dim, slot * p_.dim_v, first, end};
-        for (int64_t j = 0; j < kernel; j++) w_.keys[rows_ * kernel + j] = slot * p_.dim + j;
+        const int64_t slot = ring_.slot(z, y);
+        w_.rows[rows_] = {slot * l_.length[2] * plan_.pitch, rows_ * kernel * kLanes, first, end};
+        for (int64_t j = 0; j < kernel; j++) w_.keys[rows_ * kernel + j] = slot * ring_.pitch * p_.dim + j;
       }
     }
     for (int a = 0; a < tile_.rows; a++) scores_[a] = nullptr;
@@ -181,9 +144,8 @@ class Unit {
 
   // The column of lanes that begins at query x0, of query head h of the unit.
   void column(int64_t h, int64_t x0) {
-    const int64_t q_pitch = p_.dim * kLanes, out_pitch = channels(p_) * kLanes, head = head_ * plan_.group + h;
+    const int64_t q_pitch = p_.dim * kLanes, head = head_ * plan_.group + h;
     const float* k = w_.k + h / plan_.group * ring_.floats(p_.dim) + x0;
-    const float* v = w_.v + h / plan_.group * ring_.floats(channels(p_)) + x0;
     for (int i = 0; i < tile_.rows; i++) {
       const char *first = rows_of_.at(p_.q, head, tile_.z, tile_.y + i), *tokens[kLanes];
       for (int lane = 0; lane < kLanes; lane++) tokens[lane] = first + least(x0 + lane, l_.length[2] - 1) * rows_of_.step(p_.q);
@@ -197,14 +159,28 @@ class Unit {
         score_rows<A>(w_.q + g->first * q_pitch, q_pitch, k, w_.keys + from, static_cast<int>(g->count * p_.axis[2].kernel), ring_.pitch,
                       p_.dim, scores);
       });
-    vf inverse[kRows];
-    for (int i = 0; i < tile_.rows; i++) inverse[i] = weigh(head, i, x0, bias_of(h, x0 / kLanes));
-    value_rows(scores_, v, w_.rows, rows_, p_.axis[2].kernel, ring_.pitch, channels(p_), w_.out, out_pitch);
-    const int lanes = static_cast<int>(least(kLanes, l_.length[2] - x0));
-    for (int i = 0; i < tile_.rows; i++) {
-      char *first = const_cast<char*>(rows_of_.at(p_.out, head, tile_.z, tile_.y + i)), *tokens[kLanes];
-      for (int lane = 0; lane < lanes; lane++) tokens[lane] = first + (x0 + lane) * rows_of_.step(p_.out);
-      unpack_lanes(p_.dtype, tokens, lanes, p_.out.sd, p_.dim_v, inverse[i], w_.out + i * out_pitch, kLanes);
+    alignas(64) float inverse[kRows][kLanes];
+    for (int i = 0; i < tile_.rows; i++) store(inverse[i], weigh(head, i, x0, bias_of(h, x0 / kLanes)));
+    const int64_t lanes = least(kLanes, l_.length[2] - x0);
+    add_values(h, x0, lanes);
+    for (int i = 0; i < tile_.rows; i++)
+      write_row(p_.dtype, const_cast<char*>(rows_of_.at(p_.out, head, tile_.z, tile_.y + i)) + x0 * rows_of_.step(p_.out),
+                rows_of_.step(p_.out), p_.out.sd, lanes, p_.dim_v, inverse[i], 1, w_.out + i * kLanes * plan_.pitch, plan_.pitch);
+  }
+
+  // Weights times values. Rows of keys are taken in shares whose weights stay in the first cache over the queries of the column.
+  void add_values(int64_t h, int64_t x0, int64_t lanes) const {
+    constexpr int64_t kMostWeights = (28 << 10) / kVectorBytes;
+    Product p{{}, {}, tile_.rows, false, w_.v + h / plan_.group * plan_.values, w_.rows, 0, p_.dim_v, plan_.pitch};
+    for (int a = 0; a < tile_.rows; a++) p.weights[a] = scores_[a], p.sums[a] = w_.out + a * kLanes * plan_.pitch;
+    for (const Source* end = w_.rows + rows_; p.sources < end; p.sources += p.count, p.add = true) {
+      int64_t vectors = 0;
+      for (p.count = 0; p.sources + p.count < end; p.count++) {
+        const Source& next = p.sources[p.count];
+        vectors += (next.end - next.first) * p_.axis[2].kernel;
+        if (vectors > kMostWeights && p.count) break;
+      }
+      add_tokens(p, w_.steps + x0, 0, lanes);
     }
   }
 

@@ -100,7 +100,8 @@ class Unit {
         sums_(plan.bands, l_, plan.bands.keys(l_.length[plan.bands.axis], band_), sums) {}
 
   void run() {
-    list_steps();
+    auto pair = [&](int64_t x, int64_t j) { return x / kLanes % plan_.kept * plan_.column_pairs + j * kLanes + x % kLanes; };
+    list_steps(p_.axis[2], ring_, n_, plan_.pitch, pair, w_.steps, w_.of_queries, w_.of_keys);
     const int64_t bias = plan_.columns * plan_.bias.floats;
     if (p_.rpb) {
       for (int64_t h = 0; h < plan_.group; h++)
@@ -119,7 +120,7 @@ class Unit {
         for (int64_t z = tile_.planes.begin; z < tile_.planes.end; z++) plane(h, z);
         for (int i = 0; i < tile_.rows; i++)
           write_row(p_.dtype, const_cast<char*>(rows_of_.at(plan_.g.dq, head_kv_ * plan_.group + h, tile_.z, tile_.y + i)),
-                    rows_of_.step(plan_.g.dq), plan_.g.dq.sd, n_, p_.dim, p_.scale, w_.dq + i * n_ * plan_.pitch, plan_.pitch);
+                    rows_of_.step(plan_.g.dq), plan_.g.dq.sd, n_, p_.dim, &p_.scale, 0, w_.dq + i * n_ * plan_.pitch, plan_.pitch);
       }
     }
     finish_keys(packed_);
@@ -129,36 +130,6 @@ class Unit {
   }
 
  private:
-  // Calls f(x, j, token) for the keys j that query x sees.
-  template <class F>
-  void each_pair(F&& f) const {
-    const NeighborhoodAxis& axis = p_.axis[2];
-    for (int64_t x = 0; x < n_; x++)
-      for (int64_t j = axis.causal ? most(ring_.before - x, 0) : 0; j < axis.kernel; j++) f(x, j, ring_.token(axis, n_, x + j));
-  }
-
-  void list_steps() {
-    for (int64_t x = 0; x < n_; x++) w_.of_queries[x] = {n_, nullptr, 0}, w_.of_keys[x] = {n_, nullptr, 0};
-    each_pair([&](int64_t x, int64_t, int64_t token) {
-      Steps &query = w_.of_queries[x], &key = w_.of_keys[token];
-      query.first = least(query.first, token), key.first = least(key.first, x);
-      query.count++, key.count++;
-    });
-    Step* next = w_.steps;
-    for (Steps* list : {w_.of_queries, w_.of_keys})
-      for (int64_t x = 0; x < n_; x++) {
-        list[x].begin = next;
-        next += list[x].count;
-        list[x].count = 0;
-      }
-    each_pair([&](int64_t x, int64_t j, int64_t token) {
-      Steps &query = w_.of_queries[x], &key = w_.of_keys[token];
-      const int32_t weight = static_cast<int32_t>(x / kLanes % plan_.kept * plan_.column_pairs + j * kLanes + x % kLanes);
-      query.begin[query.count++] = {static_cast<int32_t>((token - query.first) * plan_.pitch), weight};
-      key.begin[key.count++] = {static_cast<int32_t>((x - key.first) * plan_.pitch), weight};
-    });
-  }
-
   // Packs what the tile reads and no tile before it did.
   void pack_keys() {
     const Range keys = tile_.keys(p_, l_);
@@ -179,12 +150,13 @@ class Unit {
     for (; finished_ < end; finished_++) {
       const int64_t at[3] = {finished_ / l_.length[1], finished_ % l_.length[1], 0}, from = ring_.slot(at[0], at[1]) * n_ * plan_.pitch;
       const bool shared = plan_.bands.shares(l_.length[plan_.bands.axis], at[plan_.bands.axis]);
+      const float one = 1;
       auto finish = [&](const NeighborhoodTensor& t, int64_t dim, const float* sums, float* partial, int64_t pitch) {
         if (shared)
           read_row(DType::F32, reinterpret_cast<const char*>(sums), plan_.pitch * 4, 1, n_, dim, 1.f,
                    partial + sums_.row(plan_.bands, at) * pitch, pitch);
         else
-          write_row(p_.dtype, const_cast<char*>(rows_of_.at(t, head_kv_, at[0], at[1])), rows_of_.step(t), t.sd, n_, dim, 1.f, sums,
+          write_row(p_.dtype, const_cast<char*>(rows_of_.at(t, head_kv_, at[0], at[1])), rows_of_.step(t), t.sd, n_, dim, &one, 0, sums,
                     plan_.pitch);
       };
       finish(plan_.g.dk, p_.dim, w_.dk + from, sums_.k, plan_.bands.pitch_k);
@@ -348,7 +320,7 @@ class Unit {
 
   void fold_bias(const float* columns, float* table) const {
     const int64_t kernel = p_.axis[2].kernel, row = 2 * kernel - 1;
-    each_pair([&](int64_t x, int64_t j, int64_t token) {
+    each_pair(p_.axis[2], ring_, n_, [&](int64_t x, int64_t j, int64_t token) {
       const float* from = columns + x / kLanes * plan_.bias.floats + j * kLanes + x % kLanes;
       float* to = table + token - x + kernel - 1;
       for (int64_t o = 0; o < plan_.bias.outer[0] * plan_.bias.outer[1]; o++) to[o * row] += from[o * plan_.row_pairs];

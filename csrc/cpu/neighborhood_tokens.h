@@ -40,6 +40,13 @@ struct Product {
   int64_t pitch;  // of tokens in a row, of sums as well
 };
 
+// Calls f(x, j, token) for the keys j of a row of n tokens that query x sees.
+template <class F>
+void each_pair(const NeighborhoodAxis& axis, const Ring& ring, int64_t n, F&& f) {
+  for (int64_t x = 0; x < n; x++)
+    for (int64_t j = axis.causal ? most(ring.before - x, 0) : 0; j < axis.kernel; j++) f(x, j, ring.token(axis, n, x + j));
+}
+
 // Calls f<first, end - first>() with 0 <= first < end <= N.
 template <int kEnd, int A = kEnd, class F>
 FOVEA_INLINE void with_first(int first, F&& f) {
@@ -111,6 +118,32 @@ __attribute__((noinline)) void add_tokens(const Product& p, const Steps* steps, 
     }
 }
 
+// Lists what queries of a row of n tokens meet, the keys j of their windows, and the reverse where of_keys is given. weight(x, j) is where
+// the weight of query x and key j lies.
+template <class Weight>
+void list_steps(const NeighborhoodAxis& axis, const Ring& ring, int64_t n, int64_t pitch, Weight&& weight, Step* next, Steps* of_queries,
+                Steps* of_keys) {
+  for (Steps* list : {of_queries, of_keys})
+    for (int64_t x = 0; list && x < n; x++) list[x] = {n, nullptr, 0};
+  each_pair(axis, ring, n, [&](int64_t x, int64_t, int64_t token) {
+    of_queries[x].first = least(of_queries[x].first, token), of_queries[x].count++;
+    if (of_keys) of_keys[token].first = least(of_keys[token].first, x), of_keys[token].count++;
+  });
+  for (Steps* list : {of_queries, of_keys})
+    for (int64_t x = 0; list && x < n; x++) {
+      list[x].begin = next;
+      next += list[x].count;
+      list[x].count = 0;
+    }
+  auto put = [&](Steps& steps, int64_t token, int64_t at) {
+    steps.begin[steps.count++] = {static_cast<int32_t>((token - steps.first) * pitch), static_cast<int32_t>(at)};
+  };
+  each_pair(axis, ring, n, [&](int64_t x, int64_t j, int64_t token) {
+    put(of_queries[x], token, weight(x, j));
+    if (of_keys) put(of_keys[token], x, weight(x, j));
+  });
+}
+
 // n tokens, `step` bytes apart, as rows of floats times a factor; 0 from dim to the end of its vector.
 __attribute__((noinline)) void read_row(DType dtype, const char* tokens, int64_t step, int64_t sd, int64_t n, int64_t dim, float factor,
                                         float* to, int64_t pitch) {
@@ -125,13 +158,14 @@ __attribute__((noinline)) void read_row(DType dtype, const char* tokens, int64_t
   });
 }
 
-// The reverse.
-__attribute__((noinline)) void write_row(DType dtype, char* tokens, int64_t step, int64_t sd, int64_t n, int64_t dim, float factor,
-                                         const float* from, int64_t pitch) {
+// The reverse; every token has a factor, `factor_step` floats apart.
+__attribute__((noinline)) void write_row(DType dtype, char* tokens, int64_t step, int64_t sd, int64_t n, int64_t dim, const float* factors,
+                                         int64_t factor_step, const float* from, int64_t pitch) {
   const int64_t vectors = sd == 1 ? dim / kLanes * kLanes : 0;
   with_float(dtype, [&]<class T>(TypeTag<T>) {
     for (int64_t i = 0; i < n; i++, tokens += step, from += pitch) {
       T* to = reinterpret_cast<T*>(tokens);
+      const float factor = factors[i * factor_step];
       for (int64_t d = 0; d < vectors; d += kLanes) store(to + d, load(from + d) * factor);
       for (int64_t d = vectors; d < dim; d++) to[d * sd] = narrow<T>(from[d] * factor);
     }
