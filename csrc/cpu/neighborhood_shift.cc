@@ -1,22 +1,16 @@
 // Neighborhood attention by shifted rows, for small windows with stride 1 along the last axis.
 //
-// Lanes are kLanes neighbouring queries of a row. With K and V packed channel by channel, [d][x], key number j of every lane's window lies
-// at x + j: one load of a row shifted by j. So every pair that is computed is one that is seen; a tile of queries against the union of its
-// windows computes twice as many (7 x 7 windows, 4 x 4 tiles). kRows query rows share the loads of the key rows that they all see.
-#include "cpu/neighborhood_tokens.h"
-
+// Scores: lanes are kLanes neighbouring queries of a row. With K packed channel by channel, [d][x], key number j of every lane's window
+// lies at x + j: one load of a row shifted by j. So every pair that is computed is one that is seen; a tile of queries against the union of
+// its windows computes twice as many (7 x 7 windows, 4 x 4 tiles). kRows query rows share the loads of the key rows that they all see.
+// Values: lanes are channels of rows of tokens (neighborhood_tokens.h), so V is copied as it lies and no pair is added that is not seen.
 #include "core/float_mode.h"
 #include "cpu/neighborhood.h"
+#include "cpu/neighborhood_tokens.h"
 #include "cpu/pieces.h"
 
 namespace fovea::cpu {
 namespace {
-
-// Rows of keys seen by the same query rows of a tile.
-struct RowGroup {
-  int32_t first, end;  // query rows
-  int64_t from, count;
-};
 
 // What the units of a call have in common.
 struct Plan {

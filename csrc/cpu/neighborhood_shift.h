@@ -9,15 +9,15 @@ namespace {
 constexpr int kRows = kRegisters == 32 ? 8 : 4;           // query rows of a tile
 constexpr int kAccumulators = kRegisters == 32 ? 24 : 8;  // of a product
 
-// acc[a][n] += left(a) * right(n) for a in [kFirst, kEnd); the shorter side stays in registers.
-template <int kFirst, int kEnd, int A, int N, class Left, class Right>
+// acc[a][n] += left(a) * right(n); the shorter side stays in registers.
+template <int A, int N, class Left, class Right>
 FOVEA_INLINE void add_products(vf (&acc)[A][N], Left&& left, Right&& right) {
-  if constexpr (kEnd - kFirst > N) {
+  if constexpr (A > N) {
     vf kept[N];
     FOVEA_UNROLL
     for (int n = 0; n < N; n++) kept[n] = load_once(right(n));
     FOVEA_UNROLL
-    for (int a = kFirst; a < kEnd; a++) {
+    for (int a = 0; a < A; a++) {
       const vf x = load_once(left(a));
       FOVEA_UNROLL
       for (int n = 0; n < N; n++) acc[a][n] = fma(x, kept[n], acc[a][n]);
@@ -25,12 +25,12 @@ FOVEA_INLINE void add_products(vf (&acc)[A][N], Left&& left, Right&& right) {
   } else {
     vf kept[A];
     FOVEA_UNROLL
-    for (int a = kFirst; a < kEnd; a++) kept[a] = load_once(left(a));
+    for (int a = 0; a < A; a++) kept[a] = load_once(left(a));
     FOVEA_UNROLL
     for (int n = 0; n < N; n++) {
       const vf x = load_once(right(n));
       FOVEA_UNROLL
-      for (int a = kFirst; a < kEnd; a++) acc[a][n] = fma(kept[a], x, acc[a][n]);
+      for (int a = 0; a < A; a++) acc[a][n] = fma(kept[a], x, acc[a][n]);
     }
   }
 }
@@ -49,7 +49,7 @@ FOVEA_INLINE void score_block(const float* queries, int64_t q_pitch, const float
   for (int i = 0; i < N; i++) key[i] = keys + offset[i];
 #pragma GCC unroll 4
   for (int64_t d = 0; d < dim; d++)
-    add_products<0, A>(
+    add_products(
         acc, [&](int a) { return queries + a * q_pitch + d * kLanes; }, [&](int i) { return key[i] + d * pitch; });
   FOVEA_UNROLL
   for (int a = 0; a < A; a++) FOVEA_UNROLL
@@ -165,6 +165,12 @@ struct RowsOf {
       for (int64_t d = 0; d < dim; d++)
         for (int64_t column = 0; column < ring.before; column++) to[h * to_head + d * ring.pitch + column] = 0;
   }
+};
+
+// Rows of keys seen by the same query rows of a tile.
+struct RowGroup {
+  int32_t first, end;  // query rows
+  int64_t from, count;
 };
 
 // kRows query rows of a plane, fewer at its end.

@@ -37,12 +37,6 @@ struct Plan {
   }
 };
 
-// Rows of keys seen by the same query rows of a tile.
-struct RowGroup {
-  int32_t first, end;  // query rows
-  int64_t from, count;
-};
-
 // kRows rows of keys: the query rows that are added to them.
 struct KeyBlock {
   Source sources[kRows];

@@ -61,23 +61,30 @@ FOVEA_INLINE void with_range(int first, int end, F&& f) {
   with_first<N>(first, f);
 }
 
-// Adds one source to acc[kFirst, kFirst + A). `tokens` and `weights` are where its steps begin.
+// Adds sources from s on, while they have the same range, to acc[kFirst, kFirst + A).
 template <int kFirst, int A, int V>
-FOVEA_INLINE void add_source(vf (&acc)[kRows][V], const float* tokens, const float* const* weights, int64_t offset, const Steps& steps) {
-  const float* weight[A];
+FOVEA_INLINE const Source* add_sources(vf (&acc)[kRows][V], const Product& p, const Source* s, const float* tokens, const Steps& steps) {
+  const float* weights[A];
   FOVEA_UNROLL
-  for (int i = 0; i < A; i++) weight[i] = weights[kFirst + i] + offset;
-  for (const Step* step = steps.begin; step < steps.begin + steps.count; step++) {
-    vf x[V];
-    FOVEA_UNROLL
-    for (int v = 0; v < V; v++) x[v] = load(tokens + step->token + v * kLanes);
-    FOVEA_UNROLL
-    for (int i = 0; i < A; i++) {
-      const vf w = broadcast(weight[i] + step->weight);
+  for (int i = 0; i < A; i++) weights[i] = p.weights[kFirst + i];
+  do {
+    const float* row = tokens + s->row;
+    const int64_t offset = s->weights;
+    for (const Step* step = steps.begin; step < steps.begin + steps.count; step++) {
+      vf x[V];
       FOVEA_UNROLL
-      for (int v = 0; v < V; v++) acc[kFirst + i][v] = fma(w, x[v], acc[kFirst + i][v]);
+      for (int v = 0; v < V; v++) x[v] = load(row + step->token + v * kLanes);
+      const int64_t at = offset + step->weight;
+      FOVEA_UNROLL
+      for (int i = 0; i < A; i++) {
+        const vf w = broadcast(weights[i] + at);
+        FOVEA_UNROLL
+        for (int v = 0; v < V; v++) acc[kFirst + i][v] = fma(w, x[v], acc[kFirst + i][v]);
+      }
     }
-  }
+    s++;
+  } while (s < p.sources + p.count && s->first == kFirst && s->end == kFirst + A);
+  return s;
 }
 
 // Sums at place `at`, V vectors of channels from d on. Asks for the next place's, which lie in the second cache.
@@ -92,12 +99,10 @@ FOVEA_INLINE void add_panel(const Product& p, const Steps& steps, int64_t at, in
     if (i < p.rows)
       for (int v = 0; v < V; v++) __builtin_prefetch(p.sums[i] + sum + p.pitch + v * kLanes);
   }
-  for (const Source* s = p.sources; s < p.sources + p.count; s++) {
-    const float* tokens = p.tokens + s->row + steps.first * p.pitch + d;
+  const float* tokens = p.tokens + steps.first * p.pitch + d;
+  for (const Source* s = p.sources; s < p.sources + p.count;) {
     // Not inlined, the accumulators would live in memory.
-    auto add = [&]<int kFirst, int A>() __attribute__((always_inline)) {
-      add_source<kFirst, A>(acc, tokens, p.weights, s->weights, steps);
-    };
+    auto add = [&]<int kFirst, int A>() __attribute__((always_inline)) { s = add_sources<kFirst, A>(acc, p, s, tokens, steps); };
     with_range<kRows>(s->first, s->end, add);
   }
   FOVEA_UNROLL
