@@ -16,7 +16,7 @@
 namespace fovea {
 
 const char* cpu::neighborhood_shift_refusal(const NeighborhoodParams& p) {
-  constexpr int64_t kLongest = 13, kMostKeys = 1024, kLanesOfLine = 16, kMostRingBytes = 2 << 20;
+  constexpr int64_t kLongest = 13, kMostKeys = 1024, kLanesOfLine = 16, kMostRingBytes = 1900 << 10;
   const NeighborhoodAxis &z = p.axis[0], &y = p.axis[1], &x = p.axis[2];
   if (p.extra) return "extra keys";
   if (x.stride != 1) return "a stride along the last axis";
