@@ -63,6 +63,8 @@ export interface Native {
   bestIsa(): string;
   setIsa(name: string): void;
   setErrorClass(constructor: typeof FoveaError): void;
+  beginScope(): void;
+  endScope(): void;
   beginAbortable(): number;
   endAbortable(): void;
   abort(id: number): void;

@@ -1,3 +1,4 @@
+import { constants, PerformanceObserver, type PerformanceEntry } from 'node:perf_hooks';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import * as F from '../lib/index.ts';
@@ -11,6 +12,7 @@ import {
   synchronizeSync,
   tensor,
   trimMemory,
+  zeros,
   type Tensor,
 } from '../lib/index.ts';
 import { numbers } from './inputs.ts';
@@ -328,6 +330,23 @@ describe('lifetime', () => {
     expect(made[0].disposed).toBe(true);
     expect([inner.disposed, list[0].disposed, kept?.disposed]).toEqual([false, false, false]);
     expect([inner.itemSync(), list[0].itemSync(), kept?.itemSync()]).toEqual([3, 4, 2]);
+  });
+
+  it('a scope does not set the collector off with what it disposes itself', async () => {
+    let collections = 0;
+    const observer = new PerformanceObserver((list) => {
+      for (const entry of list.getEntries() as (PerformanceEntry & { detail: { kind: number } })[])
+        if (entry.detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR) collections++;
+    });
+    observer.observe({ entryTypes: ['gc'] });
+    for (let step = 0; step < 20; step++) {
+      scope(() => {
+        for (let i = 0; i < 4; i++) zeros([2 ** 23]);
+      });
+      await synchronize();
+    }
+    observer.disconnect();
+    expect(collections).toBeLessThan(8);
   });
 
   it('scopes nest: survivors belong to the outer one', () => {

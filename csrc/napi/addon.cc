@@ -252,6 +252,8 @@ void set_isa_by_name(JsCall& call) {
 
 void set_error_class(JsCall& call) { call.environment().set_error_class(call.value(0)); }
 
+void begin_scope(JsCall& call) { call.environment().begin_scope(); }
+void end_scope(JsCall& call) { call.environment().end_scope(); }
 void begin_abortable(JsCall& call) { call.give(call.environment().begin_abortable()); }
 void end_abortable(JsCall& call) { call.environment().end_abortable(); }
 void abort_call(JsCall& call) { call.environment().abort(call.number(0)); }
@@ -291,6 +293,8 @@ constexpr Export kExports[] = {
     {"bestIsa", best},
     {"setIsa", set_isa_by_name},
     {"setErrorClass", set_error_class},
+    {"beginScope", begin_scope},
+    {"endScope", end_scope},
     {"beginAbortable", begin_abortable},
     {"endAbortable", end_abortable},
     {"abort", abort_call},

@@ -122,6 +122,7 @@ void Environment::release(double handle) {
 }
 
 void Environment::report_memory() {
+  if (scopes_ > 0) return;
   int64_t change = live_bytes_ - reported_bytes_;
   if (change < kReportStepBytes && change > -kReportStepBytes) return;
   int64_t total;

@@ -56,8 +56,11 @@ class Environment {
   void release(double handle);
   int64_t handle_count() const { return live_; }
 
-  // Tells V8 how much memory the handles of this environment keep alive; cheap, acts on large changes only.
+  // Tells V8 how much memory the handles of this environment keep alive; cheap, acts on large changes only. Not between begin_scope() and
+  // end_scope(): a collector can't free what a scope is going to, and would run once a scope for tensors of 64 MiB or more.
   void report_memory();
+  void begin_scope() { scopes_++; }
+  void end_scope() { scopes_--; }
 
   Pending* make_promise(napi_value keep, napi_value* promise);
   // Holds a value until it is settled, which nobody is told; the event loop does not wait for it.
@@ -100,7 +103,7 @@ class Environment {
   napi_env env_;
   std::vector<Slot> slots_;
   std::vector<uint32_t> free_;
-  int64_t live_ = 0, live_bytes_ = 0, reported_bytes_ = 0;
+  int64_t live_ = 0, live_bytes_ = 0, reported_bytes_ = 0, scopes_ = 0;
   std::shared_ptr<Completions> completions_;
   int64_t pending_ = 0;
   napi_ref error_class_ = nullptr;

@@ -1,4 +1,5 @@
 import { FoveaError } from '../errors.ts';
+import { native } from '../native.ts';
 import type { Tensor } from './tensor.ts';
 
 /** Tensors made in the innermost running scope, or null outside any. */
@@ -32,6 +33,7 @@ function collect(value: unknown, into: Set<Tensor>, isTensor: (v: unknown) => v 
  * `fn` must be synchronous (enqueue inside, await outside): a returned promise throws ERR_ARGUMENT.
  */
 export function scope<R>(fn: () => R): R {
+  native().beginScope();
   const outer = current;
   const mine: Tensor[] = [];
   current = mine;
@@ -52,11 +54,15 @@ export function scope<R>(fn: () => R): R {
     return result;
   } finally {
     current = outer;
-    for (const t of mine) {
-      if (t.kept) continue;
-      if (!survivors.has(t)) t.dispose();
-      else if (outer) outer.push(t);
-      else t.releaseWhenUnreachable();
+    try {
+      for (const t of mine) {
+        if (t.kept) continue;
+        if (!survivors.has(t)) t.dispose();
+        else if (outer) outer.push(t);
+        else t.releaseWhenUnreachable();
+      }
+    } finally {
+      native().endScope();
     }
   }
 }
