@@ -1,4 +1,4 @@
-// Rows of tensors as columns of lanes, and back.
+// Rows of tensors as columns of lanes.
 //
 // Rows pass through squares of kLanes by kLanes floats: where a row is f32 with neighbouring elements squares are turned in place, others
 // in a tile that they are widened into. The element type is looked at once per square or row, so that no kernel around depends on it.
@@ -120,29 +120,6 @@ __attribute__((noinline)) void pack_lanes(DType dtype, const char* const* rows, 
     FOVEA_UNROLL
     for (int i = 0; i < kLanes; i++)
       if (i < n) store(to + (d0 + i) * pitch, v[i] * factor);
-  }
-}
-
-// rows[lane][d * step] = factor[lane] * from[d * pitch + lane] for lane < lanes and d < dim.
-__attribute__((noinline)) void unpack_lanes(DType dtype, char* const* rows, int lanes, int64_t step, int64_t dim, vf factor,
-                                            const float* from, int64_t pitch) {
-  vf v[kLanes];
-  alignas(64) float tile[kLanes][kLanes], factors[kLanes];
-  store(factors, factor);
-  int64_t d0 = 0;
-  if (dtype == DType::F32 && step == 1)
-    for (; d0 + kLanes <= dim; d0 += kLanes) {
-      load_turned([&](int j) { return from + (d0 + j) * pitch; }, v);
-      FOVEA_UNROLL
-      for (int i = 0; i < kLanes; i++)
-        if (i < lanes) store(reinterpret_cast<float*>(rows[i]) + d0, v[i] * factors[i]);
-    }
-  for (; d0 < dim; d0 += kLanes) {
-    const int n = static_cast<int>(least(dim - d0, kLanes));
-    load_turned([&](int j) { return from + (d0 + (j < n ? j : 0)) * pitch; }, v);
-    FOVEA_UNROLL
-    for (int i = 0; i < kLanes; i++) store(tile[i], v[i] * factors[i]);
-    for (int i = 0; i < lanes; i++) narrow_to(dtype, tile[i], n, rows[i] + d0 * step * element_bytes(dtype), step);
   }
 }
 

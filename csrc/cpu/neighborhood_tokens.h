@@ -29,23 +29,49 @@ struct Steps {
   int64_t count;
 };
 
-struct Product {
-  const float* weights[kRows];  // of every row of sums
-  float* sums[kRows];
-  int64_t rows;  // of sums
-  bool add;      // or the first part of sums
-  const float* tokens;
-  const Source* sources;
-  int64_t count, dim;
-  int64_t pitch;  // of tokens in a row, of sums as well
-};
-
 // Calls f(x, j, token) for the keys j of a row of n tokens that query x sees.
 template <class F>
 void each_pair(const NeighborhoodAxis& axis, const Ring& ring, int64_t n, F&& f) {
   for (int64_t x = 0; x < n; x++)
     for (int64_t j = axis.causal ? most(ring.before - x, 0) : 0; j < axis.kernel; j++) f(x, j, ring.token(axis, n, x + j));
 }
+
+// Lists what queries of a row of n tokens meet, the keys j of their windows, and the reverse where of_keys is given. weight(x, j) is where
+// the weight of query x and key j lies.
+template <class Weight>
+void list_steps(const NeighborhoodAxis& axis, const Ring& ring, int64_t n, int64_t pitch, Weight&& weight, Step* next, Steps* of_queries,
+                Steps* of_keys) {
+  for (Steps* list : {of_queries, of_keys})
+    for (int64_t x = 0; list && x < n; x++) list[x] = {n, nullptr, 0};
+  each_pair(axis, ring, n, [&](int64_t x, int64_t, int64_t token) {
+    of_queries[x].first = least(of_queries[x].first, token), of_queries[x].count++;
+    if (of_keys) of_keys[token].first = least(of_keys[token].first, x), of_keys[token].count++;
+  });
+  for (Steps* list : {of_queries, of_keys})
+    for (int64_t x = 0; list && x < n; x++) {
+      list[x].begin = next;
+      next += list[x].count;
+      list[x].count = 0;
+    }
+  auto put = [&](Steps& steps, int64_t token, int64_t at) {
+    steps.begin[steps.count++] = {static_cast<int32_t>((token - steps.first) * pitch), static_cast<int32_t>(at)};
+  };
+  each_pair(axis, ring, n, [&](int64_t x, int64_t j, int64_t token) {
+    put(of_queries[x], token, weight(x, j));
+    if (of_keys) put(of_keys[token], x, weight(x, j));
+  });
+}
+
+struct Product {
+  const float* weights[kRows];  // of every row of sums
+  float* sums[kRows];
+  int64_t rows;  // of sums
+  bool add;      // to what sums hold; or else they are set
+  const float* tokens;
+  const Source* sources;
+  int64_t count;       // of sources
+  int64_t dim, pitch;  // channels of a token; floats from a token of a row to the next, of sums as well
+};
 
 // Calls f<first, end - first>() with 0 <= first < end <= N.
 template <int kEnd, int A = kEnd, class F>
@@ -121,32 +147,6 @@ __attribute__((noinline)) void add_tokens(const Product& p, const Steps* steps, 
       else if (width == 2) add_panel<2>(p, steps[at], at, first * kLanes);
       else add_panel<3>(p, steps[at], at, first * kLanes);
     }
-}
-
-// Lists what queries of a row of n tokens meet, the keys j of their windows, and the reverse where of_keys is given. weight(x, j) is where
-// the weight of query x and key j lies.
-template <class Weight>
-void list_steps(const NeighborhoodAxis& axis, const Ring& ring, int64_t n, int64_t pitch, Weight&& weight, Step* next, Steps* of_queries,
-                Steps* of_keys) {
-  for (Steps* list : {of_queries, of_keys})
-    for (int64_t x = 0; list && x < n; x++) list[x] = {n, nullptr, 0};
-  each_pair(axis, ring, n, [&](int64_t x, int64_t, int64_t token) {
-    of_queries[x].first = least(of_queries[x].first, token), of_queries[x].count++;
-    if (of_keys) of_keys[token].first = least(of_keys[token].first, x), of_keys[token].count++;
-  });
-  for (Steps* list : {of_queries, of_keys})
-    for (int64_t x = 0; list && x < n; x++) {
-      list[x].begin = next;
-      next += list[x].count;
-      list[x].count = 0;
-    }
-  auto put = [&](Steps& steps, int64_t token, int64_t at) {
-    steps.begin[steps.count++] = {static_cast<int32_t>((token - steps.first) * pitch), static_cast<int32_t>(at)};
-  };
-  each_pair(axis, ring, n, [&](int64_t x, int64_t j, int64_t token) {
-    put(of_queries[x], token, weight(x, j));
-    if (of_keys) put(of_keys[token], x, weight(x, j));
-  });
 }
 
 // n tokens, `step` bytes apart, as rows of floats times a factor; 0 from dim to the end of its vector.
