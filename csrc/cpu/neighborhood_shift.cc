@@ -32,8 +32,10 @@ struct Plan {
     heads = most(least(least(kRingBytes / of_head, p.heads_kv), all / threads), 1);
     parts = divide_up(p.heads_kv, heads);
     tiles = group_length(p.axis[0], 0) * divide_up(group_length(p.axis[1], 0), kRows);
-    const int64_t least_units = threads == 1 ? 1 : 2 * threads, whole_units = most(p.batch * parts * Lattice::count(p), 1);
-    bands = most(1, least(divide_up(least_units, whole_units), tiles / 2)), of_band = divide_up(tiles, bands);
+    const int64_t whole_units = most(p.batch * parts * Lattice::count(p), 1), planes = group_length(p.axis[0], 0);
+    const int64_t few = divide_up(threads, whole_units), many = threads == 1 ? 1 : divide_up(2 * threads, whole_units);
+    const int64_t wanted = planes == 1 ? many : most(few, least(many, planes / p.axis[0].kernel));  // of less than a window of planes, few
+    bands = most(1, least(wanted, tiles / 2)), of_band = divide_up(tiles, bands);
   }
   int64_t units() const { return p.batch * parts * Lattice::count(p) * bands; }
 };
