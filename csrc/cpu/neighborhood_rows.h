@@ -68,37 +68,52 @@ FOVEA_INLINE V interleave_quads(V a, V b, std::integer_sequence<int, I...>) {
   return __builtin_shufflevector(a, b, (I / group * group + I % group / 2 + kHigh * group / 2 + I % 2 * n)...);
 }
 
-// v[i] lane j = row(j)[i], for kLanes rows of kLanes floats. Rows are put together from pieces of four, which the load ports do, so that
-// only squares of four are turned by shuffles.
-template <class Row>
-FOVEA_INLINE void load_turned(Row&& row, vf (&v)[kLanes]) {
-  typedef float quad __attribute__((vector_size(16)));
-  typedef float quad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+// out[c][4 q + i] = row i, column 4 q + c of four rows.
+FOVEA_INLINE void turn_quads(const vf (&rows)[4], vf* out) {
   typedef double pairs __attribute__((vector_size(kVectorBytes)));
-  auto piece = [&](int j, int i) -> quad { return *reinterpret_cast<const quad_unaligned*>(row(j) + i); };
   auto low = []<class V>(V a, V b) { return interleave_quads<0>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{}); };
   auto high = []<class V>(V a, V b) { return interleave_quads<1>(a, b, std::make_integer_sequence<int, sizeof(V) / sizeof(a[0])>{}); };
+  const pairs a = reinterpret_cast<pairs>(low(rows[0], rows[1])), b = reinterpret_cast<pairs>(low(rows[2], rows[3]));
+  const pairs c = reinterpret_cast<pairs>(high(rows[0], rows[1])), d = reinterpret_cast<pairs>(high(rows[2], rows[3]));
+  out[0] = reinterpret_cast<vf>(low(a, b)), out[1] = reinterpret_cast<vf>(high(a, b));
+  out[2] = reinterpret_cast<vf>(low(c, d)), out[3] = reinterpret_cast<vf>(high(c, d));
+}
+
+// v[i] lane j = row(j)[i], for kLanes rows of kLanes floats.
+template <class Row>
+FOVEA_INLINE void load_turned(Row&& row, vf (&v)[kLanes]) {
+#if defined(__AVX512F__)
+  // Whole rows are loaded: a quarter of the loads, which wait for the cache more than shuffles do.
+  vf quads[kLanes];
+  FOVEA_UNROLL
+  for (int i = 0; i < kLanes; i += 4) turn_quads({load(row(i)), load(row(i + 1)), load(row(i + 2)), load(row(i + 3))}, quads + i);
+  FOVEA_UNROLL
+  for (int c = 0; c < 4; c++) {
+    const vf even0 = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0x88), odd0 = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0xdd);
+    const vf even1 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0x88),
+             odd1 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0xdd);
+    v[c] = _mm512_shuffle_f32x4(even0, even1, 0x88), v[8 + c] = _mm512_shuffle_f32x4(even0, even1, 0xdd);
+    v[4 + c] = _mm512_shuffle_f32x4(odd0, odd1, 0x88), v[12 + c] = _mm512_shuffle_f32x4(odd0, odd1, 0xdd);
+  }
+#else
+  // Rows are put together from pieces of four, which the load ports do, so that only squares of four are turned by shuffles.
+  typedef float quad __attribute__((vector_size(16)));
+  typedef float quad_unaligned __attribute__((vector_size(16), aligned(4), may_alias));
+  auto piece = [&](int j, int i) -> quad { return *reinterpret_cast<const quad_unaligned*>(row(j) + i); };
   FOVEA_UNROLL
   for (int i = 0; i < kLanes; i += 4) {
     vf part[4];
     FOVEA_UNROLL
     for (int j = 0; j < 4; j++) {
-#if defined(__AVX512F__)
-      __m512 r = _mm512_castps128_ps512(piece(j, i));
-      r = _mm512_insertf32x4(r, piece(j + 4, i), 1);
-      r = _mm512_insertf32x4(r, piece(j + 8, i), 2);
-      part[j] = _mm512_insertf32x4(r, piece(j + 12, i), 3);
-#elif defined(__AVX2__)
+#if defined(__AVX2__)
       part[j] = _mm256_insertf128_ps(_mm256_castps128_ps256(piece(j, i)), piece(j + 4, i), 1);
 #else
       part[j] = piece(j, i);
 #endif
     }
-    const pairs a = reinterpret_cast<pairs>(low(part[0], part[1])), b = reinterpret_cast<pairs>(low(part[2], part[3]));
-    const pairs c = reinterpret_cast<pairs>(high(part[0], part[1])), d = reinterpret_cast<pairs>(high(part[2], part[3]));
-    v[i] = reinterpret_cast<vf>(low(a, b)), v[i + 1] = reinterpret_cast<vf>(high(a, b));
-    v[i + 2] = reinterpret_cast<vf>(low(c, d)), v[i + 3] = reinterpret_cast<vf>(high(c, d));
+    turn_quads(part, v + i);
   }
+#endif
 }
 
 // to[d * pitch + lane] = factor * rows[lane][d * step] for d < dim.
