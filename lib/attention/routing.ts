@@ -3,8 +3,8 @@
  * the `window` keys most similar to it, and queries attend to the keys of their cluster. Cost length^1.5 with sqrt(length) clusters.
  *
  * A cluster is one packed sequence of the engine over lists of rows; lists are in time order, so that causality leaves each query a prefix
- * of its cluster's keys. Keys and values stay where they are, and without gradient queries do on the CPU. A token may be in several clusters, or in none: its results are averaged
- * (with the published 1e-5 beside the count), or 0.
+ * of its cluster's keys. Keys and values stay where they are, and so do queries on the CPU without gradient. A token may be in several
+ * clusters, or in none: its results are averaged (with the published 1e-5 beside the count), or 0.
  */
 import { gradEnabled, noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
