@@ -89,7 +89,7 @@ async function biLevel(threads: number): Promise<void> {
   note(lepe, { ofPlain: ratio(lepe, row) });
 }
 
-/** Lists, gathered queries and causal ranges as routingAttention makes them; what is left is its attention. */
+/** Lists and causal ranges as routingAttention makes them, and queries gathered by theirs; what is left is its attention. */
 function clustersOf(
   q: Tensor,
   k: Tensor,

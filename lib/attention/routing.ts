@@ -13,7 +13,7 @@ import { native } from '../native.ts';
 import { add, mul } from '../ops/binary.ts';
 import { concat } from '../ops/concat.ts';
 import { cast } from '../ops/copy.ts';
-import { arange, full } from '../ops/creation.ts';
+import { full } from '../ops/creation.ts';
 import { embedding } from '../ops/embedding.ts';
 import { meanRows } from '../ops/mean_rows.ts';
 import { rowStarts } from '../ops/row_starts.ts';
@@ -70,8 +70,11 @@ export interface RoutingResult {
 
 const OP = 'routingAttention';
 const COUNT_EPSILON = 1e-5;
-/** The logit of a token with itself when queries are the keys: it attends to itself only where there is nothing else. */
-const SELF_LOGIT = -5e4;
+/**
+ * The logit of a token with itself when queries are the keys: it attends to itself only where there is nothing else. The released code has
+ * -5e4, with the same results for logits above that.
+ */
+const SELF_LOGIT = -1e20;
 /** The logit of what counts only where there is nothing else at all. */
 const NOTHING_ELSE = -1e30;
 
@@ -249,11 +252,12 @@ function attendClusters(
       : planAttention(inHeads(q), inHeads(k), inHeads(v), { ...plan, qRows, outInOrder: true }, { ...each, ...more });
   const plan = noGrad(() => ({
     kvRows: reshape(visibleKeys(lists.keys, options.keyMask), kvShape),
-    ...rangesOf(lists, causal, shared, options.queryMask),
+    ...rangesOf(lists, causal && !shared, options.queryMask),
   }));
-  const routed = attend(plan, { scale, ...(shared && !causal && { score: masked ? selfHidden : selfLast }) });
+  // Where queries are the keys, their lists are the same, so that causality is a matter of positions.
+  const routed = attend(plan, { scale, ...(shared && { causal, score: masked ? selfHidden : selfLast }) });
   const parts: AttentionResult[] = [routed];
-  if (shared && (causal || masked)) parts.push(itself(v, lists.queries, routed));
+  if (shared && masked) parts.push(itself(v, lists.queries, routed));
   if (unseen === 'mean') {
     const { out } = attend({ kvRows: reshape(lists.keys, kvShape) }, { scale: 0 });
     parts.push({ out, lse: expand(full([1, 1, 1], NOTHING_ELSE, { device: v.device }), routed.lse.shape) });
@@ -278,13 +282,8 @@ function perHead(mask: Tensor, heads: number): Tensor {
   return reshape(expand(unsqueeze(mask, 1), [batch, heads, length]), [batch * heads * length]);
 }
 
-/** What each query sees of its cluster's keys: a prefix when causal (without itself when shared), nothing when it is masked. */
-function rangesOf(
-  lists: Lists,
-  causal: boolean,
-  shared: boolean,
-  queryMask: Tensor | undefined,
-): { keyRanges?: Tensor } {
+/** What each query sees of its cluster's keys: a prefix when causal, nothing when it is masked. */
+function rangesOf(lists: Lists, causal: boolean, queryMask: Tensor | undefined): { keyRanges?: Tensor } {
   if (!causal && !queryMask) return {};
   const [batch, heads, clusters, window] = lists.queries.shape;
   const shape = [batch, heads, clusters, window];
@@ -292,7 +291,6 @@ function rangesOf(
   const like = { dtype: 'i32', device: lists.queries.device } as const;
   let end: Tensor;
   if (!causal) end = full(shape, keysEach, like);
-  else if (shared) end = expand(arange(0, window, 1, like), shape);
   else {
     const ranges = new Tensor(native().causalRanges(lists.queries.handle, lists.keys.handle));
     if (!queryMask) return { keyRanges: reshape(ranges, [1, batch * heads, clusters * window, 2]) };
@@ -307,11 +305,11 @@ function rangesOf(
   return { keyRanges: reshape(ranges, [1, batch * heads, clusters * window, 2]) };
 }
 
-const ownLogit = ({ s, q, kv }: ScoreCoordinates, { own }: { own: number }): number => (q === kv ? own : s);
-/** A token's own logit replaced by one that counts only where it is alone. */
-const selfLast = score(ownLogit, { own: SELF_LOGIT });
+const addOwn = ({ s, q, kv }: ScoreCoordinates, { own }: { own: number }): number => s + (q === kv ? own : 0);
+/** A token's own logit lost in one that counts only where it is alone: terms of the distance alone are what the engine adds at least cost. */
+const selfLast = score(addOwn, { own: SELF_LOGIT });
 /** .. or by none, where `itself` counts it. */
-const selfHidden = score(ownLogit, { own: -Infinity });
+const selfHidden = score(addOwn, { own: -Infinity });
 
 /** Each token with itself as its only key. */
 function itself(v: Tensor, queries: Tensor, like: AttentionResult): AttentionResult {
