@@ -98,10 +98,16 @@ inline void write_token(DType dtype, const NeighborhoodTensor& t, int64_t offset
   narrow_to(dtype, from, n, const_cast<char*>(element(t, dtype, offset)), t.sd);
 }
 
-// Sums the bands' rows of one row of tokens (last axis) in order.
+// Tokens of a row that are merged together, of every dilation group.
+constexpr int64_t kMergedTokens = 256;
+inline int64_t merged_pieces(const NeighborhoodParams& p) { return divide_up(group_length(p.axis[2], 0), kMergedTokens); }
+
+// Sums the bands' rows of a piece of a row of tokens (last axis) in order.
 void merge_tokens(const Bands& bands, const NeighborhoodGrads& g, const float* partial, int64_t item) {
   const NeighborhoodParams& p = bands.p;
   const NeighborhoodAxis* axis = p.axis;
+  const int64_t first = item % merged_pieces(p) * kMergedTokens;
+  item /= merged_pieces(p);
   const int64_t x0 = item / axis[1].length % axis[0].length, x1 = item % axis[1].length;
   const int64_t rest = item / (axis[0].length * axis[1].length), head = rest % p.heads_kv, batch = rest / p.heads_kv;
   const int64_t outer = x0 % axis[0].dilation * axis[1].dilation + x1 % axis[1].dilation;
@@ -127,15 +133,18 @@ void merge_tokens(const Bands& bands, const NeighborhoodGrads& g, const float* p
     }
     if (bands.direct && parts == 1) continue;
     alignas(64) float row_k[256 + 16], row_v[256 + 16];
-    for (int64_t i = 0; i < l.length[2]; i++) {
-      auto merge = [&](const NeighborhoodTensor& t, int64_t Part::*from, int64_t pitch, int64_t dim, float* row) {
+    for (int64_t i = first; i < least(first + kMergedTokens, l.length[2]); i++) {
+      auto merge = [&](const NeighborhoodTensor& t, int64_t Part::*from, int64_t pitch, int64_t dim, float* buffer) {
+        const int64_t offset = batch * t.sb + head * t.sh + x0 * t.sp[0] + x1 * t.sp[1] + l.token(p, 2, i) * t.sp[2];
+        const bool as_it_is = p.dtype == DType::F32 && t.sd == 1 && dim % kLanes == 0;
+        float* row = as_it_is ? static_cast<float*>(t.data) + offset : buffer;
         for (int64_t d = 0; d < dim; d += kLanes) {
           vf sum = zero();
           for (const Part* q = part; q < part + parts; q++)
             if (i >= q->begin && i < q->end) sum = sum + load(q->unit + q->*from + i * pitch + d);
           store(row + d, sum);
         }
-        write_token(p.dtype, t, batch * t.sb + head * t.sh + x0 * t.sp[0] + x1 * t.sp[1] + l.token(p, 2, i) * t.sp[2], row, dim);
+        if (!as_it_is) write_token(p.dtype, t, offset, row, dim);
       };
       merge(g.dk, &Part::k, bands.pitch_k, p.dim, row_k);
       merge(g.dv, &Part::v, bands.pitch_v, p.dim_v, row_v);
@@ -183,8 +192,8 @@ void run_units(const Bands& bands, const NeighborhoodGrads& g, ThreadPool& pool,
   pool.run(
       bands.units, [&](int64_t index, int thread) { unit(index, thread, partial + index * bands.unit_floats); }, cancel);
   pool.run(
-      p.batch * p.heads_kv * p.axis[0].length * p.axis[1].length, [&](int64_t item, int) { merge_tokens(bands, g, partial, item); },
-      cancel);
+      p.batch * p.heads_kv * p.axis[0].length * p.axis[1].length * merged_pieces(p),
+      [&](int64_t item, int) { merge_tokens(bands, g, partial, item); }, cancel);
   if (p.extra)
     pool.run(
         p.batch * p.heads_kv * p.extra, [&](int64_t item, int) { merge_extra(bands, g, partial, item); }, cancel);
