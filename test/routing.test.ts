@@ -237,6 +237,19 @@ describe('against the reference', () => {
     );
   });
 
+  it.each([false, true])('clusters of several tiles, causal %s', (causal) => {
+    const sizes: Sizes = { b: 1, h: 2, c: 2, w: 150, wk: 170, t: 230, tk: 230, d: 8, causal, shared: false, slots: 0 };
+    for (const change of [{ slots: 1 }, { shared: true }, { shared: true, asleep: 9, hidden: 5 }]) {
+      const s = { ...sizes, ...change };
+      const x = valuesOf(s, 4);
+      for (const level of LEVELS)
+        atLevel(level, () => {
+          const error = relativeError(numbers(fovea(s, tensorsOf(s, x))), reference(s, x));
+          expect(error).toBeLessThanOrEqual(5e-5);
+        });
+    }
+  });
+
   const base: Sizes = { b: 2, h: 1, c: 2, w: 3, wk: 4, t: 7, tk: 7, d: 3, causal: false, shared: false, slots: 1 };
   it.each([
     ['separate', {}],
