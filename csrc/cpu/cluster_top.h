@@ -13,9 +13,9 @@ constexpr int64_t kClusterPitch = kClusterBlock + 16;  // and what is kept of th
 struct ClusterTopParams : fovea::ClusterTopParams {
   // Workspaces.
   float* similarities;  // [batch * heads, blocks, clusters, kClusterPitch], blocks = length over kClusterBlock, rounded up
-  int32_t* places;      // the same
+  int32_t* places;      // the same; entries of both in one word where the tile unit makes them
   int32_t* counts;      // [batch * heads, blocks, clusters]
-  uint32_t* bounds;     // [batch * heads, clusters]: keys of similarities
+  uint32_t* bounds;     // [batch * heads, clusters]: keys of similarities, or these themselves
   float* table;         // [batch * heads, cluster_table_floats()], where there is a tile unit
 };
 
