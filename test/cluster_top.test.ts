@@ -114,6 +114,19 @@ describe.skipIf(!LEVELS.includes('amx'))('the tile unit', () => {
       for (const count of [1, 77, 1300, length]) expectSame(cast(tokens(length), dtype), table, count);
   });
 
+  it.each([
+    [2048, 1, 1, 1],
+    [2049, 33, 33, 700],
+    [2200, 5, 300, 90],
+    [3071, 65, 31, 1900],
+  ])('fills its tiles or not: %d tokens, %d clusters, dim %d, %d taken', (length, many, width, count) => {
+    const drawn = noise(length * width, 9);
+    const ties = drawn.map((value, i) => Math.sign(value) * ((i * 7) % 3));
+    const centroids = tensor(noise(many * width, 10), [1, many, width], { dtype: 'f32' });
+    for (const values of [drawn, ties])
+      expectSame(tensor(values, [1, 1, length, width], { dtype: 'f32' }), centroids, count);
+  });
+
   it('tells tokens apart that it can not', () => {
     const [length, one] = [2300, tokens(1, 7)];
     for (const spread of [0, 1e-7, 1e-5, 1e-3]) expectSame(add(mul(tokens(length), spread), one), table, 100);
