@@ -1,4 +1,4 @@
-// Neighborhood attention: the tile kernel for every call, the shift kernel for small windows, the unfused pair and plain loops.
+// Neighborhood attention and its gradients: the tile kernel for every call, the shift kernel for small windows.
 #pragma once
 
 #include <atomic>

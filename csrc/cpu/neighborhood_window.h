@@ -49,7 +49,6 @@ struct Lattice {
   }
   static int64_t count(const NeighborhoodParams& p) { return p.axis[0].dilation * p.axis[1].dilation * p.axis[2].dilation; }
   int64_t token(const NeighborhoodParams& p, int a, int64_t i) const { return i * p.axis[a].dilation + group[a]; }
-  int64_t size() const { return length[0] * length[1] * length[2]; }
 };
 
 // Element offset of coordinate (i0, i1, i2) of a lattice, batch and head aside.
