@@ -227,15 +227,14 @@ class Engine {
 
   // Fetches a few of the rows that this tile ends with and the next one begins with: they are far, and products take long.
   __attribute__((noinline)) void fetch_rows() {
-    auto fetch_row = [&](const AttentionTensor& tensor, const QueryTile& tile, auto row_of, int64_t elements) {
-      const int64_t offset = lane_row(p_, tensor, tile, fetched_rows_, row_of) * c_.element_bytes;
+    auto fetch_row = [&](const AttentionTensor& tensor, int64_t offset, int64_t elements) {
       if (offset < 0) return;
-      const char* row = static_cast<const char*>(tensor.data) + offset;
+      const char* row = static_cast<const char*>(tensor.data) + offset * c_.element_bytes;
       for (int64_t i = 0; i < elements * c_.element_bytes; i += 64) __builtin_prefetch(row + i);
     };
     for (const int end = fetched_rows_ + kRowsFetched; fetched_rows_ < end; fetched_rows_++) {
-      fetch_row(p_.out, t_, result_row, p_.dim_v);
-      fetch_row(p_.q, next_, query_row, p_.dim);
+      fetch_row(p_.out, lane_result(p_, t_, fetched_rows_), p_.dim_v);
+      fetch_row(p_.q, lane_row(p_, next_, fetched_rows_), p_.dim);
     }
   }
 

@@ -56,12 +56,18 @@ FOVEA_INLINE void pair_rows(const T* a, const T* b, int64_t step, int dim, float
   for (; d < dim; d++) words[d] = a[d * step].bits | (b ? static_cast<uint32_t>(b[d * step].bits) << 16 : 0);
 }
 
-// Element offset in `tensor` of the row that row_of finds for a lane's query, -1 if it has none.
-template <class RowOf>
-FOVEA_INLINE int64_t lane_row(const AttentionParams& p, const AttentionTensor& tensor, const QueryTile& t, int lane, RowOf&& row_of) {
+// Element offset in q of a lane's query, -1 if it has none.
+FOVEA_INLINE int64_t lane_row(const AttentionParams& p, const QueryTile& t, int lane) {
   if (lane >= t.lanes) return -1;
-  const int64_t head = t.head_of(lane), row = row_of(p, t.seq, head, t.query_of(lane));
-  return row < 0 ? -1 : t.seq.batch * tensor.sb + head * tensor.sh + row * tensor.sl;
+  const int64_t head = t.head_of(lane), row = query_row(p, t.seq, head, t.query_of(lane));
+  return row < 0 ? -1 : t.seq.batch * p.q.sb + head * p.q.sh + row * p.q.sl;
+}
+
+// The same in out.
+FOVEA_INLINE int64_t lane_result(const AttentionParams& p, const QueryTile& t, int lane) {
+  if (lane >= t.lanes) return -1;
+  const int64_t head = t.head_of(lane), row = result_row(p, t.seq, head, t.query_of(lane));
+  return row < 0 ? -1 : t.seq.batch * p.out.sb + head * p.out.sh + row * p.out.sl;
 }
 
 template <Words kWords, class T>
@@ -83,7 +89,7 @@ __attribute__((noinline)) void pack_queries(const Call& c, const QueryTile& t, c
   for (int z = 0; z < t.vectors; z++) {
     const T* row[kLanes];
     for (int i = 0; i < kLanes; i++) {
-      const int64_t offset = lane_row(p, p.q, t, z * kLanes + i, query_row);
+      const int64_t offset = lane_row(p, t, z * kLanes + i);
       row[i] = offset < 0 ? nullptr : static_cast<const T*>(p.q.data) + offset;
     }
     for (int d0 = 0; d0 < words; d0 += kLanes) {
