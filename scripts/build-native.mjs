@@ -22,18 +22,27 @@ function newest(path) {
   return Math.max(stat.mtimeMs, ...readdirSync(path).map((name) => newest(join(path, name))));
 }
 
-/** Whether the addon is that of the present sources. What is not asked now may be as it was. */
+/** What the last build noted; nothing where there was none or it was cut short. */
+function lastBuild() {
+  try {
+    return JSON.parse(readFileSync(record, 'utf8'));
+  } catch {
+    return {};
+  }
+}
+const last = lastBuild();
+
+/** Whether the addon is that of the present sources and options. What is not asked now is as it was. */
 function fresh() {
-  if (!existsSync(addon) || !existsSync(record)) return false;
-  const built = JSON.parse(readFileSync(record, 'utf8'));
+  if (!existsSync(addon)) return false;
   const sources = ['csrc', 'cuda', 'CMakeLists.txt'].map((name) => join(root, name)).filter(existsSync);
-  const asAsked = Object.entries(asked).every(([name, value]) => value === undefined || value === built[name]);
-  return asAsked && built.began > Math.max(...sources.map(newest));
+  const asAsked = Object.entries(asked).every(([name, value]) => value === undefined || value === last[name]);
+  return asAsked && last.began > Math.max(...sources.map(newest));
 }
 
 if (process.argv.includes('--force') || !fresh()) {
   process.stderr.write('fovea: building the native addon (first build takes a few minutes)\n');
-  const built = { began: Date.now(), cuda: asked.cuda ?? 'AUTO', cubin: asked.cubin ?? '' };
+  const built = { began: Date.now(), cuda: asked.cuda ?? last.cuda ?? 'AUTO', cubin: asked.cubin ?? last.cubin ?? '' };
   const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
   const args = [
     cmakeJs,

@@ -211,6 +211,10 @@ test('explain names the kernel', () => {
   expect(e.kernel).toBe('cpu.shift');
   const none = { kernelSize: [1, 7] };
   expect(explainNeighborhood(t, t, t, none).refused).toEqual([{ kernel: 'cpu.shift', reason: expect.stringContaining('no window across rows') as string }]); // prettier-ignore
+  const long = tensor(new Float32Array(3 * 520 * 256), [1, 3, 520, 1, 256], { dtype: 'f32' });
+  expect(explainNeighborhood(long, long, long, { kernelSize: 3 }).refused[0].reason).toContain(
+    'outgrow the third cache',
+  );
   expect(String(e)).toContain(e.kernel);
   expect(e.tile).toHaveLength(2);
 });

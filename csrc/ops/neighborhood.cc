@@ -16,7 +16,8 @@
 namespace fovea {
 
 const char* cpu::neighborhood_shift_refusal(const NeighborhoodParams& p) {
-  constexpr int64_t kLongest = 13, kMostKeys = 1024, kLanesOfLine = 16, kMostRingBytes = 1900 << 10;
+  constexpr int64_t kLongest = 13, kMostKeys = 1024, kLanesOfLine = 16;
+  constexpr int64_t kMostBytesOfPlanes = 1900 << 10, kMostBytesOfRows = 10 << 20, kRowsOfTile = 8;
   const NeighborhoodAxis &z = p.axis[0], &y = p.axis[1], &x = p.axis[2];
   if (p.extra) return "extra keys";
   if (x.stride != 1) return "a stride along the last axis";
@@ -24,8 +25,9 @@ const char* cpu::neighborhood_shift_refusal(const NeighborhoodParams& p) {
   if (x.kernel > kLongest || z.kernel * y.kernel * x.kernel > kMostKeys) return "a large window";
   const int64_t n = (x.length + x.dilation - 1) / x.dilation, lanes = (n + kLanesOfLine - 1) / kLanesOfLine * kLanesOfLine;
   if (5 * n < 3 * lanes) return "rows that fill few lanes";
-  const int64_t rows = z.kernel * ((y.length + y.dilation - 1) / y.dilation);
-  if (z.length > 1 && rows * (lanes + kLanesOfLine) * (p.dim + p.dim_v) * 4 > kMostRingBytes) return "planes that outgrow the second cache";
+  const int64_t row_bytes = (lanes + kLanesOfLine) * (p.dim + p.dim_v) * 4, rows = (y.length + y.dilation - 1) / y.dilation;
+  if (z.length > 1 && z.kernel * rows * row_bytes > kMostBytesOfPlanes) return "planes that outgrow the second cache";
+  if (z.length == 1 && (y.kernel + kRowsOfTile - 1) * row_bytes > kMostBytesOfRows) return "rows that outgrow the third cache";
   return nullptr;
 }
 
