@@ -97,7 +97,16 @@ function processor(): number {
     return (user + system) / 1000;
   }
   const others = readdirSync('/proc/self/task').filter((id) => id !== String(process.pid));
-  return others.reduce((sum, id) => sum + Number(readFileSync(`/proc/self/task/${id}/schedstat`, 'utf8').split(' ')[0]), 0) / 1e6; // prettier-ignore
+  return others.reduce((sum, id) => sum + nanoseconds(id), 0) / 1e6;
+}
+
+/** Processor time of a thread, 0 if it ended since it was listed, as those of peers do. */
+function nanoseconds(id: string): number {
+  try {
+    return Number(readFileSync(`/proc/self/task/${id}/schedstat`, 'utf8').split(' ')[0]);
+  } catch {
+    return 0;
+  }
 }
 
 /**
