@@ -90,8 +90,8 @@ class Unit {
       if (!tile_.place(p_, l_, t)) continue;
       pack_keys();
       group_keys();
-      for (int64_t h = 0; h < heads_ * plan_.group; h++)
-        for (int64_t x0 = 0; x0 < l_.length[2]; x0 += kLanes) column(h, x0);
+      for (int64_t x0 = 0; x0 < l_.length[2]; x0 += kLanes)
+        for (int64_t h = 0; h < heads_ * plan_.group; h++) column(h, x0);
     }
   }
 
