@@ -262,6 +262,8 @@ describe('edges', () => {
     expect([...numbers(grad(F.prod(two), [two])[0] as Tensor)]).toEqual([0, 0, 0]);
     const zero = tensor([0, 0], [2], { requiresGrad: true });
     expect([...numbers(grad(F.norm(zero), [zero])[0] as Tensor)]).toEqual([0, 0]);
+    const equal = tensor([3, 3, 3, 3], [4], { dtype: 'f32', requiresGrad: true });
+    expect([...numbers(grad(F.std(equal), [equal])[0] as Tensor)]).toEqual([0, 0, 0, 0]);
   });
 
   it('axes are checked', () => {

@@ -149,9 +149,11 @@ export function variance(t: Tensor, axes?: Axes, keepDims = false, correction = 
   return reduce('variance', t, axes, keepDims, rule, correction);
 }
 
-/** The standard deviation: the square root of variance(). */
+/** The standard deviation: the square root of variance(); its gradient at 0, where all elements are equal, is 0. */
 export function std(t: Tensor, axes?: Axes, keepDims = false, correction = 1): Tensor {
-  return sqrt(variance(t, axes, keepDims, correction));
+  const squares = variance(t, axes, keepDims, correction);
+  const none = eq(squares, 0);
+  return where(none, 0, sqrt(where(none, 1, squares)));
 }
 
 /** The Euclidean norm: the square root of the sum of squares; its gradient at 0 is 0. Throws ERR_DTYPE for integers. */
