@@ -49,13 +49,13 @@ const FAMILIES: Readonly<Record<string, fc.Arbitrary<OpCase>>> = {
       shapes: [thinned(shape, a), thinned(shape, b)], op: row.op, domain: row.domain, gradient: row.gradient ?? true, factor: 4,
     })),
   reductions: fc
-    .tuple(fc.constantFrom(...REDUCTION_ROWS), shapeAndAxis(4, positive), fc.boolean())
-    .map(([row, [shape, axis], keepDims]) => ({
+    .tuple(fc.constantFrom(...REDUCTION_ROWS), shapeAndAxis(4, positive), fc.boolean(), fc.constantFrom(...LAYOUTS.filter((l) => l !== 'expanded')))
+    .map(([row, [shape, axis], keepDims, distinct]) => ({
       shapes: [shape],
       op: (t) => row.op(t, row.single ? (axis as unknown as number[]) : [axis], keepDims),
       domain: row.domain,
       // The deviation of equal values has no derivative, and that of their variance is rounding alone.
-      layouts: /std|variance/.test(row.name) ? ['transposed'] : undefined,
+      layouts: /std|variance/.test(row.name) ? [distinct] : undefined,
       gradient: (row.gradient ?? false) && shape.at(axis) !== 1, factor: 4,
     })),
   softmax: shapeAndAxis(4, positive).map(([shape, axis]) => ({ shapes: [shape], op: (x) => F.softmax(x, axis) })),
