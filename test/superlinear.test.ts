@@ -45,7 +45,8 @@ function run({ input, config }: GoldenCase, masked = false): Record<string, Tens
   const [search, q, k, v] = ['q_search', 'q', 'k', 'v'].map(input);
   const r = superlinearAttention(search, q, k, v, { ...options, returnSearch: true });
   // Each span together with the window, as the published kernel returns it.
-  const spans = spanAttention(q, k, v, r.ranges, options);
+  const { keyMask } = options;
+  const spans = spanAttention(q, k, v, r.ranges, { keyMask });
   const window = (c.sw_index + 1) ** 2 - 1;
   let whole = spans.out;
   if (window > 0) {

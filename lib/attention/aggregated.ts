@@ -18,6 +18,7 @@ import { pad } from '../ops/pad.ts';
 import { softmax } from '../ops/softmax.ts';
 import { permute, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { expectRank, expectTensors } from './checks.ts';
@@ -40,6 +41,16 @@ export interface AggregatedOptions {
   readonly scale?: number;
 }
 
+const AGGREGATED_OPTIONS: OptionNames<AggregatedOptions> = {
+  pooledK: true,
+  pooledV: true,
+  window: true,
+  localBias: true,
+  pooledBias: true,
+  tokens: true,
+  scale: true,
+};
+
 const OP = 'aggregatedAttention';
 
 /**
@@ -48,9 +59,11 @@ const OP = 'aggregatedAttention';
  * @throws FoveaError ERR_SHAPE where shapes don't fit together, ERR_ARGUMENT for a window that is not odd
  */
 export function aggregatedAttention(q: Tensor, k: Tensor, v: Tensor, options: AggregatedOptions): Tensor {
+  expectOptions(OP, options, AGGREGATED_OPTIONS);
   expectRank(OP, '[batch, rows, columns, heads, dim]', 5, { q, k, v });
   expectTensors(OP, { pooledK: options.pooledK, pooledV: options.pooledV });
   const { pooledK, pooledV, window = 3, localBias, pooledBias, tokens, scale = 1 / Math.sqrt(q.shape[4]) } = options;
+  if (tokens) expectOptions(`${OP}: tokens`, tokens, { queries: true, keys: true, bias: true });
   checkOperands(q, k, v, options, window);
   const [batch, rows, columns, heads, dim] = q.shape;
   const side = (window - 1) / 2;
@@ -124,7 +137,12 @@ function checkOperands(q: Tensor, k: Tensor, v: Tensor, options: AggregatedOptio
 }
 
 /** Cost of aggregatedAttention; the slots of the window are held as f32. */
-export function aggregatedCost(sizes: CostSizes, { window = 3, pooled = 49 } = {}): Cost {
+export function aggregatedCost(
+  sizes: CostSizes,
+  options: { readonly window?: number; readonly pooled?: number } = {},
+): Cost {
+  expectOptions('aggregatedCost', options, { window: true, pooled: true });
+  const { window = 3, pooled = 49 } = options;
   const { length, dim, dimV, elementBytes } = fullSizes(sizes);
   const slots = (2 * length * (window * window + pooled) * 4) / elementBytes;
   return pairsCost(sizes, length * (window * window + pooled), pooled * (dim + dimV) + slots);

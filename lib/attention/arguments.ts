@@ -15,11 +15,12 @@ import type { Mask, Score } from '../mask/mask.ts';
 import { native, type AttentionArguments } from '../native.ts';
 import { evaluateTilesOn } from '../ops/block_mask.ts';
 import { cast, contiguous } from '../ops/copy.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { DeviceName } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { expectOptions, expectRank } from './checks.ts';
+import { expectRank } from './checks.ts';
 import { constant, onDevice } from './constant.ts';
 
 /** A mask function's object, a block mask, or a bool tensor (true = visible) that broadcasts to [batch, heads, q, kv]. */
@@ -60,8 +61,7 @@ export interface AttentionOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Options as functions take them: `returnLse` chooses the result of those that give `lse` on request. */
-const KNOWN_OPTIONS: Readonly<Record<keyof AttentionOptions | 'returnLse', true>> = {
+export const ATTENTION_OPTIONS: OptionNames<AttentionOptions> = {
   mask: true,
   score: true,
   bias: true,
@@ -73,8 +73,11 @@ const KNOWN_OPTIONS: Readonly<Record<keyof AttentionOptions | 'returnLse', true>
   pageTable: true,
   cuSeqlens: true,
   signal: true,
-  returnLse: true,
 };
+
+/** Options as attention() takes them: `returnLse` chooses its result. */
+const CALL_OPTIONS = { ...ATTENTION_OPTIONS, returnLse: true } as const;
+const PACKED_SEQUENCES = { q: true, kv: true } as const;
 
 /** A checked call. */
 export interface AttentionCall {
@@ -108,7 +111,7 @@ export function nativeCall(call: AttentionCall): AttentionArguments {
 /** Checks a call and builds its masks. Throws ERR_SHAPE, ERR_DTYPE, ERR_ARGUMENT. */
 export function bindAttention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): AttentionCall {
   checkOperands(q, k, v);
-  expectOptions('attention', options, KNOWN_OPTIONS);
+  expectOptions('attention', options, CALL_OPTIONS);
   const { causal = false, scale = 1 / Math.sqrt(q.shape[3]), softcap = 0 } = options;
   if (![true, false, 'top-left', 'bottom-right'].includes(causal))
     throw bad(`causal is ${String(causal)}, expected a boolean, 'top-left' or 'bottom-right'`);
@@ -186,6 +189,7 @@ function listsOf(q: Tensor, k: Tensor, { kvLengths, cuSeqlens, pageTable }: Atte
       `attention: q has shape ${shapeText(q.shape)}; with cuSeqlens all sequences lie one after the other in batch 1`,
     );
   const both = isList(cuSeqlens) ? { q: cuSeqlens, kv: cuSeqlens } : cuSeqlens;
+  expectOptions('attention: cuSeqlens', both, PACKED_SEQUENCES);
   const longest = [longestOf(both.q), longestOf(both.kv)];
   const cuQ = listTensor(q, 'cuSeqlens', both.q);
   return {

@@ -16,6 +16,7 @@ import { pad } from '../ops/pad.ts';
 import { softmax } from '../ops/softmax.ts';
 import { topK as largest } from '../ops/sort.ts';
 import { expand, reshape, select, slice, transpose, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { expectCount, expectRank } from './checks.ts';
@@ -53,6 +54,21 @@ export interface BiLevelRoutingOptions {
   readonly signal?: AbortSignal;
 }
 
+const CALL_OPTIONS: OptionNames<BiLevelRoutingOptions & { returnRouting?: boolean }> = {
+  heads: true,
+  regions: true,
+  topK: true,
+  scale: true,
+  ragged: true,
+  pooling: true,
+  soft: true,
+  routingProjection: true,
+  diffRouting: true,
+  lepe: true,
+  signal: true,
+  returnRouting: true,
+};
+
 /** Where each region was sent. */
 export interface RegionRouting {
   /** Regions in falling order of affinity: i32 [batch, regions, topK]; region row * columns + column. */
@@ -84,6 +100,7 @@ export function biLevelRoutingAttention(
   v: Tensor,
   options: BiLevelRoutingOptions & { readonly returnRouting?: boolean },
 ): Tensor | { out: Tensor; routing: RegionRouting } {
+  expectOptions(OP, options, CALL_OPTIONS);
   const grid = gridOf(q, k, v, options);
   const scale = options.scale ?? 1 / Math.sqrt(q.shape[3]);
   const { indices, values } = route(q, k, grid, scale, options);
@@ -117,8 +134,8 @@ export function padToRegions(x: Tensor, regions: number): Tensor {
   return pad(x, [[0, 0], [0, missing(height)], [0, missing(width)], [0, 0]]); // prettier-ignore
 }
 
-/** What a forward call costs: routing, and attention of every pixel over the pixels of `topK` regions. */
-export function biLevelRoutingCost(sizes: {
+/** An image and its regions. */
+interface ImageSizes {
   readonly batch?: number;
   readonly height: number;
   readonly width: number;
@@ -127,7 +144,22 @@ export function biLevelRoutingCost(sizes: {
   readonly regions: number;
   readonly topK: number;
   readonly elementBytes?: number;
-}): Cost {
+}
+
+const IMAGE_SIZES: OptionNames<ImageSizes> = {
+  batch: true,
+  height: true,
+  width: true,
+  channels: true,
+  heads: true,
+  regions: true,
+  topK: true,
+  elementBytes: true,
+};
+
+/** What a forward call costs: routing, and attention of every pixel over the pixels of `topK` regions. */
+export function biLevelRoutingCost(sizes: ImageSizes): Cost {
+  expectOptions('biLevelRoutingCost', sizes, IMAGE_SIZES);
   const { batch = 1, height, width, channels, heads, regions, topK, elementBytes = 4 } = sizes;
   const pixels = height * width;
   const count = regions * regions;

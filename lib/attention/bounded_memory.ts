@@ -19,6 +19,7 @@ import { softmax } from '../ops/softmax.ts';
 import { exp } from '../ops/unary.ts';
 import { expand, transpose, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionMask } from './arguments.ts';
@@ -44,6 +45,15 @@ export interface AbcOptions {
   readonly scale?: number;
 }
 
+const ABC_OPTIONS: OptionNames<AbcOptions> = {
+  compressK: true,
+  compressV: true,
+  causal: true,
+  memory: true,
+  mask: true,
+  scale: true,
+};
+
 /**
  * q [batch, heads, lq, dim], k [batch, heads, lk, dim], v [batch, heads, lk, dimV] to [batch, heads, lq, dimV]; f32, bf16 or f16;
  * differentiable in q, k, v and both weightings. Causal needs lq = lk.
@@ -51,6 +61,7 @@ export interface AbcOptions {
  * @throws FoveaError ERR_SHAPE where shapes don't fit together, ERR_UNSUPPORTED for a mask function with causal
  */
 export function abcAttention(q: Tensor, k: Tensor, v: Tensor, options: AbcOptions): Tensor {
+  expectOptions('abcAttention', options, ABC_OPTIONS);
   const { compressK, compressV, causal = false, memory = 'all', mask } = options;
   (causal ? expectSelfAttention : expectCrossAttention)('abcAttention', q, k, v);
   expectTensors('abcAttention', { compressK, compressV });
@@ -87,7 +98,9 @@ export function abcAttention(q: Tensor, k: Tensor, v: Tensor, options: AbcOption
 }
 
 /** Cost of abcAttention with `slots` slots. */
-export function abcCost(sizes: CostSizes, { slots = 16, causal = false } = {}): Cost {
+export function abcCost(sizes: CostSizes, options: { readonly slots?: number; readonly causal?: boolean } = {}): Cost {
+  expectOptions('abcCost', options, { slots: true, causal: true });
+  const { slots = 16, causal = false } = options;
   const { length, keys, dim, dimV } = fullSizes(sizes);
   const pairs = (causal ? 34 : 2) * keys * slots + length * slots;
   return pairsCost(sizes, pairs, slots * (dim + dimV) * (causal ? length : 1));

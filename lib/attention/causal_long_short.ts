@@ -17,6 +17,7 @@ import { pad } from '../ops/pad.ts';
 import { flip } from '../ops/rearrange.ts';
 import { softmax } from '../ops/softmax.ts';
 import { expand, permute, reshape, slice, transpose } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
 import type { DeviceName } from '../tensor/device.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
@@ -44,6 +45,17 @@ export interface CausalLongShortOptions {
   readonly scale?: number;
 }
 
+const CAUSAL_LONG_SHORT_OPTIONS: OptionNames<CausalLongShortOptions> = {
+  landmarkK: true,
+  landmarkV: true,
+  chunk: true,
+  window: true,
+  windowQ: true,
+  windowPositions: true,
+  landmarkPositions: true,
+  scale: true,
+};
+
 /**
  * q [batch, heads, length, dim], k [batch, heads, memory + length, dim], v [..., dimV] to [batch, heads, length, dimV]: the queries are the
  * last tokens, keys before them are memory. f32, bf16 or f16; differentiable in every tensor.
@@ -51,6 +63,7 @@ export interface CausalLongShortOptions {
  * @throws FoveaError ERR_SHAPE where shapes don't fit together; ERR_ARGUMENT for a window or chunk below 1 or a memory that is not whole chunks
  */
 export function causalLongShortAttention(q: Tensor, k: Tensor, v: Tensor, options: CausalLongShortOptions): Tensor {
+  expectOptions('causalLongShortAttention', options, CAUSAL_LONG_SHORT_OPTIONS);
   const { landmarkK, landmarkV, chunk, window, windowQ = q } = options;
   expectCrossAttention('causalLongShortAttention', q, k, v);
   expectCrossAttention('causalLongShortAttention', q, landmarkK, landmarkV);
@@ -198,7 +211,12 @@ export function chunkProjection(t: Tensor, scores: Tensor, chunk: number): Tenso
 }
 
 /** Cost of causalLongShortAttention without memory. */
-export function causalLongShortCost(sizes: CostSizes, { chunk = 32, rank = 1, window = 256 } = {}): Cost {
+export function causalLongShortCost(
+  sizes: CostSizes,
+  options: { readonly chunk?: number; readonly rank?: number; readonly window?: number } = {},
+): Cost {
+  expectOptions('causalLongShortCost', options, { chunk: true, rank: true, window: true });
+  const { chunk = 32, rank = 1, window = 256 } = options;
   const { length, dim, dimV } = fullSizes(sizes);
   const landmarks = Math.ceil(length / chunk) * rank;
   return pairsCost(sizes, length * (Math.min(length, window) + landmarks / 2 + rank), landmarks * (dim + dimV));

@@ -11,6 +11,7 @@ import { cast } from '../ops/copy.ts';
 import { matmul } from '../ops/matmul.ts';
 import { softmax } from '../ops/softmax.ts';
 import { transpose } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { expectSelfAttention } from './checks.ts';
 import { fullSizes, type Cost, type CostSizes } from './cost.ts';
@@ -21,6 +22,8 @@ export interface ChannelOptions {
   /** Factor of the map's logits; default 1 / sqrt(dim) for 'davit', 1 / sqrt(length) for 'florence'. */
   readonly scale?: number;
 }
+
+const CHANNEL_OPTIONS: OptionNames<ChannelOptions> = { form: true, scale: true };
 
 /**
  * q, k, v [batch, groups, length, dim] of one shape, a group of channels each, to the same shape:
@@ -33,6 +36,7 @@ export interface ChannelOptions {
  * @throws FoveaError ERR_SHAPE where shapes differ, ERR_ARGUMENT for an unknown form
  */
 export function channelAttention(q: Tensor, k: Tensor, v: Tensor, options: ChannelOptions = {}): Tensor {
+  expectOptions('channelAttention', options, CHANNEL_OPTIONS);
   expectSelfAttention('channelAttention', q, k, v);
   if (v.shape[3] !== q.shape[3]) throw new FoveaError('ERR_SHAPE', 'channelAttention: v must have the dim of q and k');
   const { form = 'davit' } = options;

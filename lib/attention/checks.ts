@@ -62,16 +62,3 @@ export function expectCount(op: string, name: string, value: number, least = 1):
   if (!Number.isSafeInteger(value) || value < least)
     throw new FoveaError('ERR_ARGUMENT', `${op}: ${name} is ${value}, expected a whole number of at least ${least}`);
 }
-
-/**
- * Throws ERR_ARGUMENT for an option that `known` does not have. The compiler finds most of them, but none in plain JavaScript or in a spread
- * object, where a misspelt `causal` would be attention that sees the future.
- */
-export function expectOptions<T extends object>(op: string, options: T, known: Readonly<Record<keyof T, true>>): void {
-  for (const name of Object.keys(options))
-    if (!Object.hasOwn(known, name))
-      throw new FoveaError(
-        'ERR_ARGUMENT',
-        `${op}: there is no option ${name}, expected some of ${Object.keys(known).join(', ')}`,
-      );
-}

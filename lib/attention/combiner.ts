@@ -24,6 +24,7 @@ import { max, mean, sum } from '../ops/reduce.ts';
 import { mul } from '../ops/binary.ts';
 import { cast } from '../ops/copy.ts';
 import { expand, permute, reshape, select, slice, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention, type AttentionResult } from './attention.ts';
@@ -50,6 +51,15 @@ export interface CombinerOptions {
   readonly summaryKeys?: (rows: Tensor) => Tensor;
 }
 
+const COMBINER_OPTIONS: OptionNames<CombinerOptions> = {
+  pattern: true,
+  span: true,
+  causal: true,
+  pool: true,
+  scale: true,
+  summaryKeys: true,
+};
+
 interface Plan {
   readonly span: number;
   readonly scale: number;
@@ -64,6 +74,7 @@ interface Plan {
  * option
  */
 export function combinerAttention(q: Tensor, k: Tensor, v: Tensor, options: CombinerOptions = {}): Tensor {
+  expectOptions('combinerAttention', options, COMBINER_OPTIONS);
   expectSelfAttention('combinerAttention', q, k, v);
   const { pattern = 'fixed', causal = true, pool = 'max', scale = 1 / Math.sqrt(q.shape[3]) } = options;
   const length = q.shape[2];
@@ -265,12 +276,10 @@ function rowPieces(q: Tensor, k: Tensor, v: Tensor, { span, scale }: Plan, mirro
 }
 
 /** Cost of combinerAttention. */
-export function combinerCost(
-  sizes: CostSizes,
-  { pattern = 'fixed', causal = true, ...rest }: CombinerOptions = {},
-): Cost {
+export function combinerCost(sizes: CostSizes, options: CombinerOptions = {}): Cost {
+  expectOptions('combinerCost', options, COMBINER_OPTIONS);
   const { length, dim, dimV } = fullSizes(sizes);
-  const { span = defaultSpan(length) } = rest;
+  const { pattern = 'fixed', causal = true, span = defaultSpan(length) } = options;
   const n = length / span;
   const inRows = n * causalPairs(span);
   const inColumns = span * causalPairs(n) - length;

@@ -13,6 +13,7 @@ import { cast } from '../ops/copy.ts';
 import { arange } from '../ops/creation.ts';
 import { cos, sin } from '../ops/unary.ts';
 import { reshape } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { expectCrossAttention, expectSelfAttention } from './checks.ts';
 import { fullSizes, type Cost, type CostSizes } from './cost.ts';
@@ -27,6 +28,8 @@ export interface CosformerOptions {
   readonly floor?: number;
 }
 
+const COSFORMER_OPTIONS: OptionNames<CosformerOptions> = { feature: true, causal: true, floor: true };
+
 /**
  * q [batch, heads, lq, dim], k [batch, heads, lk, dim], v [batch, heads, lk, dimV] to [batch, heads, lq, dimV]. f32, bf16 or f16 (features in
  * f32); differentiable in q, k, v.
@@ -34,6 +37,7 @@ export interface CosformerOptions {
  * @throws FoveaError ERR_SHAPE where q, k, v don't fit together; ERR_ARGUMENT for an unknown feature
  */
 export function cosformerAttention(q: Tensor, k: Tensor, v: Tensor, options: CosformerOptions = {}): Tensor {
+  expectOptions('cosformerAttention', options, COSFORMER_OPTIONS);
   const { feature = 'relu', causal = false, floor = 1e-6 } = options;
   const map = featureMap(feature);
   (causal ? expectSelfAttention : expectCrossAttention)('cosformerAttention', q, k, v);
@@ -53,6 +57,8 @@ export function cosformerAttention(q: Tensor, k: Tensor, v: Tensor, options: Cos
 }
 
 /** Cost of cosformerAttention. */
-export function cosformerCost(sizes: CostSizes, { causal = false }: CosformerOptions = {}): Cost {
+export function cosformerCost(sizes: CostSizes, options: CosformerOptions = {}): Cost {
+  expectOptions('cosformerCost', options, COSFORMER_OPTIONS);
+  const { causal = false } = options;
   return linearCost(sizes, { causal, features: 2 * fullSizes(sizes).dim });
 }

@@ -5,6 +5,7 @@
  */
 
 import { FoveaError } from '../errors.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 
 /** Sizes of a call. */
 export interface CostSizes {
@@ -24,6 +25,16 @@ export interface CostSizes {
   readonly elementBytes?: number;
 }
 
+export const COST_SIZES: OptionNames<CostSizes> = {
+  batch: true,
+  heads: true,
+  length: true,
+  keys: true,
+  dim: true,
+  dimV: true,
+  elementBytes: true,
+};
+
 export interface Cost {
   readonly flops: number;
   readonly bytes: number;
@@ -31,8 +42,9 @@ export interface Cost {
 
 type FullSizes = Required<CostSizes>;
 
-/** Sizes with their defaults. Throws ERR_ARGUMENT for sizes below 0. */
+/** Sizes with their defaults. Throws ERR_ARGUMENT for sizes below 0 and for others than these. */
 export function fullSizes(sizes: CostSizes): FullSizes {
+  expectOptions('cost', sizes, COST_SIZES);
   const { batch = 1, heads = 1, length, dim, keys = length, dimV = dim, elementBytes = 4 } = sizes;
   const full = { batch, heads, length, keys, dim, dimV, elementBytes };
   for (const [name, size] of Object.entries(full))
@@ -55,9 +67,10 @@ export function pairsCost(sizes: CostSizes, pairs: number, extraElements = 0): C
 }
 
 /** Cost of dense attention over all pairs, or over those at or below the diagonal. */
-export function denseCost(sizes: CostSizes, { causal = false }: { readonly causal?: boolean } = {}): Cost {
+export function denseCost(sizes: CostSizes, options: { readonly causal?: boolean } = {}): Cost {
+  expectOptions('denseCost', options, { causal: true });
   const { length, keys } = fullSizes(sizes);
-  return pairsCost(sizes, causal ? causalPairs(length) : length * keys);
+  return pairsCost(sizes, options.causal ? causalPairs(length) : length * keys);
 }
 
 /** Pairs at or below the diagonal. */

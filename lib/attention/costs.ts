@@ -1,5 +1,6 @@
 /** The costs of all mechanisms by name, and their comparison with dense attention. */
 import { FoveaError } from '../errors.ts';
+import { expectOptions } from '../options.ts';
 import { biLevelRoutingCost } from './bi_level_routing.ts';
 import { aggregatedCost } from './aggregated.ts';
 import { abcCost } from './bounded_memory.ts';
@@ -32,7 +33,9 @@ import { superlinearCost } from './superlinear.ts';
 import { tanhCost } from './tanh.ts';
 
 /** A square image of `length` pixels, its heads side by side. */
-function biLevelOfLength(sizes: CostSizes, { regions = 7, topK = 4 } = {}): Cost {
+function biLevelOfLength(sizes: CostSizes, options: { readonly regions?: number; readonly topK?: number } = {}): Cost {
+  expectOptions('biLevelRoutingCost', options, { regions: true, topK: true });
+  const { regions = 7, topK = 4 } = options;
   const { batch, heads = 1, length, dim, elementBytes } = sizes;
   const side = Math.sqrt(length);
   return biLevelRoutingCost({
@@ -52,6 +55,7 @@ function routingOfLength(
   sizes: CostSizes,
   options: { readonly clusters?: number; readonly window?: number } = {},
 ): Cost {
+  expectOptions('routingCost', options, { clusters: true, window: true });
   const { clusters = Math.round(Math.sqrt(sizes.length)), window = Math.ceil(sizes.length / clusters) } = options;
   return routingCost({ ...sizes, clusters, window });
 }
@@ -60,23 +64,32 @@ const superlinearOfLength = (sizes: CostSizes, options: SpanSearchOptions = {}):
   superlinearCost({ ...sizes, ...options });
 
 function mixtureOfLength(sizes: CostSizes, options: { readonly active?: number } = {}): Cost {
+  expectOptions('mixtureCost', options, { active: true });
   const { heads = 1 } = sizes;
   return mixtureCost({ ...sizes, heads, active: options.active ?? Math.ceil(heads / 2) });
 }
+
+/** A cost of sizes alone. */
+const sizesAlone =
+  (cost: (sizes: CostSizes) => Cost) =>
+  (sizes: CostSizes, options: Readonly<Record<string, never>> = {}): Cost => {
+    expectOptions('explainMechanism', options, {});
+    return cost(sizes);
+  };
 
 const COSTS = {
   abc: abcCost,
   aggregated: aggregatedCost,
   biLevelRouting: biLevelOfLength,
   causalLongShort: causalLongShortCost,
-  channel: channelCost,
+  channel: sizesAlone(channelCost),
   combiner: combinerCost,
   cosformer: cosformerCost,
   dense: denseCost,
   dualTriangle: dualTriangleCost,
   flux: fluxCost,
   halo: haloCost,
-  inContext: inContextCost,
+  inContext: sizesAlone(inContextCost),
   lara: laraCost,
   linear: linearCost,
   longShort: longShortCost,
@@ -84,16 +97,16 @@ const COSTS = {
   neighborhood: neighborhoodCost,
   nystrom: nystromCost,
   performer: performerCost,
-  pointer: pointerCost,
-  positionless: positionlessCost,
+  pointer: sizesAlone(pointerCost),
+  positionless: sizesAlone(positionlessCost),
   probSparse: probSparseCost,
   promptMasked: promptMaskedCost,
-  reversed: reversedCost,
+  reversed: sizesAlone(reversedCost),
   routing: routingOfLength,
   s4d: s4dCost,
   softPag: softPagCost,
   superlinear: superlinearOfLength,
-  tanh: tanhCost,
+  tanh: sizesAlone(tanhCost),
   taylor: taylorCost,
 } as const;
 

@@ -24,6 +24,7 @@ import { bernoulli, randn, withRandomState } from '../ops/random.ts';
 import { argMax, mean } from '../ops/reduce.ts';
 import { exp } from '../ops/unary.ts';
 import { expand, reshape, slice, transpose, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { AttentionMask } from './arguments.ts';
@@ -71,11 +72,24 @@ export interface DamageOptions {
   readonly mask?: AttentionMask | readonly AttentionMask[];
 }
 
+export const DAMAGE_OPTIONS: OptionNames<DamageOptions> = {
+  target: true,
+  imageTokens: true,
+  temperature: true,
+  rate: true,
+  keepSelf: true,
+  sigma: true,
+  noise: true,
+  seed: true,
+  mask: true,
+};
+
 const bad = (what: string): FoveaError => new FoveaError('ERR_ARGUMENT', `softPag: ${what}`);
 
 /** P v, for q, k [batch, heads, length, dim] and v [batch, heads, length, dimV]. Throws ERR_ARGUMENT for options, ERR_UNSUPPORTED for masks. */
 export function damaged(q: Tensor, k: Tensor, v: Tensor, scale: number, options: DamageOptions): Tensor {
-  const { target = 'identity', temperature = 1, seed } = options;
+  const { target = 'identity', temperature = 1, imageTokens, seed } = options;
+  if (imageTokens) expectOptions('softPag: imageTokens', imageTokens, { start: true, count: true });
   if (!PAG_TARGETS.includes(target))
     throw bad(`unknown target '${String(target)}', expected one of ${PAG_TARGETS.join(', ')}`);
   const masks = options.mask === undefined ? [] : ([options.mask].flat() as readonly AttentionMask[]);
@@ -86,7 +100,7 @@ export function damaged(q: Tensor, k: Tensor, v: Tensor, scale: number, options:
     case 'identity':
       return mul(v, 1);
     case 'maskedIdentity':
-      return attention(q, k, v, { scale, mask: [identityOf(q.shape[2], options.imageTokens), ...masks] });
+      return attention(q, k, v, { scale, mask: [identityOf(q.shape[2], imageTokens), ...masks] });
     case 'uniform':
       return masks.length > 0 ? attention(q, k, v, { ...seen, scale: 0 }) : expand(mean(v, 2, true), v.shape);
     case 'meanQuery': {

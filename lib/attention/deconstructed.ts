@@ -20,6 +20,7 @@ import { linear } from '../ops/linear.ts';
 import { sum } from '../ops/reduce.ts';
 import { silu } from '../ops/unary.ts';
 import { expand, permute, reshape, select, slice, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -35,6 +36,8 @@ export interface TaylorOptions {
   readonly scale?: number;
 }
 
+const TAYLOR_OPTIONS: OptionNames<TaylorOptions> = { method: true, scale: true };
+
 const taylor = score(({ s }) => Math.log(1 + s + 0.5 * s * s));
 
 /**
@@ -44,6 +47,7 @@ const taylor = score(({ s }) => Math.log(1 + s + 0.5 * s * s));
  * @throws FoveaError ERR_SHAPE where q, k, v don't fit together, ERR_ARGUMENT for an unknown method
  */
 export function taylorAttention(q: Tensor, k: Tensor, v: Tensor, options: TaylorOptions = {}): Tensor {
+  expectOptions('taylorAttention', options, TAYLOR_OPTIONS);
   expectSelfAttention('taylorAttention', q, k, v);
   const { scale = 1 / Math.sqrt(q.shape[3]) } = options;
   const sizes = { length: q.shape[2], dim: q.shape[3], dimV: v.shape[3] };
@@ -77,6 +81,7 @@ export function positionlessAttention(
   v: Tensor,
   options: { readonly scale?: number } = {},
 ): Tensor {
+  expectOptions('positionlessAttention', options, { scale: true });
   expectSelfAttention('positionlessAttention', q, k, v);
   const { scale = 1 / Math.sqrt(q.shape[3]) } = options;
   const logits = mul(sum(mul(silu(cast(q, 'f32')), cast(k, 'f32')), 3), scale);
@@ -116,7 +121,9 @@ export function streamAttention(hidden: Tensor, stream: Tensor, weights: StreamW
 }
 
 /** Cost of taylorAttention. */
-export function taylorCost(sizes: CostSizes, { method = taylorMethod(sizes) }: TaylorOptions = {}): Cost {
+export function taylorCost(sizes: CostSizes, options: TaylorOptions = {}): Cost {
+  expectOptions('taylorCost', options, TAYLOR_OPTIONS);
+  const { method = taylorMethod(sizes) } = options;
   const { length, dim } = fullSizes(sizes);
   if (method === 'score') return pairsCost(sizes, causalPairs(length));
   return linearCost(sizes, { causal: true, features: 1 + dim + dim ** 2 });

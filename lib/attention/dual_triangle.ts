@@ -14,6 +14,7 @@ import { mask } from '../mask/mask.ts';
 import { concat } from '../ops/concat.ts';
 import { reshape, slice } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -30,6 +31,8 @@ export interface DualTriangleOptions {
   readonly scale?: number;
 }
 
+const DUAL_TRIANGLE_OPTIONS: OptionNames<DualTriangleOptions> = { routing: true, valid: true, scale: true };
+
 const future = mask(({ q, kv }) => kv > q);
 
 /**
@@ -39,6 +42,7 @@ const future = mask(({ q, kv }) => kv > q);
  * @throws FoveaError ERR_SHAPE where q, k, v, valid don't fit or dim is odd; ERR_ARGUMENT for an unknown routing
  */
 export function dualTriangleAttention(q: Tensor, k: Tensor, v: Tensor, options: DualTriangleOptions = {}): Tensor {
+  expectOptions('dualTriangleAttention', options, DUAL_TRIANGLE_OPTIONS);
   expectSelfAttention('dualTriangleAttention', q, k, v);
   const [batch, heads, length, dim] = q.shape;
   const { routing = 'half', valid, scale = 1 / Math.sqrt(dim / 2) } = options;
@@ -83,7 +87,9 @@ export function dualTriangleAttention(q: Tensor, k: Tensor, v: Tensor, options: 
 }
 
 /** Cost of dualTriangleAttention. */
-export function dualTriangleCost(sizes: CostSizes, { routing = 'half' }: DualTriangleOptions = {}): Cost {
+export function dualTriangleCost(sizes: CostSizes, options: DualTriangleOptions = {}): Cost {
+  expectOptions('dualTriangleCost', options, DUAL_TRIANGLE_OPTIONS);
+  const { routing = 'half' } = options;
   const { length, dim, dimV } = fullSizes(sizes);
   if (routing === 'single') return pairsCost({ ...sizes, dim: dim / 2 }, length ** 2);
   const halves = pairsCost({ ...sizes, dim: dim / 2, dimV: dimV / 2 }, causalPairs(length));

@@ -14,6 +14,7 @@ import { blockStreaming, streaming, triangle } from '../mask/masks/index.ts';
 import { add, mul, sub } from '../ops/binary.ts';
 import { cast } from '../ops/copy.ts';
 import { reshape } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
 import { expectCount, expectRank, expectTensors } from './checks.ts';
@@ -30,11 +31,17 @@ export interface FluxSparsity {
   readonly last?: number;
 }
 
+const FLUX_SPARSITY: OptionNames<FluxSparsity> = { sink: true, local: true, block: true, last: true };
+
 const made = new Map<string, Mask>();
 
 /** The mask of the sparse branch for `length` queries; kept, so that its blocks are built once a length. Throws ERR_ARGUMENT. */
 export function fluxSparseMask(length: number, options: FluxSparsity = {}): Mask {
-  const { sink = 128, local = 1024, block = 128, last = 0 } = options;
+  expectOptions('fluxSparseMask', options, FLUX_SPARSITY);
+  return sparseMask(length, options);
+}
+
+function sparseMask(length: number, { sink = 128, local = 1024, block = 128, last = 0 }: FluxSparsity): Mask {
   for (const [name, value, least] of [
     ['sink', sink, 0],
     ['local', local, 1],
@@ -62,6 +69,8 @@ export interface FluxOptions extends FluxSparsity {
   readonly scale?: number;
 }
 
+const FLUX_OPTIONS: OptionNames<FluxOptions> = { ...FLUX_SPARSITY, full: true, scale: true };
+
 /**
  * q [batch, heads, length, dim], k, v [batch, heads_kv, length, dim] to [batch, heads, length, dim]; f32, bf16 or f16; differentiable in q, k,
  * v and z.
@@ -69,11 +78,12 @@ export interface FluxOptions extends FluxSparsity {
  * @throws FoveaError ERR_SHAPE as attention() and where z is not one number for each batch entry; ERR_ARGUMENT for bad sizes
  */
 export function fluxAttention(q: Tensor, k: Tensor, v: Tensor, options: FluxOptions): Tensor {
+  expectOptions('fluxAttention', options, FLUX_OPTIONS);
   expectRank('fluxAttention', '[batch, heads, length, dim]', 4, { q, k, v });
   const { full, scale } = options;
   const common = scale === undefined ? {} : { scale };
   const dense = (): Tensor => attention(q, k, v, { ...common, causal: true });
-  const sparse = (): Tensor => attention(q, k, v, { ...common, mask: fluxSparseMask(q.shape[2], options) });
+  const sparse = (): Tensor => attention(q, k, v, { ...common, mask: sparseMask(q.shape[2], options) });
   if (typeof full === 'boolean') return full ? dense() : sparse();
   expectTensors('fluxAttention', { full });
   if (full.size !== q.shape[0])
@@ -84,6 +94,7 @@ export function fluxAttention(q: Tensor, k: Tensor, v: Tensor, options: FluxOpti
 
 /** Cost of the sparse branch (default) or the full one. */
 export function fluxCost(sizes: CostSizes, options: FluxSparsity & { readonly full?: boolean } = {}): Cost {
+  expectOptions('fluxCost', options, { ...FLUX_SPARSITY, full: true });
   const { length } = fullSizes(sizes);
   const { sink = 128, local = 1024, block = 128, last = 0, full = false } = options;
   if (full) return pairsCost(sizes, causalPairs(length));

@@ -18,6 +18,7 @@ import { matmul } from '../ops/matmul.ts';
 import { mul } from '../ops/binary.ts';
 import { pad } from '../ops/pad.ts';
 import { expand, permute, reshape } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -42,6 +43,14 @@ export interface HaloOptions {
   readonly scaleRelative?: boolean;
 }
 
+const HALO_OPTIONS: OptionNames<HaloOptions> = {
+  blockSize: true,
+  haloSize: true,
+  relative: true,
+  scale: true,
+  scaleRelative: true,
+};
+
 const MOST_CHANNELS = 256;
 
 /**
@@ -55,6 +64,7 @@ const MOST_CHANNELS = 256;
  * Source: Vaswani et al., "Scaling Local Self-Attention for Parameter Efficient Visual Backbones", 2021, section 2.2.
  */
 export function haloAttention(q: Tensor, k: Tensor, v: Tensor, options: HaloOptions): Tensor {
+  expectOptions('haloAttention', options, HALO_OPTIONS);
   expectRank('haloAttention', '[batch, rows, columns, heads, dim]', 5, { q, k, v });
   const { blockSize, haloSize = 0, relative, scale = 1 / Math.sqrt(q.shape[q.rank - 1]) } = options;
   const side = queriesOfBlock(q, k, v, blockSize, haloSize);
@@ -62,6 +72,7 @@ export function haloAttention(q: Tensor, k: Tensor, v: Tensor, options: HaloOpti
   const window = blockSize + 2 * haloSize;
   let [queries, keys] = [q, bordered(k, haloSize)];
   if (relative) {
+    expectOptions('haloAttention: relative', relative, { height: true, width: true });
     if (dim + 2 * window > MOST_CHANNELS)
       throw new FoveaError(
         'ERR_UNSUPPORTED',
@@ -91,8 +102,10 @@ export function haloAttention(q: Tensor, k: Tensor, v: Tensor, options: HaloOpti
 /** Cost of haloAttention; images of k and v are copied with their border, channels of relative positions are products like the others. */
 export function haloCost(
   sizes: CostSizes,
-  { blockSize = 8, haloSize = 3, relative = true }: { blockSize?: number; haloSize?: number; relative?: boolean } = {},
+  options: { readonly blockSize?: number; readonly haloSize?: number; readonly relative?: boolean } = {},
 ): Cost {
+  expectOptions('haloCost', options, { blockSize: true, haloSize: true, relative: true });
+  const { blockSize = 8, haloSize = 3, relative = true } = options;
   const { length, keys, dim, dimV } = fullSizes(sizes);
   const window = blockSize + 2 * haloSize;
   const channels = dim + (relative ? 2 * window : 0);

@@ -8,6 +8,7 @@
  * Source: "Fine-Grained Perturbation Guidance via Attention Head Selection", 2025 (no code published).
  */
 import { FoveaError } from '../errors.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { expectCount } from './checks.ts';
 
 /** Plain data: JSON keeps it. Candidates are named by their place in the list. */
@@ -33,6 +34,16 @@ export interface HeadHunterOptions<C> {
   readonly signal?: AbortSignal;
 }
 
+const HEAD_HUNTER_OPTIONS: OptionNames<HeadHunterOptions<unknown>> = {
+  candidates: true,
+  evaluate: true,
+  k: true,
+  rounds: true,
+  onScore: true,
+  resume: true,
+  signal: true,
+};
+
 export interface HeadHunterResult<C> {
   /** In the order of their choice. */
   readonly selected: readonly C[];
@@ -46,6 +57,7 @@ export interface HeadHunterResult<C> {
  * another search; the signal's reason when aborted; whatever `evaluate` throws
  */
 export async function headHunter<C>(options: HeadHunterOptions<C>): Promise<HeadHunterResult<C>> {
+  expectOptions('headHunter', options, HEAD_HUNTER_OPTIONS);
   const { candidates, evaluate, k, rounds: count, onScore, resume, signal } = options;
   expectCount('headHunter', 'k', k);
   expectCount('headHunter', 'rounds', count);

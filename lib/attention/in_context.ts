@@ -17,6 +17,7 @@ import { softmax } from '../ops/softmax.ts';
 import { abs, clamp, exp, expm1, neg } from '../ops/unary.ts';
 import { permute, reshape, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions } from '../options.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -71,7 +72,12 @@ export interface Regression {
 }
 
 /** (2 omega mu / L) sum_l y_l x_l . xq, [1]; with `debiased`, x_l less the mean of the examples. */
-export function gradientStep({ x, y, xq, omega, mu }: Regression, { debiased = true } = {}): Tensor {
+export function gradientStep(
+  { x, y, xq, omega, mu }: Regression,
+  options: { readonly debiased?: boolean } = {},
+): Tensor {
+  expectOptions('gradientStep', options, { debiased: true });
+  const { debiased = true } = options;
   const inputs = debiased ? sub(x, mean(x, 1, true)) : x;
   const fit = sum(mul(y, matmul(unsqueeze(xq, 0), inputs)));
   return mul(mul(mul(omega, mu), fit), 2 / x.shape[1]);
@@ -106,8 +112,10 @@ export function twoHeadPrediction({ x, y, xq, omega, mu }: Regression): Tensor {
 export function populationLoss(
   mu: Tensor,
   omega: Tensor,
-  { dim, examples, noise }: { readonly dim: number; readonly examples: number; readonly noise: number },
+  options: { readonly dim: number; readonly examples: number; readonly noise: number },
 ): Tensor {
+  expectOptions('populationLoss', options, { dim: true, examples: true, noise: true });
+  const { dim, examples, noise } = options;
   const outer = mul(unsqueeze(omega, 1), unsqueeze(omega, 0));
   const map = add(outer, mul(exp(mul(outer, dim)), (1 + noise) / examples));
   const quadratic = sum(mul(mul(unsqueeze(mu, 1), unsqueeze(mu, 0)), map));

@@ -22,6 +22,7 @@ import { topK } from '../ops/sort.ts';
 import { square } from '../ops/unary.ts';
 import { expand, permute, reshape, transpose, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions } from '../options.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -91,8 +92,10 @@ export function commitmentLoss(x: Tensor, centroids: Tensor): Tensor {
 export function kmeansInit(
   x: Tensor,
   clusters: number,
-  { steps = 10, seed }: { readonly steps?: number; readonly seed?: number } = {},
+  options: { readonly steps?: number; readonly seed?: number } = {},
 ): Tensor {
+  expectOptions('kmeansInit', options, { steps: true, seed: true });
+  const { steps = 10, seed } = options;
   expectRank('kmeansInit', '[batch, heads, length, dim]', 4, { x });
   expectCount('kmeansInit', 'clusters', clusters);
   expectCount('kmeansInit', 'steps', steps, 0);
@@ -135,10 +138,8 @@ export function countRows(ids: Tensor, count: number): Tensor {
 }
 
 /** Centroids moved a part of the way to the result of a Lloyd step: decay * centroids + (1 - decay) * step (not normalised again). */
-export function kmeansUpdate(
-  x: Tensor,
-  centroids: Tensor,
-  { decay = 0.999 }: { readonly decay?: number } = {},
-): Tensor {
+export function kmeansUpdate(x: Tensor, centroids: Tensor, options: { readonly decay?: number } = {}): Tensor {
+  expectOptions('kmeansUpdate', options, { decay: true });
+  const { decay = 0.999 } = options;
   return noGrad(() => add(mul(cast(centroids, 'f32'), decay), mul(kmeansStep(x, centroids), 1 - decay)));
 }

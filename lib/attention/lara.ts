@@ -15,6 +15,7 @@ import { cast } from '../ops/copy.ts';
 import { sum } from '../ops/reduce.ts';
 import { square } from '../ops/unary.ts';
 import { reshape, slice } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -33,6 +34,8 @@ export interface LaraOptions {
   readonly padding?: 'counted' | 'hidden';
 }
 
+const LARA_OPTIONS: OptionNames<LaraOptions> = { landmarks: true, noise: true, valid: true, padding: true };
+
 /**
  * q, k [batch, heads, length, dim], v [batch, heads, length, dimV] to v's shape. f32, bf16 or f16; differentiable in q, k, v. CAB's module
  * passes q already scaled by dim^-1/2.
@@ -40,6 +43,7 @@ export interface LaraOptions {
  * @throws FoveaError ERR_SHAPE where q, k, v or noise don't fit together, ERR_ARGUMENT for landmarks below 1
  */
 export function laraAttention(q: Tensor, k: Tensor, v: Tensor, options: LaraOptions = {}): Tensor {
+  expectOptions('laraAttention', options, LARA_OPTIONS);
   expectSelfAttention('laraAttention', q, k, v);
   const { landmarks = 16, noise, valid, padding = 'counted' } = options;
   const [batch, , length] = q.shape;
@@ -69,7 +73,9 @@ export function laraAttention(q: Tensor, k: Tensor, v: Tensor, options: LaraOpti
 }
 
 /** Cost of laraAttention. */
-export function laraCost(sizes: CostSizes, { landmarks = 16 }: LaraOptions = {}): Cost {
+export function laraCost(sizes: CostSizes, options: LaraOptions = {}): Cost {
+  expectOptions('laraCost', options, LARA_OPTIONS);
+  const { landmarks = 16 } = options;
   const { length, dim, dimV } = fullSizes(sizes);
   return pairsCost(sizes, 2 * length * landmarks, landmarks * (3 * dim + dimV));
 }

@@ -21,6 +21,7 @@ import { cumsum } from '../ops/scan.ts';
 import { tril } from '../ops/triangle.ts';
 import { exp, relu } from '../ops/unary.ts';
 import { reshape, slice, transpose, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { expectCount, expectCrossAttention, expectSelfAttention } from './checks.ts';
 import { fullSizes, type Cost, type CostSizes } from './cost.ts';
@@ -36,6 +37,8 @@ export interface LinearAttentionOptions {
   readonly chunk?: number;
 }
 
+const LINEAR_OPTIONS: OptionNames<LinearAttentionOptions> = { feature: true, causal: true, eps: true, chunk: true };
+
 /**
  * q [batch, heads, lq, dim], k [batch, heads, lk, dim], v [batch, heads, lk, dimV] to [batch, heads, lq, dimV]. f32, bf16 or f16;
  * differentiable in q, k, v. Causal needs lq = lk.
@@ -43,6 +46,7 @@ export interface LinearAttentionOptions {
  * @throws FoveaError ERR_SHAPE where q, k, v don't fit together; ERR_ARGUMENT for an unknown feature or a bad chunk
  */
 export function linearAttention(q: Tensor, k: Tensor, v: Tensor, options: LinearAttentionOptions = {}): Tensor {
+  expectOptions('linearAttention', options, LINEAR_OPTIONS);
   const { feature = 'elu', causal = false, eps = 1e-6, chunk = 64 } = options;
   (causal ? expectSelfAttention : expectCrossAttention)('linearAttention', q, k, v);
   expectCount('linearAttention', 'chunk', chunk);
@@ -117,8 +121,10 @@ export function linearAttentionStep(
   k: Tensor,
   v: Tensor,
   state: LinearState | null,
-  { feature = 'elu', eps = 1e-6 }: LinearAttentionOptions = {},
+  options: LinearAttentionOptions = {},
 ): { readonly out: Tensor; readonly state: LinearState } {
+  expectOptions('linearAttentionStep', options, LINEAR_OPTIONS);
+  const { feature = 'elu', eps = 1e-6 } = options;
   expectSelfAttention('linearAttentionStep', q, k, v);
   const map = featureMap(feature);
   const [fq, fk, wide] = [map(cast(q, 'f32')), map(cast(k, 'f32')), cast(v, 'f32')];
@@ -133,8 +139,10 @@ export function linearAttentionStep(
 /** Cost of linearAttention with `features` dimensions after the feature map (default dim). */
 export function linearCost(
   sizes: CostSizes,
-  { causal = false, chunk = 64, features }: { causal?: boolean; chunk?: number; features?: number } = {},
+  options: { readonly causal?: boolean; readonly chunk?: number; readonly features?: number } = {},
 ): Cost {
+  expectOptions('linearCost', options, { causal: true, chunk: true, features: true });
+  const { causal = false, chunk = 64, features } = options;
   const { batch, heads, length, keys, dim, dimV, elementBytes } = fullSizes(sizes);
   const f = features ?? dim;
   const states = causal ? Math.ceil(length / chunk) : 1;

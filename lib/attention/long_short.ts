@@ -13,6 +13,7 @@ import { matmul } from '../ops/matmul.ts';
 import { softmax } from '../ops/softmax.ts';
 import { permute, reshape } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -39,6 +40,14 @@ export interface LongShortOptions {
   readonly scale?: number;
 }
 
+const LONG_SHORT_OPTIONS: OptionNames<LongShortOptions> = {
+  landmarkK: true,
+  landmarkV: true,
+  window: true,
+  valid: true,
+  scale: true,
+};
+
 const windows = new Map<number, Mask>();
 
 function windowMask(window: number): Mask {
@@ -62,6 +71,7 @@ function windowMask(window: number): Mask {
  * @throws FoveaError ERR_SHAPE where shapes don't fit together, ERR_ARGUMENT for a window below 1
  */
 export function longShortAttention(q: Tensor, k: Tensor, v: Tensor, options: LongShortOptions): Tensor {
+  expectOptions('longShortAttention', options, LONG_SHORT_OPTIONS);
   const { landmarkK, landmarkV, window, valid } = options;
   expectSelfAttention('longShortAttention', q, k, v);
   expectCrossAttention('longShortAttention', q, landmarkK, landmarkV);
@@ -100,7 +110,12 @@ export function dynamicProjection(t: Tensor, scores: Tensor, valid?: Tensor): Te
 }
 
 /** Cost of longShortAttention. */
-export function longShortCost(sizes: CostSizes, { landmarks = 16, window = 15 } = {}): Cost {
+export function longShortCost(
+  sizes: CostSizes,
+  options: { readonly landmarks?: number; readonly window?: number } = {},
+): Cost {
+  expectOptions('longShortCost', options, { landmarks: true, window: true });
+  const { landmarks = 16, window = 15 } = options;
   const { length, dim, dimV } = fullSizes(sizes);
   const seen = window + 2 * Math.max(1, Math.floor(window / 2));
   return pairsCost(sizes, length * (2 * landmarks + Math.min(length, seen)), landmarks * (dim + dimV));

@@ -7,6 +7,7 @@
  */
 import { FoveaError } from '../errors.ts';
 import { mask, type Mask } from '../mask/mask.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
@@ -22,6 +23,14 @@ export interface MixedMaskOptions {
   /** Which tokens are of the image, [batch, length], not 0 for those. Needed for 'visualOnly'. */
   readonly imageTokens?: Tensor;
 }
+
+const MIXED_MASK_OPTIONS: OptionNames<MixedMaskOptions> = {
+  labels: true,
+  ignore: true,
+  attentionMask: true,
+  mode: true,
+  imageTokens: true,
+};
 
 function rows(name: string, t: Tensor | undefined, like?: Tensor): number[][] {
   if (!t || t.rank !== 2 || (like && !sameShape(t.shape, like.shape)))
@@ -41,6 +50,7 @@ function rows(name: string, t: Tensor | undefined, like?: Tensor): number[][] {
  * @throws FoveaError ERR_SHAPE for a tensor that is missing or of another shape, ERR_ARGUMENT for an unknown mode
  */
 export function mixedAttentionMask(options: MixedMaskOptions): Mask {
+  expectOptions('mixedAttentionMask', options, MIXED_MASK_OPTIONS);
   const { mode = 'prefix', ignore = -100 } = options;
   if (mode === 'prefix') {
     const labels = rows('labels', options.labels);

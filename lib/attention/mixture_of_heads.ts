@@ -19,10 +19,11 @@ import { mean, norm, std, sum } from '../ops/reduce.ts';
 import { softmax } from '../ops/softmax.ts';
 import { selectTop } from '../ops/sort.ts';
 import { expand, permute, reshape, slice, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { expectCount, expectRank, expectTensors } from './checks.ts';
-import { addCosts, pairsCost, type Cost, type CostSizes } from './cost.ts';
+import { addCosts, COST_SIZES, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { planAttention } from './plan.ts';
 
 export interface HeadRouterWeights {
@@ -41,6 +42,8 @@ export interface HeadRouterOptions {
   /** Routed heads a token takes. */
   readonly active: number;
 }
+
+const HEAD_ROUTER_OPTIONS: OptionNames<HeadRouterOptions> = { heads: true, shared: true, active: true };
 
 export interface HeadGates {
   /** Weight of each head for each token [batch, tokens, heads]; 0 where the head does not take part. */
@@ -63,6 +66,14 @@ export interface MixtureOptions {
   readonly signal?: AbortSignal;
 }
 
+const MIXTURE_OPTIONS: OptionNames<MixtureOptions> = {
+  causal: true,
+  bias: true,
+  scale: true,
+  active: true,
+  signal: true,
+};
+
 const OP = 'mixtureOfHeads';
 const EPSILON = 2 ** -23;
 
@@ -74,6 +85,7 @@ const EPSILON = 2 ** -23;
  * @throws FoveaError ERR_SHAPE, ERR_DTYPE, ERR_ARGUMENT
  */
 export function mixtureOfHeads(q: Tensor, k: Tensor, v: Tensor, gates: Tensor, options: MixtureOptions = {}): Tensor {
+  expectOptions(OP, options, MIXTURE_OPTIONS);
   expectRank(OP, '[batch, heads, length, dim]', 4, { q, k, v });
   expectTensors(OP, { gates });
   const [batch, heads, tokens] = q.shape;
@@ -94,9 +106,11 @@ export function mixtureOfHeads(q: Tensor, k: Tensor, v: Tensor, gates: Tensor, o
 
 /** What a forward call costs when a token takes `active` of `heads` heads. */
 export function mixtureCost(sizes: CostSizes & { readonly heads: number; readonly active: number }): Cost {
+  expectOptions('mixtureCost', sizes, { ...COST_SIZES, active: true });
   const { batch = 1, heads, active, length, keys = length, dim, dimV = dim, elementBytes = 4 } = sizes;
   const idle = { flops: 0, bytes: batch * (heads - active) * (keys * (dim + dimV) + length * dimV) * elementBytes };
-  return addCosts(pairsCost({ ...sizes, heads: active }, length * keys), idle);
+  const computed = { batch, heads: active, length, keys, dim, dimV, elementBytes };
+  return addCosts(pairsCost(computed, length * keys), idle);
 }
 
 /** The tokens of each head in rising order, then -1: i32 [batch, heads, tokens]. */
@@ -123,6 +137,7 @@ function rowsOfBias(bias: Tensor, rows: Tensor, keys: number): Tensor {
  * @throws FoveaError ERR_ARGUMENT where numbers of heads do not fit or a weight is missing, ERR_SHAPE
  */
 export function headGates(x: Tensor, weights: HeadRouterWeights, options: HeadRouterOptions): HeadGates {
+  expectOptions('headGates', options, HEAD_ROUTER_OPTIONS);
   expectRank('headGates', '[batch, tokens, channels]', 3, { x });
   const { heads, shared, active } = options;
   checkHeads(heads, shared, active);
@@ -165,10 +180,9 @@ export function headGates(x: Tensor, weights: HeadRouterWeights, options: HeadRo
  * positions, is longest, measured in the standard deviations of that token. Gates are 1 and 0, without gradient; no balance loss.
  * q [batch, heads, tokens, dim].
  */
-export function headGatesByNorm(
-  q: Tensor,
-  { shared, active }: Omit<HeadRouterOptions, 'heads'>,
-): Omit<HeadGates, 'balanceLoss'> {
+export function headGatesByNorm(q: Tensor, options: Omit<HeadRouterOptions, 'heads'>): Omit<HeadGates, 'balanceLoss'> {
+  expectOptions('headGatesByNorm', options, { shared: true, active: true });
+  const { shared, active } = options;
   expectRank('headGatesByNorm', '[batch, heads, length, dim]', 4, { q });
   const [batch, heads, tokens] = q.shape;
   checkHeads(heads, shared, active);

@@ -9,11 +9,12 @@ import { FoveaError } from '../errors.ts';
 import { native, type MaybeHandle } from '../native.ts';
 import { cast, contiguous } from '../ops/copy.ts';
 import { zerosLike } from '../ops/creation.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionResult } from './attention.ts';
-import { expectOptions, expectTensors } from './checks.ts';
+import { expectTensors } from './checks.ts';
 import { pairsCost, type Cost, type CostSizes } from './cost.ts';
 import type { RefusedKernel } from './explain.ts';
 
@@ -32,6 +33,13 @@ export interface NeighborhoodWindow {
   readonly causal?: PerAxis<boolean>;
 }
 
+export const NEIGHBORHOOD_WINDOW: OptionNames<NeighborhoodWindow> = {
+  kernelSize: true,
+  stride: true,
+  dilation: true,
+  causal: true,
+};
+
 export interface NeighborhoodOptions extends NeighborhoodWindow {
   /** Relative position bias [heads, 2 K - 1 of each axis], added to the logits: entry key - query + K - 1, in steps of the dilation. */
   readonly rpb?: Tensor;
@@ -40,6 +48,14 @@ export interface NeighborhoodOptions extends NeighborhoodWindow {
   /** Factor of q.k; default 1 / sqrt(dim). */
   readonly scale?: number;
 }
+
+const CALL_OPTIONS: OptionNames<NeighborhoodOptions & { returnLse?: boolean }> = {
+  ...NEIGHBORHOOD_WINDOW,
+  rpb: true,
+  extraKv: true,
+  scale: true,
+  returnLse: true,
+};
 
 /**
  * Neighborhood attention of q [batch, ...space, heads, dim] over k [batch, ...space, heads_kv, dim] and v [batch, ...space, heads_kv, dim_v],
@@ -88,6 +104,8 @@ export function neighborhoodAttention(
   return options.returnLse ? { out, lse } : out;
 }
 
+const EXTRA_KV = { k: true, v: true } as const;
+
 interface Call {
   /** q, k, v, extra k, extra v, rpb. */
   readonly operands: readonly (Tensor | null)[];
@@ -95,20 +113,10 @@ interface Call {
   readonly scale: number;
 }
 
-const KNOWN_OPTIONS: Readonly<Record<keyof NeighborhoodOptions | 'returnLse', true>> = {
-  kernelSize: true,
-  stride: true,
-  dilation: true,
-  causal: true,
-  rpb: true,
-  extraKv: true,
-  scale: true,
-  returnLse: true,
-};
-
 function bind(op: string, q: Tensor, k: Tensor, v: Tensor, options: NeighborhoodOptions): Call {
   expectTensors(op, { q, k, v });
-  expectOptions(op, options, KNOWN_OPTIONS);
+  expectOptions(op, options, CALL_OPTIONS);
+  if (options.extraKv) expectOptions(`${op}: extraKv`, options.extraKv, EXTRA_KV);
   const axes = axesOf(op, q, options);
   const { rpb, extraKv, scale = 1 / Math.sqrt(q.shape[q.rank - 1]) } = options;
   if (!Number.isFinite(scale))
@@ -206,6 +214,7 @@ export function neighborhoodCost(
   sizes: CostSizes,
   options: Partial<NeighborhoodWindow> & { readonly space?: readonly number[] } = {},
 ): Cost {
+  expectOptions('neighborhoodCost', options, { ...NEIGHBORHOOD_WINDOW, space: true });
   const { space = [sizes.length], kernelSize = 7, stride = 1, dilation = 1, causal = false } = options;
   const at = <T extends number | boolean>(value: PerAxis<T>, i: number): number =>
     Number(typeof value === 'object' ? value[i] : value);

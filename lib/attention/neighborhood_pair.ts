@@ -9,15 +9,18 @@ import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { cast, contiguous } from '../ops/copy.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { expectTensors } from './checks.ts';
-import { axesOf, type NeighborhoodWindow } from './neighborhood.ts';
+import { axesOf, NEIGHBORHOOD_WINDOW, type NeighborhoodWindow } from './neighborhood.ts';
 
 export interface NeighborhoodQkOptions extends NeighborhoodWindow {
   /** Factor of q.k; default 1 / sqrt(dim). */
   readonly scale?: number;
 }
+
+const QK_OPTIONS: OptionNames<NeighborhoodQkOptions> = { ...NEIGHBORHOOD_WINDOW, scale: true };
 
 const plain = (t: Tensor): Tensor => contiguous(cast(t, 'f32'));
 const headsOf = (t: Tensor): number => t.shape[t.rank - 2];
@@ -41,6 +44,7 @@ function check(op: string, tensors: Readonly<Record<string, Tensor>>): void {
  * @throws FoveaError as `neighborhoodAttention`
  */
 export function neighborhoodQK(q: Tensor, k: Tensor, options: NeighborhoodQkOptions): Tensor {
+  expectOptions('neighborhoodQK', options, QK_OPTIONS);
   check('neighborhoodQK', { q, k });
   const axes = axesOf('neighborhoodQK', q, options);
   const { scale = 1 / Math.sqrt(q.shape[q.rank - 1]) } = options;
@@ -69,6 +73,7 @@ export function neighborhoodQK(q: Tensor, k: Tensor, options: NeighborhoodQkOpti
  * @throws FoveaError as `neighborhoodAttention`
  */
 export function neighborhoodAV(a: Tensor, v: Tensor, options: NeighborhoodWindow): Tensor {
+  expectOptions('neighborhoodAV', options, NEIGHBORHOOD_WINDOW);
   check('neighborhoodAV', { a, v });
   const axes = axesOf('neighborhoodAV', a, options);
   const [weights, values] = [plain(a), plain(v)];

@@ -19,6 +19,7 @@ import { max, sum } from '../ops/reduce.ts';
 import { softmax } from '../ops/softmax.ts';
 import { reshape, slice, transpose } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -39,6 +40,14 @@ export interface NystromOptions {
   readonly start?: 'shared' | 'each';
 }
 
+const NYSTROM_OPTIONS: OptionNames<NystromOptions> = {
+  landmarks: true,
+  scale: true,
+  conv: true,
+  valid: true,
+  start: true,
+};
+
 /**
  * q, k [batch, heads, length, dim], v [batch, heads, length, dimV] to v's shape. f32, bf16 or f16 (the pseudo-inverse in f32); differentiable
  * in q, k, v, conv.
@@ -46,6 +55,7 @@ export interface NystromOptions {
  * @throws FoveaError ERR_SHAPE where q, k, v or conv don't fit together, ERR_ARGUMENT for landmarks below 1
  */
 export function nystromAttention(q: Tensor, k: Tensor, v: Tensor, options: NystromOptions = {}): Tensor {
+  expectOptions('nystromAttention', options, NYSTROM_OPTIONS);
   expectSelfAttention('nystromAttention', q, k, v);
   const { landmarks = 16, scale = 1 / q.shape[3], conv, valid, start = 'shared' } = options;
   const [batch, , length] = q.shape;
@@ -99,7 +109,9 @@ function convolve(v: Tensor, conv: Tensor): Tensor {
 }
 
 /** Cost of nystromAttention. */
-export function nystromCost(sizes: CostSizes, { landmarks = 16 }: NystromOptions = {}): Cost {
+export function nystromCost(sizes: CostSizes, options: NystromOptions = {}): Cost {
+  expectOptions('nystromCost', options, NYSTROM_OPTIONS);
+  const { landmarks = 16 } = options;
   const { batch, heads, length, elementBytes } = fullSizes(sizes);
   const m = landmarks;
   const pinv = { flops: batch * heads * 6 * 8 * m ** 3, bytes: batch * heads * elementBytes * 8 * m ** 2 };

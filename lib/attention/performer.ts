@@ -19,6 +19,7 @@ import { exp, square } from '../ops/unary.ts';
 import { reshape, transpose } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { noGrad } from '../autograd/tape.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { expectCrossAttention, expectSelfAttention, expectTensors, expectValid } from './checks.ts';
@@ -36,6 +37,8 @@ export interface PerformerOptions {
   readonly floor?: number;
 }
 
+const PERFORMER_OPTIONS: OptionNames<PerformerOptions> = { projection: true, causal: true, valid: true, floor: true };
+
 /**
  * q [batch, heads, lq, dim], k [batch, heads, lk, dim], v [batch, heads, lk, dimV] to [batch, heads, lq, dimV]. f32, bf16 or f16 (features in
  * f32); differentiable in q, k, v.
@@ -43,6 +46,7 @@ export interface PerformerOptions {
  * @throws FoveaError ERR_SHAPE where q, k, v or the projection don't fit together
  */
 export function performerAttention(q: Tensor, k: Tensor, v: Tensor, options: PerformerOptions): Tensor {
+  expectOptions('performerAttention', options, PERFORMER_OPTIONS);
   const { projection, causal = false, floor = 0.1, valid } = options;
   (causal ? expectSelfAttention : expectCrossAttention)('performerAttention', q, k, v);
   expectTensors('performerAttention', { projection });
@@ -90,7 +94,12 @@ export function orthogonalProjection(heads: number, count: number, dim: number):
 }
 
 /** Cost of performerAttention. */
-export function performerCost(sizes: CostSizes, { features = 16, causal = false } = {}): Cost {
+export function performerCost(
+  sizes: CostSizes,
+  options: { readonly features?: number; readonly causal?: boolean } = {},
+): Cost {
+  expectOptions('performerCost', options, { features: true, causal: true });
+  const { features = 16, causal = false } = options;
   const core = linearCost(sizes, { causal, features });
   const { batch = 1, heads = 1, length, keys = length, dim } = sizes;
   return { flops: core.flops + batch * heads * (length + keys) * features * (2 * dim + 8), bytes: core.bytes };

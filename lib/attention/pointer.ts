@@ -17,6 +17,7 @@ import { logSoftmax } from '../ops/softmax.ts';
 import { tanh } from '../ops/unary.ts';
 import { slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { expectRank, expectTensors } from './checks.ts';
@@ -27,6 +28,8 @@ export interface PointerOptions {
   readonly allowed?: Tensor;
 }
 
+const POINTER_OPTIONS: OptionNames<PointerOptions> = { allowed: true };
+
 /** Elements of a band's [batch, steps, inputs, hidden]. */
 const BAND = 1 << 22;
 
@@ -36,7 +39,9 @@ const BAND = 1 << 22;
  *
  * @throws FoveaError ERR_SHAPE where shapes don't fit together
  */
-export function pointerAttention(keys: Tensor, queries: Tensor, v: Tensor, { allowed }: PointerOptions = {}): Tensor {
+export function pointerAttention(keys: Tensor, queries: Tensor, v: Tensor, options: PointerOptions = {}): Tensor {
+  expectOptions('pointerAttention', options, POINTER_OPTIONS);
+  const { allowed } = options;
   expectRank('pointerAttention', '[batch, length, hidden]', 3, { keys, queries });
   expectTensors('pointerAttention', { v });
   const [batch, inputs, hidden] = keys.shape;

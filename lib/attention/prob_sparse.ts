@@ -19,6 +19,7 @@ import { max, mean, sum } from '../ops/reduce.ts';
 import { cumsum } from '../ops/scan.ts';
 import { selectTop } from '../ops/sort.ts';
 import { expand, reshape, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -36,6 +37,8 @@ export interface ProbSparseOptions {
   readonly scale?: number;
 }
 
+const PROB_SPARSE_OPTIONS: OptionNames<ProbSparseOptions> = { factor: true, sample: true, causal: true, scale: true };
+
 const count = (factor: number, length: number): number =>
   Math.min(length, factor * Math.max(1, Math.ceil(Math.log(Math.max(1, length)))));
 
@@ -46,6 +49,7 @@ const count = (factor: number, length: number): number =>
  * @throws FoveaError ERR_SHAPE where shapes don't fit together, ERR_ARGUMENT for a factor below 1
  */
 export function probSparseAttention(q: Tensor, k: Tensor, v: Tensor, options: ProbSparseOptions = {}): Tensor {
+  expectOptions('probSparseAttention', options, PROB_SPARSE_OPTIONS);
   const { factor = 5, causal = false } = options;
   (causal ? expectSelfAttention : expectCrossAttention)('probSparseAttention', q, k, v);
   expectCount('probSparseAttention', 'factor', factor);
@@ -74,7 +78,9 @@ export function probSparseAttention(q: Tensor, k: Tensor, v: Tensor, options: Pr
 }
 
 /** Cost of probSparseAttention. */
-export function probSparseCost(sizes: CostSizes, { factor = 5 }: ProbSparseOptions = {}): Cost {
+export function probSparseCost(sizes: CostSizes, options: ProbSparseOptions = {}): Cost {
+  expectOptions('probSparseCost', options, PROB_SPARSE_OPTIONS);
+  const { factor = 5 } = options;
   const { length, keys, dim } = fullSizes(sizes);
   const samples = count(factor, keys);
   const measuring = pairsCost({ ...sizes, dimV: 0 }, length * samples, length * samples * dim);

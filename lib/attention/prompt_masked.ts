@@ -21,6 +21,7 @@ import { topK } from '../ops/sort.ts';
 import { exp } from '../ops/unary.ts';
 import { expand, reshape, slice, transpose, unsqueeze } from '../ops/view.ts';
 import { div, maximum } from '../ops/binary.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { AttentionMask } from './arguments.ts';
@@ -35,6 +36,8 @@ export interface PromptMaskedOptions {
   readonly scale?: number;
 }
 
+const PROMPT_MASKED_OPTIONS: OptionNames<PromptMaskedOptions> = { allowed: true, scale: true };
+
 /**
  * q [batch, heads, lq, dim], k [batch, heads, lk, dim], v [batch, heads, lk, dimV] to [batch, heads, lq, dimV]. f32, bf16 or f16;
  * differentiable in q, k, v. A query without allowed keys gives 0.
@@ -42,6 +45,7 @@ export interface PromptMaskedOptions {
  * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT, ERR_DTYPE as attention()
  */
 export function promptMaskedAttention(q: Tensor, k: Tensor, v: Tensor, options: PromptMaskedOptions): Tensor {
+  expectOptions('promptMaskedAttention', options, PROMPT_MASKED_OPTIONS);
   expectCrossAttention('promptMaskedAttention', q, k, v);
   const { allowed, scale = 1 / Math.sqrt(q.shape[3]) } = options;
   const used = attention(q, k, v, { scale, mask: allowed, returnLse: true });
@@ -113,7 +117,9 @@ export function promptMask({ cls, image }: PromptRoles): Tensor {
 }
 
 /** Cost of promptMaskedAttention: logits twice, values of the allowed `pairs` (default all) once. */
-export function promptMaskedCost(sizes: CostSizes, { pairs }: { readonly pairs?: number } = {}): Cost {
+export function promptMaskedCost(sizes: CostSizes, options: { readonly pairs?: number } = {}): Cost {
+  expectOptions('promptMaskedCost', options, { pairs: true });
+  const { pairs } = options;
   const { length, keys } = fullSizes(sizes);
   return addCosts(pairsCost(sizes, pairs ?? length * keys), pairsCost({ ...sizes, dimV: 1 }, length * keys));
 }

@@ -6,6 +6,7 @@ import { cast } from '../ops/copy.ts';
 import { pad } from '../ops/pad.ts';
 import { max, mean, sum } from '../ops/reduce.ts';
 import { reshape, slice } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { regionsOf, type RegionGrid } from './region_rows.ts';
@@ -19,6 +20,8 @@ export interface RegionPooling {
   readonly ratio?: number;
   readonly size?: number;
 }
+
+const REGION_POOLING: OptionNames<RegionPooling> = { mode: true, ratio: true, size: true };
 
 const reducers = { mean, max };
 
@@ -41,6 +44,7 @@ export function regionMeans(t: Tensor, grid: RegionGrid): Tensor {
 
 /** Keys or values pooled inside each region, and the grid of what is left. The grid's regions must be whole. */
 export function poolRegions(t: Tensor, grid: RegionGrid, pooling: RegionPooling): { pooled: Tensor; grid: RegionGrid } {
+  expectOptions('biLevelRoutingAttention: pooling', pooling, REGION_POOLING);
   const { ratio, size, mode } = pooling;
   const cells = (extent: number): (readonly [number, number])[] => {
     if (size !== undefined)

@@ -13,6 +13,7 @@ import { cast } from '../ops/copy.ts';
 import { pad } from '../ops/pad.ts';
 import { permute, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionResult } from './attention.ts';
@@ -31,6 +32,14 @@ export interface RegionalOptions {
   readonly signal?: AbortSignal;
 }
 
+const REGIONAL_OPTIONS: OptionNames<RegionalOptions> = {
+  heads: true,
+  regionSize: true,
+  keyRegionSize: true,
+  scale: true,
+  signal: true,
+};
+
 const OP = 'regionalAttention';
 
 /**
@@ -45,6 +54,7 @@ const OP = 'regionalAttention';
  * Source: Zhu et al., "BiFormer", CVPR 2023: the regional attention of its NCHW op.
  */
 export function regionalAttention(q: Tensor, k: Tensor, v: Tensor, graph: Tensor, options: RegionalOptions): Tensor {
+  expectOptions(OP, options, REGIONAL_OPTIONS);
   const { heads, regionSize, keyRegionSize = regionSize, signal } = options;
   expectRank(OP, '[batch, height, width, channels]', 4, { q, k, v });
   expectRank(OP, '[batch, heads or 1, regions, n]', 4, { graph });

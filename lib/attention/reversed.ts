@@ -17,6 +17,7 @@ import { sum } from '../ops/reduce.ts';
 import { softmax } from '../ops/softmax.ts';
 import { exp, neg } from '../ops/unary.ts';
 import { reshape, slice, transpose, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
 import { expectSelfAttention } from './checks.ts';
@@ -31,6 +32,8 @@ export interface ReversedOptions {
   readonly scale?: number;
 }
 
+const REVERSED_OPTIONS: OptionNames<ReversedOptions> = { p: true, m: true, scale: true };
+
 /** p m, or null where both are absent. */
 function senderWeight({ p, m }: ReversedOptions): Tensor | null {
   return p && m ? mul(p, m) : (p ?? m ?? null);
@@ -43,6 +46,7 @@ function senderWeight({ p, m }: ReversedOptions): Tensor | null {
  * @throws FoveaError ERR_SHAPE where q, k, v don't fit together or p, m don't broadcast
  */
 export function reversedAttention(q: Tensor, k: Tensor, v: Tensor, options: ReversedOptions = {}): Tensor {
+  expectOptions('reversedAttention', options, REVERSED_OPTIONS);
   expectSelfAttention('reversedAttention', q, k, v);
   const [batch, heads, length, dim] = q.shape;
   const { scale = 1 / Math.sqrt(dim) } = options;
@@ -61,6 +65,7 @@ export function reversedAttention(q: Tensor, k: Tensor, v: Tensor, options: Reve
  * @throws FoveaError as reversedAttention
  */
 export function dependencyMask(q: Tensor, k: Tensor, options: ReversedOptions = {}): Tensor {
+  expectOptions('dependencyMask', options, REVERSED_OPTIONS);
   expectSelfAttention('dependencyMask', q, k, k);
   const { scale = 1 / Math.sqrt(q.shape[3]) } = options;
   const sends = softmax(mul(cast(matmul(q, transpose(k)), 'f32'), scale));

@@ -19,12 +19,13 @@ import { meanRows } from '../ops/mean_rows.ts';
 import { rowStarts } from '../ops/row_starts.ts';
 import { expand, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionOptions } from './arguments.ts';
 import { attention, type AttentionResult } from './attention.ts';
 import { expectCount, expectCrossAttention } from './checks.ts';
-import { addCosts, pairsCost, type Cost, type CostSizes } from './cost.ts';
+import { addCosts, COST_SIZES, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { clusterTop, commitmentLoss, expectCentroids, unitVectors } from './kmeans.ts';
 import { mergeAttentions } from './merge.ts';
 import { planAttention, type AttentionPlan } from './plan.ts';
@@ -58,6 +59,21 @@ export interface RoutingOptions {
   readonly scale?: number;
   readonly signal?: AbortSignal;
 }
+
+const CALL_OPTIONS: OptionNames<RoutingOptions & { returnRouting?: boolean }> = {
+  centroids: true,
+  window: true,
+  keyWindow: true,
+  causal: true,
+  memory: true,
+  queryMask: true,
+  keyMask: true,
+  unseen: true,
+  local: true,
+  scale: true,
+  signal: true,
+  returnRouting: true,
+};
 
 export interface RoutingResult {
   readonly out: Tensor;
@@ -101,10 +117,13 @@ export function routingAttention(
   v: Tensor,
   options: RoutingOptions & { readonly returnRouting?: boolean },
 ): Tensor | RoutingResult {
+  expectOptions(OP, options, CALL_OPTIONS);
   expectCrossAttention(OP, q, k ?? q, v);
   expectCount(OP, 'window', options.window);
   if (options.unseen && !['zero', 'mean'].includes(options.unseen))
     throw new FoveaError('ERR_ARGUMENT', `${OP}: unseen is '${String(options.unseen)}', expected 'zero' or 'mean'`);
+  if (options.local) expectOptions(`${OP}: local`, options.local, { heads: true, window: true });
+  if (options.memory) expectOptions(`${OP}: memory`, options.memory, { key: true, value: true });
   const local = options.local?.heads ?? 0;
   if (local > 0) return withLocalHeads(q, k, v, options, local);
   expectCentroids(OP, options.centroids, q);
@@ -122,13 +141,14 @@ export function routingAttention(
 
 /** What a forward call costs: similarities, and attention of `clusters` times `window` queries over `window` keys each. */
 export function routingCost(sizes: CostSizes & { readonly clusters: number; readonly window: number }): Cost {
-  const { batch = 1, heads = 1, length, keys = length, dim, clusters, window, elementBytes = 4 } = sizes;
+  expectOptions('routingCost', sizes, { ...COST_SIZES, clusters: true, window: true });
+  const { batch = 1, heads = 1, length, keys = length, dim, dimV, clusters, window, elementBytes = 4 } = sizes;
   const tokens = batch * heads * (length + keys);
   const routing = {
     flops: tokens * (3 * dim + 2 * clusters * dim),
     bytes: tokens * (2 * dim * elementBytes + 2 * clusters * elementBytes),
   };
-  const routed = { ...sizes, length: clusters * window, keys };
+  const routed = { batch, heads, length: clusters * window, keys, dim, dimV, elementBytes };
   const rows = batch * heads * clusters * window * dim;
   return addCosts(routing, pairsCost(routed, clusters * window * Math.min(window, keys)), {
     flops: rows,

@@ -19,6 +19,7 @@ import { flip } from '../ops/rearrange.ts';
 import { tril } from '../ops/triangle.ts';
 import { cos, exp, neg, sin, square } from '../ops/unary.ts';
 import { reshape, select, slice, transpose, unsqueeze } from '../ops/view.ts';
+import { expectOptions } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -88,7 +89,9 @@ const CHUNK = 64;
  *
  * @throws FoveaError ERR_SHAPE where u and the parameters don't fit together
  */
-export function s4d(u: Tensor, parameters: S4dParameters, { bidirectional = false } = {}): Tensor {
+export function s4d(u: Tensor, parameters: S4dParameters, options: { readonly bidirectional?: boolean } = {}): Tensor {
+  expectOptions('s4d', options, { bidirectional: true });
+  const { bidirectional = false } = options;
   const { c, d, logDt, logWReal, wImag } = parameters;
   expectTensors('s4d', { u, c, d, logDt, logWReal, wImag });
   const channels = c.shape[0] / (bidirectional ? 2 : 1);
@@ -172,7 +175,12 @@ function carry(parts: Tensor, rate: Complex, gain: Complex, size: number): Tenso
 }
 
 /** Cost of s4d with `dim` features, for `channels` and complex `states`. */
-export function s4dCost(sizes: CostSizes, { channels = 1, states = 8 } = {}): Cost {
+export function s4dCost(
+  sizes: CostSizes,
+  options: { readonly channels?: number; readonly states?: number } = {},
+): Cost {
+  expectOptions('s4dCost', options, { channels: true, states: true });
+  const { channels = 1, states = 8 } = options;
   const { batch, length, dim, elementBytes } = fullSizes(sizes);
   return {
     flops: batch * length * dim * (2 * channels * CHUNK + 4 * states + 4 * channels * states),

@@ -11,12 +11,13 @@
 import { FoveaError } from '../errors.ts';
 import { add, mul, sub } from '../ops/binary.ts';
 import { cast } from '../ops/copy.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
 import { expectSelfAttention } from './checks.ts';
 import { addCosts, denseCost, fullSizes, type Cost, type CostSizes } from './cost.ts';
-import { damaged, type DamageOptions, type PagTarget } from './damaged_map.ts';
+import { DAMAGE_OPTIONS, damaged, type DamageOptions, type PagTarget } from './damaged_map.ts';
 
 export interface SoftPagOptions extends DamageOptions {
   /** u: one for all heads or one for each, from 0 (plain attention) to 1. Default 1. */
@@ -24,6 +25,8 @@ export interface SoftPagOptions extends DamageOptions {
   /** Factor of q.k; default 1 / sqrt(dim). */
   readonly scale?: number;
 }
+
+const SOFT_PAG_OPTIONS: OptionNames<SoftPagOptions> = { ...DAMAGE_OPTIONS, strength: true, scale: true };
 
 /**
  * q, k [batch, heads, length, dim], v [batch, heads, length, dimV] to v's shape: before the output projection. f32, bf16 or f16;
@@ -33,6 +36,7 @@ export interface SoftPagOptions extends DamageOptions {
  * target, numbers out of range; ERR_UNSUPPORTED for a mask with a target that takes none
  */
 export function softPag(q: Tensor, k: Tensor, v: Tensor, options: SoftPagOptions = {}): Tensor {
+  expectOptions('softPag', options, SOFT_PAG_OPTIONS);
   expectSelfAttention('softPag', q, k, v);
   const { scale = 1 / Math.sqrt(q.shape[3]), mask } = options;
   const seen = { scale, ...(mask !== undefined && { mask }) };
@@ -65,8 +69,12 @@ export interface Guidance {
   readonly cfg?: number;
 }
 
+const GUIDANCE: OptionNames<Guidance> = { cond: true, perturbed: true, uncond: true, w: true, cfg: true };
+
 /** cond + w (cond - perturbed), with classifier-free guidance uncond + cfg (cond - uncond) + w (cond - perturbed). Throws ERR_ARGUMENT. */
-export function combineGuidance({ cond, perturbed, uncond, w, cfg = 1 }: Guidance): Tensor {
+export function combineGuidance(guidance: Guidance): Tensor {
+  expectOptions('combineGuidance', guidance, GUIDANCE);
+  const { cond, perturbed, uncond, w, cfg = 1 } = guidance;
   if (cfg !== 1 && !uncond) throw new FoveaError('ERR_ARGUMENT', `combineGuidance: cfg ${cfg} needs uncond`);
   const base = uncond && cfg !== 1 ? add(uncond, mul(sub(cond, uncond), cfg)) : cond;
   return add(base, mul(sub(cond, perturbed), w));
@@ -84,8 +92,12 @@ export interface GuidanceRange {
   readonly steps?: number;
 }
 
+const GUIDANCE_RANGE: OptionNames<GuidanceRange> = { w: true, start: true, end: true, fall: true, steps: true };
+
 /** w for combineGuidance at timestep t, which counts down from `steps`. (The released code writes 1 + w where this has w.) */
-export function guidanceAt(t: number, { w, start = Infinity, end = 0, fall = 0, steps = 1000 }: GuidanceRange): number {
+export function guidanceAt(t: number, range: GuidanceRange): number {
+  expectOptions('guidanceAt', range, GUIDANCE_RANGE);
+  const { w, start = Infinity, end = 0, fall = 0, steps = 1000 } = range;
   return t > start || t < end ? 0 : Math.max(0, w - fall * (steps - t));
 }
 
@@ -93,7 +105,9 @@ export function guidanceAt(t: number, { w, start = Infinity, end = 0, fall = 0, 
 const CALLS: readonly PagTarget[] = ['maskedIdentity', 'temperature', 'max', 'drop', 'hide', 'blur', 'noise'];
 
 /** Cost of softPag with some heads between 0 and 1: the attention, and the damaged one where it needs the engine. */
-export function softPagCost(sizes: CostSizes, { target = 'identity' }: SoftPagOptions = {}): Cost {
+export function softPagCost(sizes: CostSizes, options: SoftPagOptions = {}): Cost {
+  expectOptions('softPagCost', options, SOFT_PAG_OPTIONS);
+  const { target = 'identity' } = options;
   const { batch, heads, length, dimV, elementBytes } = fullSizes(sizes);
   const values = batch * heads * length * dimV;
   const lerp = { flops: 3 * values, bytes: 3 * values * elementBytes };

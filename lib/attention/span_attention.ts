@@ -9,6 +9,7 @@ import { FoveaError } from '../errors.ts';
 import { embedding } from '../ops/embedding.ts';
 import { rowSums } from '../ops/row_sums.ts';
 import { reshape, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { expectRank } from './checks.ts';
@@ -22,6 +23,8 @@ export interface SpanAttentionOptions {
   readonly keyMask?: Tensor;
   readonly signal?: AbortSignal;
 }
+
+const SPAN_ATTENTION_OPTIONS: OptionNames<SpanAttentionOptions> = { scale: true, keyMask: true, signal: true };
 
 const OP = 'spanAttention';
 
@@ -72,6 +75,7 @@ export function spanAttention(
   ranges: Tensor,
   options: SpanAttentionOptions = {},
 ): AttentionResult {
+  expectOptions(OP, options, SPAN_ATTENTION_OPTIONS);
   expectRank(OP, '[batch, heads, length, dim]', 4, { q, k, v });
   if (ranges.rank !== 5 || String(ranges.shape.slice(0, 3)) !== String(q.shape.slice(0, 3)))
     throw new FoveaError(

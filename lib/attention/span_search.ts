@@ -15,6 +15,7 @@ import { sum } from '../ops/reduce.ts';
 import { rowStarts } from '../ops/row_starts.ts';
 import { expand, reshape, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { abortable } from '../runtime.ts';
 import type { DeviceName } from '../tensor/device.ts';
 import { shapeText } from '../tensor/shape.ts';
@@ -43,6 +44,19 @@ export interface SpanSearchOptions {
   readonly keyMask?: Tensor;
   readonly signal?: AbortSignal;
 }
+
+export const SPAN_SEARCH_OPTIONS: OptionNames<SpanSearchOptions> = {
+  numSpans: true,
+  swIndex: true,
+  searchPower: true,
+  backwardFactor: true,
+  forwardFactor: true,
+  spanPower: true,
+  steps: true,
+  cachePosition: true,
+  keyMask: true,
+  signal: true,
+};
 
 export interface SpanSearchResult {
   /**
@@ -151,6 +165,12 @@ function tablesFor(settings: SearchSettings, length: number, device: DeviceName)
  * @throws FoveaError ERR_SHAPE, ERR_DTYPE, ERR_ARGUMENT
  */
 export function spanSearch(q: Tensor, k: Tensor, options: SpanSearchOptions = {}): SpanSearchResult {
+  expectOptions(OP, options, SPAN_SEARCH_OPTIONS);
+  return searchSpans(q, k, options);
+}
+
+/** spanSearch() with options that have been checked. */
+export function searchSpans(q: Tensor, k: Tensor, options: SpanSearchOptions): SpanSearchResult {
   expectRank(OP, '[batch, heads, length, dim]', 4, { q, k });
   const settings = searchSettings(options);
   const { keyMask, signal } = options;

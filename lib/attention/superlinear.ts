@@ -19,10 +19,11 @@ import { sigmoid } from '../ops/unary.ts';
 import { reshape, unsqueeze } from '../ops/view.ts';
 import { stack } from '../ops/concat.ts';
 import { where } from '../ops/where.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { attention, type AttentionResult } from './attention.ts';
 import { expectRank } from './checks.ts';
-import { addCosts, pairsCost, type Cost, type CostSizes } from './cost.ts';
+import { addCosts, COST_SIZES, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { planAttention } from './plan.ts';
 import { attendSorted, type SortedSpans } from './span_attention.ts';
 import {
@@ -30,7 +31,8 @@ import {
   reach,
   searchDistances,
   searchSettings,
-  spanSearch,
+  searchSpans,
+  SPAN_SEARCH_OPTIONS,
   windowLength,
   type SearchSettings,
   type SpanSearchOptions,
@@ -41,6 +43,12 @@ export interface SuperlinearOptions extends SpanSearchOptions {
   /** Factor of q.k in the attention (never in the search); default 1 / sqrt(dim). */
   readonly scale?: number;
 }
+
+const CALL_OPTIONS: OptionNames<SuperlinearOptions & { returnSearch?: boolean }> = {
+  ...SPAN_SEARCH_OPTIONS,
+  scale: true,
+  returnSearch: true,
+};
 
 export interface SuperlinearResult extends SpanSearchResult {
   readonly out: Tensor;
@@ -82,8 +90,9 @@ export function superlinearAttention(
   v: Tensor,
   options: SuperlinearOptions & { readonly returnSearch?: boolean } = {},
 ): Tensor | SuperlinearResult {
+  expectOptions(OP, options, CALL_OPTIONS);
   expectRank(OP, '[batch, heads, length, dim]', 4, { search, q, k, v });
-  const found = spanSearch(search, k, options);
+  const found = searchSpans(search, k, options);
   const none = lt(found.anchors, 0);
   const gate = softmax(where(none, NO_SCORE, found.scores), -1);
   const spans = attendSorted(q, k, v, found.ranges, options);
@@ -143,8 +152,9 @@ function attendWindow(q: Tensor, k: Tensor, v: Tensor, options: SuperlinearOptio
 
 /** What a forward call of a whole sequence costs: search, spans and window, all at the length of each query. */
 export function superlinearCost(sizes: CostSizes & SpanSearchOptions): Cost {
+  expectOptions('superlinearCost', sizes, { ...COST_SIZES, ...SPAN_SEARCH_OPTIONS });
   const settings: SearchSettings = searchSettings(sizes);
-  const { batch = 1, heads = 1, length, dim, elementBytes = 4 } = sizes;
+  const { batch = 1, heads = 1, length, keys, dim, dimV, elementBytes = 4 } = sizes;
   const { numSpans, backwardFactor, forwardFactor, spanPower, steps } = settings;
   const distances = searchDistances(settings, length);
   const window = windowLength(settings);
@@ -162,5 +172,6 @@ export function superlinearCost(sizes: CostSizes & SpanSearchOptions): Cost {
     pairs += Math.min(n, window) + numSpans * Math.min(Math.max(0, n - window), span);
   }
   const search = { flops: 2 * batch * heads * scored * dim, bytes: batch * heads * scored * dim * elementBytes };
-  return addCosts(search, pairsCost(sizes, pairs, 2 * numSpans * length * dim));
+  const attended = { batch, heads, length, keys, dim, dimV, elementBytes };
+  return addCosts(search, pairsCost(attended, pairs, 2 * numSpans * length * dim));
 }

@@ -14,6 +14,7 @@ import { cast } from '../ops/copy.ts';
 import { matmul } from '../ops/matmul.ts';
 import { tanh } from '../ops/unary.ts';
 import { transpose } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { expectRank } from './checks.ts';
@@ -28,6 +29,8 @@ export interface TanhOptions {
   readonly scale?: number;
 }
 
+const TANH_OPTIONS: OptionNames<TanhOptions> = { alpha: true, bias: true, scale: true };
+
 /**
  * q, k [batch, heads, length, dim] and x [batch, heads or 1, length, dimV] to [batch, heads, length, dimV]. f32, bf16, f16; differentiable in
  * q, k, x, alpha, bias.
@@ -35,6 +38,7 @@ export interface TanhOptions {
  * @throws FoveaError ERR_SHAPE where shapes don't fit together
  */
 export function tanhAttention(q: Tensor, k: Tensor, x: Tensor, options: TanhOptions = {}): Tensor {
+  expectOptions('tanhAttention', options, TANH_OPTIONS);
   expectRank('tanhAttention', '[batch, heads, length, dim]', 4, { q, k, x });
   const { alpha = 1, bias, scale = 1 / q.shape[3] } = options;
   if (
