@@ -7,6 +7,7 @@
  */
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { scope, keep } from '../tensor/scope.ts';
 import { setBackwardHook, Tensor, type BackwardOptions } from '../tensor/tensor.ts';
 
@@ -298,6 +299,8 @@ export interface GradOptions {
   retainGraph?: boolean;
 }
 
+const GRAD_OPTIONS: OptionNames<GradOptions> = { gradients: true, retainGraph: true };
+
 /**
  * Gradients of the sum of `outputs` with respect to each of `inputs` (leaves or computed tensors), without touching `.grad`.
  * An input no output depends on gets null.
@@ -307,6 +310,7 @@ export function grad(
   inputs: readonly Tensor[],
   options: GradOptions = {},
 ): (Tensor | null)[] {
+  expectOptions('grad', options, GRAD_OPTIONS);
   const list = outputs instanceof Tensor ? [outputs] : outputs;
   for (const t of list) expectGraph(t, 'grad');
   const seeds = list.map((t, i) => seedOf(t, options.gradients?.[i]));

@@ -5,6 +5,7 @@
  * The layout is csrc/core/block_mask.h, to which a block mask is handed over as it is.
  */
 import { FoveaError } from '../errors.ts';
+import { expectOptions } from '../options.ts';
 import { show, toSVG, type ShowOptions, type SvgOptions } from './show.ts';
 import { FULL, tileExtent } from './tile_store.ts';
 
@@ -158,6 +159,7 @@ export class BlockMask {
    * The bit matrices are shared. Throws ERR_ARGUMENT for a range out of bounds or a beginning inside a block.
    */
   slice(ranges: { readonly q?: readonly [number, number]; readonly kv?: readonly [number, number] }): BlockMask {
+    expectOptions('slice', ranges, { q: true, kv: true });
     const [q0, q1] = checkRange('q', ranges.q ?? [0, this.qLength], this.qLength, this.block[0]);
     const [kv0, kv1] = checkRange('kv', ranges.kv ?? [0, this.kvLength], this.kvLength, this.block[1]);
     const [rowFrom, rowTo] = [q0 / this.block[0], Math.ceil(q1 / this.block[0])];

@@ -7,6 +7,7 @@
  * ascending without sorting.
  */
 import { FoveaError } from '../errors.ts';
+import type { OptionNames } from '../options.ts';
 import { BlockMask } from './block_mask.ts';
 import { prepareValues } from './evaluate.ts';
 import { checkIndices } from './indices.ts';
@@ -30,6 +31,8 @@ export interface BlockMaskSizes {
   /** Block side, or [queries, keys]; default 128. Queries must be a multiple of 16. */
   readonly block?: number | readonly [number, number];
 }
+
+export const BLOCK_MASK_SIZES: OptionNames<BlockMaskSizes> = { b: true, h: true, q: true, kv: true, block: true };
 
 export interface ResolvedSizes {
   readonly b: number;

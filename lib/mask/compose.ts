@@ -3,6 +3,7 @@
  * functions in the same way.
  */
 import { FoveaError } from '../errors.ts';
+import { expectOptions } from '../options.ts';
 import { makeMask, makeScore, partsOf } from './mask.ts';
 import type { Mask, Parts, Score, ScoreCoordinates } from './mask.ts';
 import type { Uniform } from './program.ts';
@@ -38,6 +39,7 @@ export function not(mask: Mask): Mask {
  * position `n` of a cache uses `offset(mask, { q: n })`. The shifts are uniforms: every shift shares one compiled program.
  */
 export function offset(mask: Mask, shift: { readonly q?: number; readonly kv?: number }): Mask {
+  expectOptions('offset', shift, { q: true, kv: true });
   const part = partsOf(mask, 'mask', 'offset');
   const { term, oracle } = part;
   const q = shiftUniform('q', shift.q ?? 0);

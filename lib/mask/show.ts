@@ -4,6 +4,7 @@
  * Rows are queries from top to bottom, columns keys from left to right. Visible pairs of full blocks, visible pairs of partial blocks and
  * what is never visited have a colour or a character each, so that a picture shows both the mask and what it costs.
  */
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { BlockMask } from './block_mask.ts';
 
 export interface ShowOptions {
@@ -21,6 +22,8 @@ export interface ShowOptions {
   readonly color?: boolean;
 }
 
+const SHOW_OPTIONS: OptionNames<ShowOptions> = { b: true, h: true, width: true, style: true, color: true };
+
 export interface SvgOptions {
   readonly b?: number;
   readonly h?: number;
@@ -29,6 +32,8 @@ export interface SvgOptions {
   /** Title for screen readers and tooltips. */
   readonly title?: string;
 }
+
+const SVG_OPTIONS: OptionNames<SvgOptions> = { b: true, h: true, size: true, title: true };
 
 /** One line on the size of a mask: density, and blocks full, partial, skipped. */
 export function describe(mask: BlockMask): string {
@@ -43,6 +48,7 @@ export function describe(mask: BlockMask): string {
 
 /** A drawing for the terminal, with its legend and {@link describe} below it. */
 export function show(mask: BlockMask, options: ShowOptions = {}): string {
+  expectOptions('show', options, SHOW_OPTIONS);
   const { b = 0, h = 0, width = 64, style = 'blocks', color = false } = options;
   const lines = style === 'dots' ? dots(mask, b, h, width) : shades(mask, b, h, width, color);
   const legend = style === 'dots' ? [] : [color ? coloredLegend() : '█ full  ▒ partial  · skipped'];
@@ -139,7 +145,9 @@ const COLORS = { full: '#2166ac', partial: '#e08214', visited: '#fde8cd', skippe
 const MAX_DRAWN = 256;
 
 /** A drawing as an SVG document: pairs one by one for small masks, whole blocks for large ones, with a legend. The text is deterministic. */
-export function toSVG(mask: BlockMask, { b = 0, h = 0, size = 320, title }: SvgOptions = {}): string {
+export function toSVG(mask: BlockMask, options: SvgOptions = {}): string {
+  expectOptions('toSVG', options, SVG_OPTIONS);
+  const { b = 0, h = 0, size = 320, title } = options;
   const scale = size / Math.max(mask.kvLength, 1);
   const height = mask.qLength * scale;
   const shapes = new Shapes(scale);

@@ -2,6 +2,7 @@
  * Block masks that don't come from a function: boolean arrays, adjacency lists of graphs and meshes, lists of blocks.
  */
 import { FoveaError } from '../errors.ts';
+import { expectOptions } from '../options.ts';
 import { BlockMask } from './block_mask.ts';
 import { resolveSizes, type BlockMaskSizes } from './build.ts';
 import { EMPTY, FULL, TileStore, tileExtent, tileFrom } from './tile_store.ts';
@@ -40,6 +41,7 @@ export function blockMaskFromBoolean(
   shape: readonly number[],
   sizes: Pick<BlockMaskSizes, 'q' | 'kv' | 'block'>,
 ): BlockMask {
+  expectOptions('blockMaskFromBoolean', sizes, { q: true, kv: true, block: true });
   const { q, kv, block } = resolveSizes(sizes);
   const full = [...Array<number>(Math.max(0, 4 - shape.length)).fill(1), ...shape];
   const fits = full.length === 4 && [1, q].includes(full[2]) && [1, kv].includes(full[3]);
@@ -83,6 +85,7 @@ export function blockMaskFromAdjacency(
   neighbors: ArrayLike<number>,
   sizes: Pick<BlockMaskSizes, 'kv' | 'block'> = {},
 ): BlockMask {
+  expectOptions('blockMaskFromAdjacency', sizes, { kv: true, block: true });
   const { q, kv, block } = resolveSizes({ ...sizes, q: Math.max(0, offsets.length - 1) });
   for (let i = 0; i < q; ++i)
     if (!(offsets[i] >= 0 && offsets[i] <= offsets[i + 1] && offsets[i + 1] <= neighbors.length))
@@ -133,6 +136,7 @@ export function blockMaskFromBlocks(
   lists: readonly ArrayLike<number>[],
   sizes: Pick<BlockMaskSizes, 'q' | 'kv' | 'block'>,
 ): BlockMask {
+  expectOptions('blockMaskFromBlocks', sizes, { q: true, kv: true, block: true });
   const { q, kv, block } = resolveSizes(sizes);
   const [qBlocks, kvBlocks] = [Math.ceil(q / block[0]), Math.ceil(kv / block[1])];
   if (lists.length !== qBlocks)

@@ -1,5 +1,6 @@
 /** Normalisation of each channel with statistics over everything else: those of training, kept, or those of the batch. */
 import { FoveaError } from '../errors.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { isFloating } from '../tensor/dtype.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -22,6 +23,8 @@ export interface BatchNormOptions {
   /** The axis of the channels. Default 1. */
   readonly axis?: number;
 }
+
+export const BATCH_NORM_OPTIONS: OptionNames<BatchNormOptions> = { eps: true, axis: true };
 
 /** Mean and variance of each channel of x over its other axes, in f32 (f64 of f64). Differentiable. */
 export function batchStatistics(x: Tensor, axis = 1): BatchStatistics {
@@ -46,8 +49,10 @@ export function batchNorm(
   statistics: BatchStatistics,
   weight: Tensor | null = null,
   bias: Tensor | null = null,
-  { eps = 1e-5, axis = 1 }: BatchNormOptions = {},
+  options: BatchNormOptions = {},
 ): Tensor {
+  expectOptions('batchNorm', options, BATCH_NORM_OPTIONS);
+  const { eps = 1e-5, axis = 1 } = options;
   if (!isFloating(x.dtype))
     throw new FoveaError('ERR_DTYPE', `batchNorm: x is ${x.dtype}, expected a floating dtype; use cast() first`);
   const at = axisOf('batchNorm', axis, x.rank);

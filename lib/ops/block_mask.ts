@@ -1,11 +1,12 @@
 /** Block masks with their undecided tiles evaluated natively. */
-import { buildBlockMask, type BlockMaskSizes } from '../mask/build.ts';
+import { BLOCK_MASK_SIZES, buildBlockMask, type BlockMaskSizes } from '../mask/build.ts';
 import { encodeProgram, uniformBits, type Program } from '../mask/program.ts';
 import { native } from '../native.ts';
 import { deviceCode, type DeviceName } from '../tensor/device.ts';
 import type { BlockMask } from '../mask/block_mask.ts';
 import type { Mask } from '../mask/mask.ts';
 import type { TileEvaluator } from '../mask/tile_store.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 
 /** Tiles per native call, and bytes of their matrices: bound the memory for matrices that turn out equal. */
 const BATCH = 1024;
@@ -69,6 +70,8 @@ export interface BlockMaskOptions extends BlockMaskSizes {
   readonly device?: DeviceName;
 }
 
+const BLOCK_MASK_OPTIONS: OptionNames<BlockMaskOptions> = { ...BLOCK_MASK_SIZES, device: true };
+
 /**
  * The block mask of a mask function: which key blocks each query block visits, and a bit matrix for those it visits in part.
  *
@@ -80,6 +83,8 @@ export interface BlockMaskOptions extends BlockMaskSizes {
  * [queries, keys], default 128, queries a multiple of 16; `device` that evaluates it
  * @throws FoveaError ERR_ARGUMENT for sizes; ERR_MASK_INDEX where a captured table would be read out of range at these lengths
  */
-export function blockMask(mask: Mask, { device = 'cpu', ...sizes }: BlockMaskOptions): BlockMask {
+export function blockMask(mask: Mask, options: BlockMaskOptions): BlockMask {
+  expectOptions('blockMask', options, BLOCK_MASK_OPTIONS);
+  const { device = 'cpu', ...sizes } = options;
   return buildBlockMask(mask, sizes, evaluateTilesOn(device));
 }

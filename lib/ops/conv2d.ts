@@ -7,13 +7,14 @@
 import { noGrad, record } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { add } from './binary.ts';
 import { cast } from './copy.ts';
 import { depthwiseConv } from './depthwise_conv.ts';
-import { addWindows, channelsLast, inLayout, windowGrid, windowsOf, type WindowGrid, type WindowOptions } from './image_windows.ts'; // prettier-ignore
+import { addWindows, channelsLast, inLayout, WINDOW_OPTIONS, windowGrid, windowsOf, type WindowGrid, type WindowOptions } from './image_windows.ts'; // prettier-ignore
 import { linear } from './linear.ts';
 import { matmul } from './matmul.ts';
 import { pad } from './pad.ts';
@@ -24,6 +25,8 @@ export interface Conv2dOptions extends WindowOptions {
   /** Channels in and out are cut into so many runs, each run out of its run in. Default 1. */
   readonly groups?: number;
 }
+
+export const CONV2D_OPTIONS: OptionNames<Conv2dOptions> = { ...WINDOW_OPTIONS, groups: true };
 
 const OP = 'conv2d';
 
@@ -38,6 +41,7 @@ const OP = 'conv2d';
  * @throws FoveaError ERR_SHAPE where operands do not fit, ERR_ARGUMENT for options out of range, ERR_DTYPE
  */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: Conv2dOptions = {}): Tensor {
+  expectOptions(OP, options, CONV2D_OPTIONS);
   const { groups = 1, layout = 'nchw' } = options;
   const image = channelsLast(OP, x, layout);
   const channels = image.shape[3];

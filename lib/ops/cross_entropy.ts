@@ -1,6 +1,7 @@
 import { gradEnabled, result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -27,6 +28,12 @@ export interface CrossEntropyOptions {
   reduction?: Reduction;
 }
 
+const CROSS_ENTROPY_OPTIONS: OptionNames<CrossEntropyOptions> = {
+  ignoreIndex: true,
+  labelSmoothing: true,
+  reduction: true,
+};
+
 /**
  * Cross entropy between the softmax of `logits` [N, C] (f32, bf16 or f16) and the classes `targets` [N] (i32, i64 or u8), in natural log;
  * f32. The softmax is computed inside and again in backward; only its log-sum is kept.
@@ -35,6 +42,7 @@ export interface CrossEntropyOptions {
  * Label smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  expectOptions('crossEntropy', options, CROSS_ENTROPY_OPTIONS);
   const { ignoreIndex = -100, labelSmoothing = 0, reduction = 'mean' } = options;
   const code = reductionCode('crossEntropy', reduction);
   if (logits.rank !== 2 || targets.rank !== 1 || logits.shape[0] !== targets.shape[0]) {

@@ -8,6 +8,7 @@
 import { noGrad } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import type { OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { add } from './binary.ts';
@@ -31,6 +32,8 @@ export interface WindowOptions {
   /** Default 'nchw'. */
   readonly layout?: ImageLayout;
 }
+
+export const WINDOW_OPTIONS: OptionNames<WindowOptions> = { stride: true, padding: true, dilation: true, layout: true };
 
 /** Windows along one axis of an image. */
 interface Axis {

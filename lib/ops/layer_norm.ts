@@ -2,6 +2,7 @@
 import { gradEnabled, result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -11,6 +12,8 @@ export interface NormOptions {
   /** The trailing sizes that are normalised together. Default: the shape of weight or bias, or the last axis. */
   normalizedShape?: readonly number[];
 }
+
+const NORM_OPTIONS: OptionNames<NormOptions> = { eps: true, normalizedShape: true };
 
 function norm(
   op: 'layerNorm' | 'rmsNorm',
@@ -71,6 +74,7 @@ export function layerNorm(
   bias: Tensor | null = null,
   options: NormOptions = {},
 ): Tensor {
+  expectOptions('layerNorm', options, NORM_OPTIONS);
   return norm('layerNorm', x, weight, bias, options.eps ?? 1e-5, options.normalizedShape);
 }
 
@@ -80,5 +84,6 @@ export function layerNorm(
  * Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".
  */
 export function rmsNorm(x: Tensor, weight: Tensor | null = null, options: NormOptions = {}): Tensor {
+  expectOptions('rmsNorm', options, NORM_OPTIONS);
   return norm('rmsNorm', x, weight, null, options.eps ?? 1e-6, options.normalizedShape);
 }

@@ -1,9 +1,10 @@
 import { gradEnabled, record, type Gradients } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectOptions } from '../options.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { precisionCode, type PrecisionOptions } from './matmul_precision.ts';
+import { PRECISION_OPTIONS, precisionCode, type PrecisionOptions } from './matmul_precision.ts';
 import { reshape, transpose } from './view.ts';
 
 /** Activations a linear layer can fuse: GELU exact ('gelu') or in its tanh form ('geluTanh'), SiLU, ReLU. */
@@ -22,6 +23,7 @@ export function linear(
   activation: Activation = 'none',
   options: PrecisionOptions = {},
 ): Tensor {
+  expectOptions('linear', options, PRECISION_OPTIONS);
   const code = ACTIVATIONS.indexOf(activation);
   if (code < 0) {
     throw new FoveaError(

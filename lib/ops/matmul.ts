@@ -1,16 +1,19 @@
 import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { dtypeCode, type DType } from '../tensor/dtype.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { precisionCode, type PrecisionOptions } from './matmul_precision.ts';
+import { PRECISION_OPTIONS, precisionCode, type PrecisionOptions } from './matmul_precision.ts';
 import { reshape, squeeze, sumTo, transpose, unsqueeze } from './view.ts';
 
 export interface MatmulOptions extends PrecisionOptions {
   /** Of the result: that of the operands (default) or, for bf16 and f16, 'f32'. */
   dtype?: DType;
 }
+
+const MATMUL_OPTIONS: OptionNames<MatmulOptions> = { ...PRECISION_OPTIONS, dtype: true };
 
 /** Gradient of `b` in a @ b. One matrix shared by a whole batch gets one product over all rows, not a sum of one product per batch entry. */
 function rightGradient(a: Tensor, b: Tensor, g: Tensor, precision: number): Tensor {
@@ -43,6 +46,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   }
   if (a.rank === 1) return squeeze(matmul(unsqueeze(a, 0), b, options), b.rank === 1 ? 0 : -2);
   if (b.rank === 1) return squeeze(matmul(a, unsqueeze(b, 1), options), -1);
+  expectOptions('matmul', options, MATMUL_OPTIONS);
   const precision = precisionCode(options.precision, 'matmul');
   return result(
     'matmul',

@@ -1,4 +1,5 @@
 import { FoveaError } from '../errors.ts';
+import type { OptionNames } from '../options.ts';
 
 /**
  * How products of f32 tensors are computed. 'highest': in f32. 'high': on CUDA by TF32 on the tensor cores, where both factors are rounded to
@@ -12,6 +13,8 @@ export interface PrecisionOptions {
   /** Of products of f32, forward and backward; other dtypes don't see it. Default: that of setMatmulPrecision(), at first 'highest'. */
   precision?: MatmulPrecision;
 }
+
+export const PRECISION_OPTIONS: OptionNames<PrecisionOptions> = { precision: true };
 
 let current: MatmulPrecision = 'highest';
 

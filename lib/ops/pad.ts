@@ -1,6 +1,7 @@
 import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -12,6 +13,8 @@ export interface PadOptions {
   /** For 'constant'. Default 0. */
   value?: number;
 }
+
+const PAD_OPTIONS: OptionNames<PadOptions> = { mode: true, value: true };
 
 /** Index of the source for position i of an axis of n elements, i from -before to n + after - 1. */
 const SOURCES: Record<'reflect' | 'replicate' | 'circular', (i: number, n: number) => number> = {
@@ -28,8 +31,10 @@ const SOURCES: Record<'reflect' | 'replicate' | 'circular', (i: number, n: numbe
 export function pad(
   t: Tensor,
   pairs: readonly [number, number] | readonly (readonly [number, number])[],
-  { mode = 'constant', value = 0 }: PadOptions = {},
+  options: PadOptions = {},
 ): Tensor {
+  expectOptions('pad', options, PAD_OPTIONS);
+  const { mode = 'constant', value = 0 } = options;
   const list = (typeof pairs[0] === 'number' ? t.shape.map(() => pairs) : pairs) as readonly (readonly [
     number,
     number,

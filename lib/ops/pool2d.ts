@@ -1,6 +1,7 @@
 /** Pooling of images over windows: the maximum, or the mean. */
 import { noGrad, record } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
 import { isFloating } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
@@ -8,7 +9,7 @@ import type { Tensor } from '../tensor/tensor.ts';
 import { add, div, maximum, mul } from './binary.ts';
 import { eq } from './compare.ts';
 import { cast } from './copy.ts';
-import { addWindows, channelsLast, inLayout, tapsOf, windowGrid, windowsOf, type Pair, type WindowGrid, type WindowOptions } from './image_windows.ts'; // prettier-ignore
+import { addWindows, channelsLast, inLayout, tapsOf, WINDOW_OPTIONS, windowGrid, windowsOf, type Pair, type WindowGrid, type WindowOptions } from './image_windows.ts'; // prettier-ignore
 import { sum } from './reduce.ts';
 import { expand, reshape } from './view.ts';
 import { where } from './where.ts';
@@ -22,6 +23,8 @@ export interface AvgPoolOptions extends Omit<PoolOptions, 'dilation'> {
   /** Whether the border that `padding` adds counts as pixels of 0, as in PyTorch. Default true; otherwise the mean of the pixels there are. */
   readonly countPadding?: boolean;
 }
+
+const AVG_POOL_OPTIONS: OptionNames<AvgPoolOptions> = { stride: true, padding: true, layout: true, countPadding: true };
 
 /**
  * Result of a pooling, computed in f32 (f64 of f64), in the layout of x; `backward` gives what each tap of
@@ -63,6 +66,7 @@ function pooled(
  * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT for images and options that do not fit, ERR_DTYPE for images that are not floating
  */
 export function maxPool2d(x: Tensor, kernel: Pair, options: PoolOptions = {}): Tensor {
+  expectOptions('maxPool2d', options, WINDOW_OPTIONS);
   const largest = (windows: Tensor): Tensor => tapsOf(windows).reduce(maximum);
   const toLargest = (g: Tensor, out: Tensor, windows: () => Tensor): Tensor => {
     const wide = (t: Tensor): Tensor => reshape(t, [...t.shape.slice(0, 3), 1, 1, t.shape[3]]);
@@ -78,6 +82,7 @@ export function maxPool2d(x: Tensor, kernel: Pair, options: PoolOptions = {}): T
  * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT for images and options that do not fit, ERR_DTYPE for images that are not floating
  */
 export function avgPool2d(x: Tensor, kernel: Pair, options: AvgPoolOptions = {}): Tensor {
+  expectOptions('avgPool2d', options, AVG_POOL_OPTIONS);
   const { countPadding = true } = options;
   const shared = (t: Tensor, grid: WindowGrid): Tensor => (countPadding ? t : mul(t, tapsPerPixel(grid, t)));
   const means = (windows: Tensor, grid: WindowGrid): Tensor =>

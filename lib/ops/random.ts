@@ -7,7 +7,8 @@
  */
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
-import { checkShape, type TensorOptions } from '../tensor/create.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
+import { checkShape, TENSOR_OPTIONS, type TensorOptions } from '../tensor/create.ts';
 import { chosenDevice } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -17,6 +18,8 @@ export interface RandomOptions extends TensorOptions {
   /** Makes this call reproducible on its own; an integer. */
   seed?: number;
 }
+
+const RANDOM_OPTIONS: OptionNames<RandomOptions> = { ...TENSOR_OPTIONS, seed: true };
 
 /** One call's place in the random stream. */
 export interface RandomState {
@@ -79,6 +82,8 @@ export interface UniformOptions extends RandomOptions {
   high?: number;
 }
 
+const UNIFORM_OPTIONS: OptionNames<UniformOptions> = { ...RANDOM_OPTIONS, low: true, high: true };
+
 /** Moments of randn(). */
 export interface NormalOptions extends RandomOptions {
   /** Default 0. */
@@ -87,11 +92,14 @@ export interface NormalOptions extends RandomOptions {
   std?: number;
 }
 
+const NORMAL_OPTIONS: OptionNames<NormalOptions> = { ...RANDOM_OPTIONS, mean: true, std: true };
+
 /**
  * Uniform in [low, high), [0, 1) by default; f32 by default, any floating dtype (ERR_DTYPE). 16-bit floats in [0, 1) get as many random
  * bits as they hold exactly; other bounds scale an f32 draw, whose rounding may reach `high`.
  */
 export function rand(shape: readonly number[], options: UniformOptions = {}): Tensor {
+  expectOptions('rand', options, UNIFORM_OPTIONS);
   const { seed, offset, device } = prepare('rand', shape, options);
   const { low = 0, high = 1 } = options;
   return finish(
@@ -102,6 +110,7 @@ export function rand(shape: readonly number[], options: UniformOptions = {}): Te
 
 /** Normal (Box-Muller) with mean 0 and standard deviation 1 by default; f32 by default, any floating dtype (ERR_DTYPE). */
 export function randn(shape: readonly number[], options: NormalOptions = {}): Tensor {
+  expectOptions('randn', options, NORMAL_OPTIONS);
   const { seed, offset, device } = prepare('randn', shape, options);
   const { mean = 0, std = 1 } = options;
   return finish(native().randn(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset, std, mean, device), options);
@@ -112,6 +121,7 @@ export function randn(shape: readonly number[], options: NormalOptions = {}): Te
  * Throws ERR_ARGUMENT unless low < high are integers at most 2^32 apart.
  */
 export function randint(low: number, high: number, shape: readonly number[], options: RandomOptions = {}): Tensor {
+  expectOptions('randint', options, RANDOM_OPTIONS);
   if (!Number.isSafeInteger(low) || !Number.isSafeInteger(high)) {
     throw new FoveaError('ERR_ARGUMENT', `randint: bounds must be integers, got ${low} and ${high}`);
   }
@@ -121,6 +131,7 @@ export function randint(low: number, high: number, shape: readonly number[], opt
 
 /** 1 (true) with probability `p`, else 0; bool by default. Throws ERR_ARGUMENT for p outside [0, 1]. */
 export function bernoulli(p: number, shape: readonly number[], options: RandomOptions = {}): Tensor {
+  expectOptions('bernoulli', options, RANDOM_OPTIONS);
   if (!(p >= 0 && p <= 1)) throw new FoveaError('ERR_ARGUMENT', `bernoulli: p must be in [0, 1], got ${p}`);
   const { seed, offset, device } = prepare('bernoulli', shape, options);
   return finish(native().bernoulli(shape, dtypeCode(options.dtype ?? 'bool'), seed, offset, p, device), options);

@@ -1,6 +1,7 @@
 import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { chosenDevice, type DeviceName } from '../tensor/device.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { tensor } from '../tensor/create.ts';
@@ -28,6 +29,16 @@ export interface RotaryOptions {
   /** Position of each row, [L] or [B, L], i32 or i64; `offset` is added when it is a number. */
   positions?: Tensor;
 }
+
+const ROTARY_OPTIONS: OptionNames<RotaryOptions> = {
+  table: true,
+  base: true,
+  dims: true,
+  interleaved: true,
+  layout: true,
+  offset: true,
+  positions: true,
+};
 
 /**
  * The angles position * base^(-2i / dims) for positions 0 to length - 1, computed in double precision.
@@ -60,6 +71,7 @@ function lengthNeeded(length: number, offset: number | readonly number[], positi
  * Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding", section 3.4.2.
  */
 export function rotary(x: Tensor, options: RotaryOptions = {}): Tensor {
+  expectOptions('rotary', options, ROTARY_OPTIONS);
   const { base = 10000, interleaved = false, layout = 'BHLD', offset = 0 } = options;
   if (x.rank < 2) throw new FoveaError('ERR_SHAPE', `rotary: ${shapeText(x.shape)}, expected [..., L, D]`);
   const length = x.shape[layout === 'BLHD' ? 1 : x.rank - 2];

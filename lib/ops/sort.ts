@@ -5,6 +5,7 @@
 import { record } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectOptions } from '../options.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { zeros } from './creation.ts';
@@ -14,6 +15,9 @@ export interface Sorted {
   /** Where each value stood along the axis; i32. */
   indices: Tensor;
 }
+
+const SORT_OPTIONS = { descending: true } as const;
+const TOP_K_OPTIONS = { largest: true } as const;
 
 function run(op: string, t: Tensor, axis: number, k: number, descending: boolean): Sorted {
   const at = axisOf(op, axis, t.rank);
@@ -34,13 +38,16 @@ function run(op: string, t: Tensor, axis: number, k: number, descending: boolean
 }
 
 /** `t` sorted along `axis` (default the last), any dtype. Differentiable in the values. */
-export function sort(t: Tensor, axis = -1, { descending = false }: { descending?: boolean } = {}): Sorted {
-  return run('sort', t, axis, -1, descending);
+export function sort(t: Tensor, axis = -1, options: { descending?: boolean } = {}): Sorted {
+  expectOptions('sort', options, SORT_OPTIONS);
+  return run('sort', t, axis, -1, options.descending ?? false);
 }
 
 /** The order that sorts `t` along `axis` (default the last); i32. */
-export function argsort(t: Tensor, axis = -1, { descending = false }: { descending?: boolean } = {}): Tensor {
-  const [values, indices] = native().sort(t.handle, axisOf('argsort', axis, t.rank), -1, descending);
+export function argsort(t: Tensor, axis = -1, options: { descending?: boolean } = {}): Tensor {
+  expectOptions('argsort', options, SORT_OPTIONS);
+  const at = axisOf('argsort', axis, t.rank);
+  const [values, indices] = native().sort(t.handle, at, -1, options.descending ?? false);
   native().release(values);
   return new Tensor(indices);
 }
@@ -49,11 +56,12 @@ export function argsort(t: Tensor, axis = -1, { descending = false }: { descendi
  * The k largest (or smallest) along `axis` (default the last), in order, the first of equals first. Throws ERR_ARGUMENT unless k is an
  * integer between 0 and the axis. Differentiable in the values.
  */
-export function topK(t: Tensor, k: number, axis = -1, { largest = true }: { largest?: boolean } = {}): Sorted {
+export function topK(t: Tensor, k: number, axis = -1, options: { largest?: boolean } = {}): Sorted {
+  expectOptions('topK', options, TOP_K_OPTIONS);
   if (!Number.isInteger(k) || k < 0) {
     throw new FoveaError('ERR_ARGUMENT', `topK: k must be a non-negative integer, got ${k} for ${shapeText(t.shape)}`);
   }
-  return run('topK', t, axis, k, largest);
+  return run('topK', t, axis, k, options.largest ?? true);
 }
 
 /** The places of the k largest along the last axis, rising, the first of equals: what topK finds, as a set. f32, bf16, f16; i32 [..., k]. */

@@ -1,5 +1,6 @@
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { chosenDevice } from './device.ts';
 import { dtypeCode, DTYPE_BYTES, type DType } from './dtype.ts';
 import { Tensor } from './tensor.ts';
@@ -12,6 +13,8 @@ export interface TensorOptions {
   requiresGrad?: boolean;
 }
 
+export const TENSOR_OPTIONS: OptionNames<TensorOptions> = { dtype: true, device: true, requiresGrad: true };
+
 export interface FromDataOptions extends TensorOptions {
   /**
    * false: the tensor uses the TypedArray's own memory, without a copy. The caller must then leave the array alone while the tensor lives.
@@ -19,6 +22,10 @@ export interface FromDataOptions extends TensorOptions {
    */
   copy?: boolean;
 }
+
+const FROM_DATA_OPTIONS: OptionNames<FromDataOptions> = { ...TENSOR_OPTIONS, copy: true };
+
+const FROM_BYTES_OPTIONS = { device: true, requiresGrad: true } as const;
 
 export type NestedData = number | boolean | bigint | readonly NestedData[];
 export type ArrayData = Float32Array | Float64Array | Int32Array | BigInt64Array | Uint8Array | Uint8ClampedArray | Int8Array | Int16Array | Uint16Array | Uint32Array; // prettier-ignore
@@ -109,6 +116,7 @@ export function tensor(
   shape?: readonly number[] | null,
   options: FromDataOptions = {},
 ): Tensor {
+  expectOptions('tensor', options, FROM_DATA_OPTIONS);
   const device = chosenDevice(options.device);
   let t: Tensor;
   if (ArrayBuffer.isView(data)) {
@@ -178,6 +186,7 @@ export function fromBytes(
   shape: readonly number[],
   options: Omit<TensorOptions, 'dtype'> = {},
 ): Tensor {
+  expectOptions('fromBytes', options, FROM_BYTES_OPTIONS);
   const device = chosenDevice(options.device);
   checkShape('fromBytes', shape);
   const expected = shape.reduce((n, extent) => n * extent, 1) * DTYPE_BYTES[dtype];

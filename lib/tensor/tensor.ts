@@ -1,6 +1,7 @@
 import type { GradNode } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native, type Handle } from '../native.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { deviceName, type DeviceName } from './device.ts';
 import { DTYPES, dtypeCode, viewBuffer, type DataOf, type DType, type TensorData } from './dtype.ts';
 import { print } from './print.ts';
@@ -15,6 +16,8 @@ export interface BackwardOptions {
   /** Keep the graph for another backward through it. Default false. */
   retainGraph?: boolean;
 }
+
+const BACKWARD_OPTIONS: OptionNames<BackwardOptions> = { gradient: true, retainGraph: true };
 
 /**
  * An n-dimensional array on a device. A value: operations make new tensors; those that write in place say so by name and raise the
@@ -185,6 +188,7 @@ export class Tensor {
    * A second backward through the same graph throws ERR_AUTOGRAD unless the first had `retainGraph: true`.
    */
   backward(options: BackwardOptions = {}): void {
+    expectOptions('backward', options, BACKWARD_OPTIONS);
     backwardHook(this, options);
   }
 

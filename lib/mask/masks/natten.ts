@@ -1,4 +1,5 @@
 import { FoveaError } from '../../errors.ts';
+import { expectOptions, type OptionNames } from '../../options.ts';
 import { and } from '../compose.ts';
 import { mask, type Mask } from '../mask.ts';
 
@@ -15,6 +16,14 @@ export interface NattenOptions {
   readonly causal?: boolean | readonly boolean[];
 }
 
+const NATTEN_OPTIONS: OptionNames<NattenOptions> = {
+  shape: true,
+  kernelSize: true,
+  stride: true,
+  dilation: true,
+  causal: true,
+};
+
 /**
  * Neighborhood attention as a mask: a query sees the `kernelSize` nearest tokens along every axis.
  *
@@ -28,7 +37,9 @@ export interface NattenOptions {
  * Source: Hassani et al., "Neighborhood Attention Transformer", 2023; "Dilated Neighborhood Attention", 2022; "Generalized Neighborhood
  * Attention", 2025.
  */
-export function natten({ shape, kernelSize, stride = 1, dilation = 1, causal = false }: NattenOptions): Mask {
+export function natten(options: NattenOptions): Mask {
+  expectOptions('natten', options, NATTEN_OPTIONS);
+  const { shape, kernelSize, stride = 1, dilation = 1, causal = false } = options;
   if (shape.length < 1 || shape.length > 3)
     throw new FoveaError('ERR_ARGUMENT', `natten: shape must have 1 to 3 axes, got [${shape.join(', ')}]`);
   const axes = shape.map((length, axis) => {

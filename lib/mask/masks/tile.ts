@@ -1,4 +1,5 @@
 import { FoveaError } from '../../errors.ts';
+import { expectOptions, type OptionNames } from '../../options.ts';
 import { mask, type Mask } from '../mask.ts';
 import { expectWhole } from '../whole.ts';
 
@@ -11,6 +12,8 @@ export interface TileOptions {
   readonly tileTokens: number;
 }
 
+const TILE_OPTIONS: OptionNames<TileOptions> = { tiles: true, window: true, tileTokens: true };
+
 /**
  * Sliding tile attention over video: all tokens of a tile see all tokens of the `window` of tiles around it, shifted inwards at the
  * borders. Tokens are ordered tile by tile (tiles in row-major order), so that every block of `tileTokens` is full or skipped.
@@ -19,7 +22,9 @@ export interface TileOptions {
  *
  * Source: Zhang et al., "Fast Video Generation with Sliding Tile Attention", 2025.
  */
-export function tile({ tiles, window, tileTokens }: TileOptions): Mask {
+export function tile(options: TileOptions): Mask {
+  expectOptions('tile', options, TILE_OPTIONS);
+  const { tiles, window, tileTokens } = options;
   expectWhole('tile', { tileTokens }, 1);
   for (let axis = 0; axis < 3; ++axis)
     if (!(Number.isInteger(window[axis]) && window[axis] >= 1 && window[axis] <= tiles[axis]))

@@ -1,4 +1,5 @@
 import { FoveaError } from '../../errors.ts';
+import { expectOptions, type OptionNames } from '../../options.ts';
 import { score, type Score } from '../mask.ts';
 import { seen, type FloatTable2 } from './table.ts';
 
@@ -11,6 +12,8 @@ export interface T5BiasOptions {
   readonly maxDistance?: number;
 }
 
+const T5_BIAS_OPTIONS: OptionNames<T5BiasOptions> = { bidirectional: true, buckets: true, maxDistance: true };
+
 /**
  * A learned bias per head and bucket of relative position: half of the buckets are single distances, the others grow logarithmically.
  *
@@ -19,6 +22,7 @@ export interface T5BiasOptions {
  * Source: Raffel et al., "Exploring the Limits of Transfer Learning", 2020, section 2.1.
  */
 export function t5Bias(bias: FloatTable2, options: T5BiasOptions = {}): Score {
+  expectOptions('t5Bias', options, T5_BIAS_OPTIONS);
   const { bidirectional = false, buckets = 32, maxDistance = 128 } = options;
   const bucket = t5Buckets(bidirectional ? buckets / 2 : buckets, maxDistance);
   if (!bidirectional)
