@@ -155,14 +155,16 @@ describe('optimizers', () => {
     expect([a, b].map((t) => Number(t.dataSync()[0]).toFixed(4))).toEqual(['0.7000', '0.3000']);
   });
 
-  it.each([AdamW, SGD])('go on from a saved state', (Kind) => {
+  it.each([
+    [AdamW, { lr: 0.1 }],
+    [SGD, { lr: 0.1, momentum: 0.5 }],
+  ] as const)('go on from a saved state', (Kind, settings) => {
     const train = (optimizer: AdamW | SGD, params: readonly Tensor[], from: number, to: number): void => {
       for (let step = from; step < to; step++) {
         giveGrads(params, step);
         optimizer.step();
       }
     };
-    const settings = { lr: 0.1, momentum: 0.5 };
     const whole = makeParams('bf16');
     train(new Kind(whole, settings), whole, 0, 6);
     const first = makeParams('bf16');

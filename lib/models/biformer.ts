@@ -22,6 +22,7 @@ import { full } from '../ops/creation.ts';
 import { mean } from '../ops/reduce.ts';
 import { gelu } from '../ops/unary.ts';
 import { permute, reshape, slice } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { depthwise, expectOnePerStage, InnerConv, patches, pointwise, risingRates } from './parts.ts';
 
@@ -48,6 +49,18 @@ interface CommonOptions {
   /** Default 3. */
   readonly inChannels?: number;
 }
+
+const COMMON_OPTIONS: OptionNames<CommonOptions> = {
+  depths: true,
+  dims: true,
+  topK: true,
+  headDim: true,
+  mlpRatios: true,
+  lepe: true,
+  dropPath: true,
+  classes: true,
+  inChannels: true,
+};
 
 export interface BiFormerOptions extends CommonOptions {
   /** Regions along each side of the image. Default 7. */
@@ -76,10 +89,28 @@ export interface BiFormerOptions extends CommonOptions {
   readonly mlpConv?: boolean;
 }
 
+const BIFORMER_OPTIONS: OptionNames<BiFormerOptions> = {
+  ...COMMON_OPTIONS,
+  regions: true,
+  qkDims: true,
+  positionConv: true,
+  autoPad: true,
+  pooling: true,
+  softRouting: true,
+  diffRouting: true,
+  routingProjection: true,
+  outProjection: true,
+  layerScale: true,
+  preNorm: true,
+  mlpConv: true,
+};
+
 export interface BiFormerStlOptions extends CommonOptions {
   /** Regions along each side of the image, of each stage. Default 7. */
   readonly regions?: readonly number[];
 }
+
+const STL_OPTIONS: OptionNames<BiFormerStlOptions> = { ...COMMON_OPTIONS, regions: true };
 
 const HEADS_OF_FULL_ATTENTION = 8;
 
@@ -384,6 +415,7 @@ export class BiFormer extends Backbone {
   stages: Block[][];
 
   constructor(options: BiFormerOptions) {
+    expectOptions('BiFormer', options, BIFORMER_OPTIONS);
     const { dims, inChannels = 3, topK = [1, 4, 16, -2], mlpRatios, qkDims, pooling } = options;
     super('BiFormer', options, { topK, mlpRatios, qkDims, pooling });
     const halved = (from: number, to: number): Chained[] => [
@@ -413,6 +445,7 @@ export class BiFormerStl extends Backbone {
   stages: StlStage[];
 
   constructor(options: BiFormerStlOptions) {
+    expectOptions('BiFormerStl', options, STL_OPTIONS);
     const { dims, inChannels = 3, topK = [1, 4, 16, -1], mlpRatios, regions } = options;
     super('BiFormerStl', options, { topK, mlpRatios, regions });
     this.downsample_layers = dims.map((dim, s) =>

@@ -18,6 +18,7 @@ import { full } from '../ops/creation.ts';
 import { mean } from '../ops/reduce.ts';
 import { gelu } from '../ops/unary.ts';
 import { permute, reshape } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { depthwise, expectOnePerStage, patches, pointwise, risingRates } from './parts.ts';
 
@@ -43,6 +44,19 @@ export interface CareOptions {
   /** Default 3. */
   readonly inChannels?: number;
 }
+
+const CARE_OPTIONS: OptionNames<CareOptions> = {
+  depths: true,
+  featDims: true,
+  memDims: true,
+  ratios: true,
+  headDims: true,
+  attentionFrom: true,
+  layerScale: true,
+  dropPath: true,
+  classes: true,
+  inChannels: true,
+};
 
 /**
  * [batch, rows, columns, channels] to memory, unchanged, and what attention and convolutions make of three parts of the others. `headDim` null:
@@ -200,6 +214,7 @@ export class CareTransformer extends Module {
 
   constructor(options: CareOptions) {
     super();
+    expectOptions('CareTransformer', options, CARE_OPTIONS);
     const { depths, featDims, memDims, ratios, dropPath = 0, classes = 1000, inChannels = 3 } = options;
     expectOnePerStage('CareTransformer', depths.length, { featDims, memDims, ratios });
     const dims = featDims.map((dim, s) => dim + memDims[s]);

@@ -19,6 +19,7 @@ import { pad } from '../ops/pad.ts';
 import { mean } from '../ops/reduce.ts';
 import { gelu } from '../ops/unary.ts';
 import { permute, reshape, select, slice } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { depthwise, expectOnePerStage, risingRates } from './parts.ts';
 
@@ -52,6 +53,23 @@ export interface DaViTOptions {
   /** Default 3. */
   readonly inChannels?: number;
 }
+
+const DAVIT_OPTIONS: OptionNames<DaViTOptions> = {
+  depths: true,
+  dims: true,
+  heads: true,
+  window: true,
+  mlpRatio: true,
+  qkvBias: true,
+  attention: true,
+  channelForm: true,
+  overlappedPatch: true,
+  feedForward: true,
+  positionGelu: true,
+  dropPath: true,
+  classes: true,
+  inChannels: true,
+};
 
 /** x + a depth-wise convolution of 3 x 3. Keys: proj.*. */
 class PositionConv extends Module {
@@ -238,6 +256,7 @@ export class DaViT extends Module {
 
   constructor(options: DaViTOptions) {
     super();
+    expectOptions('DaViT', options, DAVIT_OPTIONS);
     const { depths, dims, heads, attention: kinds = ['spatial', 'channel'], overlappedPatch = false } = options;
     const { dropPath = 0, classes = 1000, inChannels = 3 } = options;
     expectOnePerStage('DaViT', depths.length, { dims, heads });

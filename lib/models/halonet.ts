@@ -21,6 +21,7 @@ import { rand } from '../ops/random.ts';
 import { mean } from '../ops/reduce.ts';
 import { relu, sigmoid, silu } from '../ops/unary.ts';
 import { permute, reshape } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { pointwise, risingRates } from './parts.ts';
 
@@ -38,6 +39,15 @@ export interface HaloNetBlock {
   /** Over those of the network. */
   readonly attention?: HaloLayerOptions;
 }
+
+const BLOCK_OPTIONS: OptionNames<HaloNetBlock> = {
+  type: true,
+  width: true,
+  bottleRatio: true,
+  stride: true,
+  groupSize: true,
+  attention: true,
+};
 
 export interface HaloNetOptions {
   readonly stages: readonly (readonly HaloNetBlock[])[];
@@ -70,6 +80,22 @@ export interface HaloNetOptions {
   /** Default 3. */
   readonly inChannels?: number;
 }
+
+const HALONET_OPTIONS: OptionNames<HaloNetOptions> = {
+  stages: true,
+  stem: true,
+  attention: true,
+  activation: true,
+  channelGate: true,
+  seRatio: true,
+  projectedShortcut: true,
+  bottleIn: true,
+  linearOut: true,
+  features: true,
+  dropPath: true,
+  classes: true,
+  inChannels: true,
+};
 
 type Act = (t: Tensor) => Tensor;
 
@@ -252,7 +278,10 @@ export class HaloNet extends Module {
 
   constructor(options: HaloNetOptions) {
     super();
+    expectOptions('HaloNet', options, HALONET_OPTIONS);
     const { stem, activation = 'relu', features, classes = 1000, inChannels = 3, dropPath = 0 } = options;
+    expectOptions('HaloNet: stem', stem, { type: true, width: true, pool: true });
+    for (const block of options.stages.flat()) expectOptions('HaloNet: stages', block, BLOCK_OPTIONS);
     const act = { relu, silu }[activation];
     if (!act)
       throw new FoveaError('ERR_ARGUMENT', `HaloNet: activation is '${String(activation)}', expected 'relu' or 'silu'`);

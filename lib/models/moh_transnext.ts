@@ -25,6 +25,7 @@ import { randn } from '../ops/random.ts';
 import { mean, norm } from '../ops/reduce.ts';
 import { gelu, relu, softplus } from '../ops/unary.ts';
 import { permute, reshape, select, squeeze, transpose, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { DeviceName } from '../tensor/device.ts';
 import { tensor } from '../tensor/create.ts';
 import { keep } from '../tensor/scope.ts';
@@ -63,6 +64,24 @@ export interface MohTransNeXtOptions {
   /** Default 3. */
   readonly inChannels?: number;
 }
+
+const MOH_TRANSNEXT_OPTIONS: OptionNames<MohTransNeXtOptions> = {
+  dims: true,
+  heads: true,
+  depths: true,
+  shared: true,
+  routed: true,
+  mlpRatios: true,
+  poolRatios: true,
+  windows: true,
+  imageSize: true,
+  pretrainSize: true,
+  patchSize: true,
+  qkvBias: true,
+  dropPath: true,
+  classes: true,
+  inChannels: true,
+};
 
 /** Sizes a stage works with. */
 interface StageSizes {
@@ -359,6 +378,7 @@ export class MohTransNeXt extends Module {
 
   constructor(options: MohTransNeXtOptions) {
     super();
+    expectOptions('MohTransNeXt', options, MOH_TRANSNEXT_OPTIONS);
     const { dims, depths, heads, shared, routed, imageSize = 224, pretrainSize = imageSize, patchSize = 4 } = options;
     const { mlpRatios = [8, 8, 4, 4], poolRatios = [8, 4, 2, 1], windows = [], qkvBias = true } = options;
     const { dropPath = 0, classes = 1000, inChannels = 3 } = options;

@@ -1,9 +1,10 @@
-import type { AttentionOptions } from '../attention/arguments.ts';
+import { ATTENTION_OPTIONS, type AttentionOptions } from '../attention/arguments.ts';
 import { attention } from '../attention/attention.ts';
 import { FoveaError } from '../errors.ts';
 import { split } from '../ops/concat.ts';
 import { rotary, rotaryTable, type RotaryTable } from '../ops/rotary.ts';
 import { permute, reshape } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { DeviceName } from '../tensor/device.ts';
 import { keep } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
@@ -19,6 +20,8 @@ export interface RotarySettings {
   /** Default false (halves, as Llama). */
   interleaved?: boolean;
 }
+
+const ROTARY_SETTINGS: OptionNames<RotarySettings> = { base: true, dims: true, interleaved: true };
 
 export interface MultiHeadAttentionOptions {
   heads: number;
@@ -36,12 +39,24 @@ export interface MultiHeadAttentionOptions {
   rotary?: boolean | RotarySettings;
 }
 
+export const MULTI_HEAD_ATTENTION_OPTIONS: OptionNames<MultiHeadAttentionOptions> = {
+  heads: true,
+  kvHeads: true,
+  headDim: true,
+  contextDim: true,
+  qkvBias: true,
+  projBias: true,
+  rotary: true,
+};
+
 /** What a call may add: options of attention(), the context of cross attention, a cache for decoding. */
 export interface AttentionInput extends Omit<AttentionOptions, 'returnLse'> {
   context?: Tensor;
   /** Keys and values of earlier tokens: this call's are appended, and positions go on from there. No gradient flows through it. */
   cache?: KvCache;
 }
+
+const INPUT_OPTIONS: OptionNames<AttentionInput> = { ...ATTENTION_OPTIONS, context: true, cache: true };
 
 /**
  * Multi-head attention with its projections. x [B, L, dim] to [B, L, dim].
@@ -64,6 +79,7 @@ export class MultiHeadAttention extends Module {
 
   constructor(dim: number, options: MultiHeadAttentionOptions) {
     super();
+    expectOptions('MultiHeadAttention', options, MULTI_HEAD_ATTENTION_OPTIONS);
     const { heads, kvHeads = heads, headDim = dim / heads, contextDim, qkvBias = true, projBias = true } = options;
     if (!Number.isInteger(headDim) || heads % kvHeads !== 0) {
       throw new FoveaError(
@@ -81,6 +97,7 @@ export class MultiHeadAttention extends Module {
     this.kvHeads = kvHeads;
     this.headDim = headDim;
     this.rotary = options.rotary === true ? {} : options.rotary || null;
+    if (this.rotary) expectOptions('MultiHeadAttention: rotary', this.rotary, ROTARY_SETTINGS);
     if (contextDim === undefined) this.qkv = new Linear(dim, (heads + 2 * kvHeads) * headDim, { bias: qkvBias });
     else {
       this.q = new Linear(dim, heads * headDim, { bias: qkvBias });
@@ -89,7 +106,9 @@ export class MultiHeadAttention extends Module {
     this.proj = new Linear(heads * headDim, dim, { bias: projBias });
   }
 
-  override forward(x: Tensor, { context, cache, ...options }: AttentionInput = {}): Tensor {
+  override forward(x: Tensor, input: AttentionInput = {}): Tensor {
+    expectOptions('MultiHeadAttention.forward', input, INPUT_OPTIONS);
+    const { context, cache, ...options } = input;
     const [batch, length] = x.shape;
     let [q, k, v] = this.#project(x, context);
     if (this.rotary) {

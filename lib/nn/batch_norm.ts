@@ -1,9 +1,16 @@
 import { noGrad } from '../autograd/tape.ts';
-import { batchNorm, batchStatistics, type BatchNormOptions, type BatchStatistics } from '../ops/batch_norm.ts';
+import {
+  BATCH_NORM_OPTIONS,
+  batchNorm,
+  batchStatistics,
+  type BatchNormOptions,
+  type BatchStatistics,
+} from '../ops/batch_norm.ts';
 import { add, mul, sub } from '../ops/binary.ts';
 import { cast, copyFrom } from '../ops/copy.ts';
 import { ones, zeros } from '../ops/creation.ts';
 import { rsqrt } from '../ops/unary.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { buffer, Module, parameter } from './module.ts';
@@ -12,6 +19,8 @@ export interface BatchNormLayerOptions extends BatchNormOptions {
   /** Share of the batch's statistics in the running ones. Default 0.1. */
   readonly momentum?: number;
 }
+
+const LAYER_OPTIONS: OptionNames<BatchNormLayerOptions> = { ...BATCH_NORM_OPTIONS, momentum: true };
 
 /**
  * Batch normalisation of channels (axis 1 of the input, or `axis`): with the statistics of the batch while training, which also move the
@@ -28,15 +37,17 @@ export class BatchNorm extends Module {
   readonly momentum: number;
   readonly options: BatchNormOptions;
 
-  constructor(channels: number, { momentum = 0.1, ...options }: BatchNormLayerOptions = {}) {
+  constructor(channels: number, options: BatchNormLayerOptions = {}) {
     super();
+    expectOptions('BatchNorm', options, LAYER_OPTIONS);
+    const { momentum = 0.1, ...statistics } = options;
     this.weight = parameter(ones([channels]));
     this.bias = parameter(zeros([channels]));
     this.running_mean = buffer(zeros([channels]));
     this.running_var = buffer(ones([channels]));
     this.num_batches_tracked = buffer(zeros([], { dtype: 'i64' }));
     this.momentum = momentum;
-    this.options = options;
+    this.options = statistics;
   }
 
   override forward(x: Tensor): Tensor {

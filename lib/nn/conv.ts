@@ -1,7 +1,8 @@
 import { FoveaError } from '../errors.ts';
-import { conv2d, type Conv2dOptions } from '../ops/conv2d.ts';
+import { CONV2D_OPTIONS, conv2d, type Conv2dOptions } from '../ops/conv2d.ts';
 import { pairOf, type Pair } from '../ops/image_windows.ts';
 import { rand } from '../ops/random.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Module, parameter } from './module.ts';
 
@@ -9,6 +10,8 @@ export interface Conv2dLayerOptions extends Conv2dOptions {
   /** Default true. */
   readonly bias?: boolean;
 }
+
+const LAYER_OPTIONS: OptionNames<Conv2dLayerOptions> = { ...CONV2D_OPTIONS, bias: true };
 
 /**
  * Convolution of images: weight [out, in / groups, rows, columns], bias [out], both uniform in +-1 / sqrt(in / groups x rows x columns) at
@@ -20,21 +23,18 @@ export class Conv2d extends Module {
   readonly options: Conv2dOptions;
 
   /** `kernel`: rows and columns of the filters. Throws ERR_ARGUMENT where groups do not divide both channel counts. */
-  constructor(
-    inChannels: number,
-    outChannels: number,
-    kernel: Pair,
-    { bias = true, ...options }: Conv2dLayerOptions = {},
-  ) {
+  constructor(inChannels: number, outChannels: number, kernel: Pair, options: Conv2dLayerOptions = {}) {
     super();
-    const { groups = 1 } = options;
+    expectOptions('Conv2d', options, LAYER_OPTIONS);
+    const { bias = true, ...settings } = options;
+    const { groups = 1 } = settings;
     if (inChannels % groups !== 0 || outChannels % groups !== 0)
       throw new FoveaError('ERR_ARGUMENT', `Conv2d: ${groups} groups do not divide ${inChannels} and ${outChannels}`);
     const [rows, columns] = pairOf(kernel);
     const high = 1 / Math.sqrt(Math.max(1, (inChannels / groups) * rows * columns));
     this.weight = parameter(rand([outChannels, inChannels / groups, rows, columns], { low: -high, high }));
     this.bias = bias ? parameter(rand([outChannels], { low: -high, high })) : null;
-    this.options = options;
+    this.options = settings;
   }
 
   /** x [batch, in, height, width], or as `layout` says, to the same with `out` channels. */

@@ -1,5 +1,6 @@
 import { embedding } from '../ops/embedding.ts';
 import { randn } from '../ops/random.ts';
+import { expectOptions } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Module, parameter } from './module.ts';
 
@@ -7,8 +8,10 @@ import { Module, parameter } from './module.ts';
 export class Embedding extends Module {
   weight: Tensor;
 
-  constructor(count: number, dim: number, { std = 1 }: { std?: number } = {}) {
+  constructor(count: number, dim: number, options: { std?: number } = {}) {
     super();
+    expectOptions('Embedding', options, { std: true });
+    const { std = 1 } = options;
     this.weight = parameter(randn([count, dim], { std }));
   }
 

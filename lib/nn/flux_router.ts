@@ -13,6 +13,7 @@ import { tensor } from '../tensor/create.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { full } from '../ops/creation.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { Linear } from './linear.ts';
 import { Module } from './module.ts';
 
@@ -22,6 +23,8 @@ export interface FluxRouterOptions {
   /** Two classes and a softmax, or one and a sigmoid. Default true. */
   readonly useSoftmax?: boolean;
 }
+
+const ROUTER_OPTIONS: OptionNames<FluxRouterOptions> = { poolSize: true, useSoftmax: true };
 
 /** What the router says of each batch entry. */
 export interface FluxDecision {
@@ -48,8 +51,10 @@ export class FluxRouter extends Module {
   cls_feat_extractor: readonly (Linear | null)[];
   cls_router_head_agnostic: readonly (Linear | null)[];
 
-  constructor(headDim: number, { poolSize = 100, useSoftmax = true }: FluxRouterOptions = {}) {
+  constructor(headDim: number, options: FluxRouterOptions = {}) {
     super();
+    expectOptions('FluxRouter', options, ROUTER_OPTIONS);
+    const { poolSize = 100, useSoftmax = true } = options;
     this.poolSize = poolSize;
     this.useSoftmax = useSoftmax;
     const d = headDim;
@@ -69,8 +74,10 @@ export class FluxRouter extends Module {
    */
   override forward(
     q: Tensor,
-    { ranges, tau = 1 }: { readonly ranges?: readonly (readonly [number, number])[]; readonly tau?: number } = {},
+    options: { readonly ranges?: readonly (readonly [number, number])[]; readonly tau?: number } = {},
   ): FluxDecision {
+    expectOptions('FluxRouter.forward', options, { ranges: true, tau: true });
+    const { ranges, tau = 1 } = options;
     if (!(tau > 0)) throw new FoveaError('ERR_ARGUMENT', `FluxRouter: tau is ${tau}, expected a positive number`);
     const pooled = this.#pool(q, ranges ?? Array.from({ length: q.shape[0] }, () => [0, q.shape[1] - 1] as const));
     const layers = [...this.cls_feat_extractor, ...this.cls_router_head_agnostic];

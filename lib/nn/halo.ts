@@ -3,6 +3,7 @@ import { FoveaError } from '../errors.ts';
 import { avgPool2d } from '../ops/pool2d.ts';
 import { randn } from '../ops/random.ts';
 import { reshape, slice } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Conv2d } from './conv.ts';
 import { Module, parameter } from './module.ts';
@@ -29,6 +30,19 @@ export interface HaloLayerOptions {
   /** Whether the relative logits are scaled too. Default false. */
   readonly scaleRelative?: boolean;
 }
+
+const LAYER_OPTIONS: OptionNames<HaloLayerOptions> = {
+  blockSize: true,
+  haloSize: true,
+  heads: true,
+  outDim: true,
+  headDim: true,
+  qkRatio: true,
+  qkvBias: true,
+  stride: true,
+  averageDown: true,
+  scaleRelative: true,
+};
 
 /** The nearest multiple of 8, at least 8, and not below 0.9 of `width`. */
 export function roundWidth(width: number): number {
@@ -72,6 +86,7 @@ export class HaloAttention extends Module {
 
   constructor(dim: number, options: HaloLayerOptions = {}) {
     super();
+    expectOptions('HaloAttention', options, LAYER_OPTIONS);
     const { blockSize = 8, haloSize = 3, heads = 8, outDim = dim, qkRatio = 1, qkvBias = false, stride = 1 } = options;
     const {
       headDim = Math.floor(roundWidth(outDim * qkRatio) / heads),

@@ -2,6 +2,7 @@ import { FoveaError } from '../errors.ts';
 import { copyFrom } from '../ops/copy.ts';
 import { zeros } from '../ops/creation.ts';
 import { slice } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { DeviceName } from '../tensor/device.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { keep } from '../tensor/scope.ts';
@@ -24,6 +25,16 @@ export interface KvCacheOptions {
   device?: DeviceName;
 }
 
+const CACHE_OPTIONS: OptionNames<KvCacheOptions> = {
+  batch: true,
+  heads: true,
+  maxLength: true,
+  dim: true,
+  valueDim: true,
+  dtype: true,
+  device: true,
+};
+
 /**
  * Keys and values of the tokens seen so far, in memory allocated once: k [batch, heads, maxLength, dim], v alike. append() writes in place
  * (the version of the memory rises), `keys` and `values` are views of what is there. For decoding: no
@@ -35,7 +46,9 @@ export class KvCache {
   readonly maxLength: number;
   #length = 0;
 
-  constructor({ batch, heads, maxLength, dim, valueDim = dim, dtype = 'f32', device }: KvCacheOptions) {
+  constructor(options: KvCacheOptions) {
+    expectOptions('KvCache', options, CACHE_OPTIONS);
+    const { batch, heads, maxLength, dim, valueDim = dim, dtype = 'f32', device } = options;
     this.k = keep(zeros([batch, heads, maxLength, dim], { dtype, device }));
     this.v = keep(zeros([batch, heads, maxLength, valueDim], { dtype, device }));
     this.maxLength = maxLength;

@@ -1,6 +1,7 @@
 import { linear, type Activation } from '../ops/linear.ts';
-import type { PrecisionOptions } from '../ops/matmul_precision.ts';
+import { PRECISION_OPTIONS, type PrecisionOptions } from '../ops/matmul_precision.ts';
 import { rand } from '../ops/random.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Module, parameter } from './module.ts';
 
@@ -10,6 +11,8 @@ export interface LinearOptions extends PrecisionOptions {
   /** Fused after the bias. Default 'none'. */
   activation?: Activation;
 }
+
+const LINEAR_OPTIONS: OptionNames<LinearOptions> = { ...PRECISION_OPTIONS, bias: true, activation: true };
 
 /**
  * activation(x W^T + b): weight [out, in], bias [out], both uniform in +-1 / sqrt(in) at first (PyTorch's default).
@@ -21,12 +24,10 @@ export class Linear extends Module {
   readonly activation: Activation;
   readonly precision: LinearOptions['precision'];
 
-  constructor(
-    inFeatures: number,
-    outFeatures: number,
-    { bias = true, activation = 'none', precision }: LinearOptions = {},
-  ) {
+  constructor(inFeatures: number, outFeatures: number, options: LinearOptions = {}) {
     super();
+    expectOptions('Linear', options, LINEAR_OPTIONS);
+    const { bias = true, activation = 'none', precision } = options;
     const high = 1 / Math.sqrt(Math.max(1, inFeatures));
     this.weight = parameter(rand([outFeatures, inFeatures], { low: -high, high }));
     this.bias = bias ? parameter(rand([outFeatures], { low: -high, high })) : null;

@@ -7,6 +7,7 @@
  */
 import { FoveaError } from '../errors.ts';
 import { copyFrom, to } from '../ops/copy.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { deviceCode, type DeviceName } from '../tensor/device.ts';
 import { DTYPES, isFloating, type DType } from '../tensor/dtype.ts';
 import { keep } from '../tensor/scope.ts';
@@ -54,6 +55,8 @@ export interface LoadOptions {
   strict?: boolean;
 }
 
+const LOAD_OPTIONS: OptionNames<LoadOptions> = { strict: true };
+
 export abstract class Module {
   /** Set by train() and eval(); dropout reads it. */
   training = true;
@@ -98,8 +101,10 @@ export abstract class Module {
    */
   loadStateDict(
     record: Readonly<Record<string, Tensor>>,
-    { strict = true }: LoadOptions = {},
+    options: LoadOptions = {},
   ): { missing: string[]; unexpected: string[] } {
+    expectOptions('loadStateDict', options, LOAD_OPTIONS);
+    const { strict = true } = options;
     const own = this.stateDict();
     const missing = Object.keys(own).filter((name) => !Object.hasOwn(record, name));
     const unexpected = Object.keys(record).filter((name) => !Object.hasOwn(own, name));

@@ -1,9 +1,10 @@
-import { neighborhoodAttention, type NeighborhoodWindow } from '../attention/neighborhood.ts';
+import { NEIGHBORHOOD_WINDOW, neighborhoodAttention, type NeighborhoodWindow } from '../attention/neighborhood.ts';
 import { FoveaError } from '../errors.ts';
 import { mul } from '../ops/binary.ts';
 import { pad } from '../ops/pad.ts';
 import { randn } from '../ops/random.ts';
 import { reshape, select, slice } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Linear } from './linear.ts';
@@ -20,6 +21,15 @@ export interface NeighborhoodLayerOptions extends NeighborhoodWindow {
   /** Whether an axis shorter than kernel * dilation is padded, and not an error. Default as `rpb`. */
   pad?: boolean;
 }
+
+const LAYER_OPTIONS: OptionNames<NeighborhoodLayerOptions> = {
+  ...NEIGHBORHOOD_WINDOW,
+  heads: true,
+  qkvBias: true,
+  projBias: true,
+  rpb: true,
+  pad: true,
+};
 
 /**
  * Neighborhood attention with its projections over `axes` axes of space: x [batch, ...space, dim] to the same shape.
@@ -40,6 +50,7 @@ class NeighborhoodAttention extends Module {
 
   constructor(axes: number, dim: number, options: NeighborhoodLayerOptions) {
     super();
+    expectOptions('NeighborhoodAttention', options, LAYER_OPTIONS);
     const { heads, qkvBias = true, projBias = true, rpb = false, pad = rpb, ...window } = options;
     if (!Number.isInteger(dim / heads))
       throw new FoveaError('ERR_ARGUMENT', `NeighborhoodAttention: ${heads} heads do not divide dim ${dim}`);

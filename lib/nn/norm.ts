@@ -1,5 +1,6 @@
 import { ones, zeros } from '../ops/creation.ts';
 import { layerNorm, rmsNorm } from '../ops/layer_norm.ts';
+import { expectOptions } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Module, parameter } from './module.ts';
 
@@ -9,8 +10,10 @@ export class LayerNorm extends Module {
   bias: Tensor | null;
   readonly eps: number;
 
-  constructor(shape: number | readonly number[], { eps = 1e-5, bias = true }: { eps?: number; bias?: boolean } = {}) {
+  constructor(shape: number | readonly number[], options: { eps?: number; bias?: boolean } = {}) {
     super();
+    expectOptions('LayerNorm', options, { eps: true, bias: true });
+    const { eps = 1e-5, bias = true } = options;
     const dims = [shape].flat();
     this.weight = parameter(ones(dims));
     this.bias = bias ? parameter(zeros(dims)) : null;
@@ -27,10 +30,11 @@ export class RMSNorm extends Module {
   weight: Tensor;
   readonly eps: number;
 
-  constructor(shape: number | readonly number[], { eps = 1e-6 }: { eps?: number } = {}) {
+  constructor(shape: number | readonly number[], options: { eps?: number } = {}) {
     super();
+    expectOptions('RMSNorm', options, { eps: true });
     this.weight = parameter(ones([shape].flat()));
-    this.eps = eps;
+    this.eps = options.eps ?? 1e-6;
   }
 
   override forward(x: Tensor): Tensor {

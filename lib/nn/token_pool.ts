@@ -10,6 +10,7 @@ import { randn } from '../ops/random.ts';
 import { argMin, norm, sum } from '../ops/reduce.ts';
 import { sqrt, square } from '../ops/unary.ts';
 import { transpose, unsqueeze } from '../ops/view.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Module, parameter } from './module.ts';
@@ -25,6 +26,8 @@ export interface AssignTokensOptions {
    */
   readonly metric?: TokenMetric;
 }
+
+const ASSIGN_TOKENS_OPTIONS: OptionNames<AssignTokensOptions> = { method: true, metric: true };
 
 /** Distances of tokens [..., n, dim] from the entries of a pool [entries, dim]: [..., n, entries] in f32, without gradient. */
 export function tokenDistances(tokens: Tensor, pool: Tensor, metric: TokenMetric = 'cosine'): Tensor {
@@ -53,6 +56,7 @@ export function tokenDistances(tokens: Tensor, pool: Tensor, metric: TokenMetric
  * @throws FoveaError ERR_SHAPE, ERR_ARGUMENT
  */
 export function assignTokens(tokens: Tensor, pool: Tensor, options: AssignTokensOptions = {}): Tensor {
+  expectOptions('assignTokens', options, ASSIGN_TOKENS_OPTIONS);
   const { method = 'hungarian', metric = 'cosine' } = options;
   const distances = tokenDistances(tokens, pool, metric);
   if (method === 'nearest') return cast(argMin(distances, -1), 'i32');
@@ -85,6 +89,7 @@ export class TokenPool extends Module {
 
   constructor(entries: number, dim: number, options: AssignTokensOptions = {}) {
     super();
+    expectOptions('TokenPool', options, ASSIGN_TOKENS_OPTIONS);
     this.mask_token = parameter(randn([entries, dim]));
     this.options = options;
   }

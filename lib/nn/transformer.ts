@@ -2,8 +2,14 @@ import { add, mul } from '../ops/binary.ts';
 import { split } from '../ops/concat.ts';
 import { dropout } from '../ops/dropout.ts';
 import { silu } from '../ops/unary.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { MultiHeadAttention, type AttentionInput, type MultiHeadAttentionOptions } from './attention.ts';
+import {
+  MULTI_HEAD_ATTENTION_OPTIONS,
+  MultiHeadAttention,
+  type AttentionInput,
+  type MultiHeadAttentionOptions,
+} from './attention.ts';
 import { Linear } from './linear.ts';
 import { Module } from './module.ts';
 import { LayerNorm, RMSNorm } from './norm.ts';
@@ -17,6 +23,8 @@ export interface MlpOptions {
   bias?: boolean;
 }
 
+const MLP_OPTIONS: OptionNames<MlpOptions> = { hidden: true, kind: true, bias: true };
+
 /**
  * The two-layer feed-forward net. Keys: fc1.{weight,bias}, fc2.{weight,bias}; for 'swiglu' the rows of fc1 are all gates, then all values:
  * fc2(silu(gate) * value).
@@ -28,8 +36,10 @@ export class Mlp extends Module {
   fc1: Linear;
   fc2: Linear;
 
-  constructor(dim: number, { hidden, kind = 'gelu', bias = true }: MlpOptions = {}) {
+  constructor(dim: number, options: MlpOptions = {}) {
     super();
+    expectOptions('Mlp', options, MLP_OPTIONS);
+    const { hidden, kind = 'gelu', bias = true } = options;
     const inside = hidden ?? (kind === 'swiglu' ? Math.ceil((8 * dim) / 3 / 32) * 32 : 4 * dim);
     this.kind = kind;
     this.fc1 = new Linear(dim, kind === 'swiglu' ? 2 * inside : inside, {
@@ -55,6 +65,13 @@ export interface TransformerBlockOptions extends MultiHeadAttentionOptions {
   dropout?: number;
 }
 
+const BLOCK_OPTIONS: OptionNames<TransformerBlockOptions> = {
+  ...MULTI_HEAD_ATTENTION_OPTIONS,
+  mlp: true,
+  norm: true,
+  dropout: true,
+};
+
 /**
  * A pre-norm transformer block: x + attn(norm1(x)), then + mlp(norm2(x)). x [B, L, dim].
  * Keys: norm1.*, attn.* (see MultiHeadAttention), norm2.*, mlp.* (see Mlp).
@@ -68,12 +85,14 @@ export class TransformerBlock extends Module {
 
   constructor(dim: number, options: TransformerBlockOptions) {
     super();
-    const norm = (): LayerNorm | RMSNorm => (options.norm === 'rms' ? new RMSNorm(dim) : new LayerNorm(dim));
-    this.dropout = options.dropout ?? 0;
+    expectOptions('TransformerBlock', options, BLOCK_OPTIONS);
+    const { mlp, norm: kind, dropout = 0, ...heads } = options;
+    const norm = (): LayerNorm | RMSNorm => (kind === 'rms' ? new RMSNorm(dim) : new LayerNorm(dim));
+    this.dropout = dropout;
     this.norm1 = norm();
-    this.attn = new MultiHeadAttention(dim, options);
+    this.attn = new MultiHeadAttention(dim, heads);
     this.norm2 = norm();
-    this.mlp = new Mlp(dim, options.mlp);
+    this.mlp = new Mlp(dim, mlp);
   }
 
   override forward(x: Tensor, options: AttentionInput = {}): Tensor {

@@ -23,7 +23,7 @@ export class AdamW extends Optimizer<AdamWSettings> {
     params: Iterable<Tensor> | Iterable<ParameterGroup<AdamWSettings>>,
     settings: Partial<AdamWSettings> = {},
   ) {
-    super(params, { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01, ...settings });
+    super(params, settings, { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0.01 });
   }
 
   protected override check({ lr, betas, eps, weightDecay }: AdamWSettings): void {

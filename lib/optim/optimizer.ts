@@ -8,6 +8,7 @@ import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { zerosLike } from '../ops/creation.ts';
 import { copyFrom } from '../ops/copy.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
 import { keep, scope } from '../tensor/scope.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
@@ -47,15 +48,28 @@ export abstract class Optimizer<Settings extends { lr: number }> {
   readonly #state = new Map<Tensor, Record<string, Tensor>>();
   readonly #steps = new Map<Tensor, number>();
 
-  /** `params`: tensors with requiresGrad, or groups of them. Throws ERR_ARGUMENT for none, duplicates, other tensors, or settings out of range. */
-  constructor(params: Iterable<Tensor> | Iterable<ParameterGroup<Settings>>, defaults: Settings) {
+  /**
+   * `params`: tensors with requiresGrad, or groups of them; `settings` those that are not the `defaults`, which name all there are. Throws
+   * ERR_ARGUMENT for no tensors, duplicates, other tensors, unknown settings or settings out of range.
+   */
+  constructor(
+    params: Iterable<Tensor> | Iterable<ParameterGroup<Settings>>,
+    settings: Partial<Settings>,
+    defaults: Settings,
+  ) {
+    const names = Object.fromEntries(Object.keys(defaults).map((name) => [name, true as const]));
+    expectOptions('optimizer', settings, names as OptionNames<Settings>);
+    const common = { ...defaults, ...settings };
     const items = [...params] as (Tensor | ParameterGroup<Settings>)[];
     const grouped = items.filter(isGroup);
     const loose = items.filter((item) => item instanceof Tensor);
-    const lists = grouped.map(({ params: list, ...settings }) => ({ tensors: [...list], settings }));
-    if (loose.length > 0) lists.unshift({ tensors: loose, settings: {} as (typeof lists)[number]['settings'] });
+    const lists = grouped.map(({ params: list, ...own }) => {
+      expectOptions('optimizer: group', own, names as OptionNames<typeof own>);
+      return { tensors: [...list], own };
+    });
+    if (loose.length > 0) lists.unshift({ tensors: loose, own: {} as (typeof lists)[number]['own'] });
     const seen = new Set<Tensor>();
-    for (const { tensors, settings } of lists) {
+    for (const { tensors, own } of lists) {
       for (const t of tensors) {
         if (!t.isLeaf || !t.requiresGrad) {
           throw new FoveaError(
@@ -66,10 +80,10 @@ export abstract class Optimizer<Settings extends { lr: number }> {
         if (seen.has(t)) throw new FoveaError('ERR_ARGUMENT', 'optimizer: a parameter was given twice');
         seen.add(t);
       }
-      this.groups.push({ params: tensors, settings: { ...defaults, ...settings } as Settings });
+      this.groups.push({ params: tensors, settings: { ...common, ...own } as Settings });
     }
     if (seen.size === 0) throw new FoveaError('ERR_ARGUMENT', 'optimizer: no parameters given');
-    for (const { settings } of this.groups) this.check(settings);
+    for (const group of this.groups) this.check(group.settings);
   }
 
   /** Updates every parameter that has a gradient. */

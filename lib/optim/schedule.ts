@@ -1,5 +1,6 @@
 /** Learning rates as functions of the step, for optimizer.setLearningRate(schedule(step)). */
 import { FoveaError } from '../errors.ts';
+import { expectOptions, type OptionNames } from '../options.ts';
 
 /** The learning rate at a step, counted from 0. */
 export type Schedule = (step: number) => number;
@@ -15,7 +16,10 @@ export interface ScheduleOptions {
   minLr?: number;
 }
 
+const SCHEDULE_OPTIONS: OptionNames<ScheduleOptions> = { lr: true, steps: true, warmup: true, minLr: true };
+
 function schedule(options: ScheduleOptions, fall: (progress: number) => number): Schedule {
+  expectOptions('schedule', options, SCHEDULE_OPTIONS);
   const { lr, steps, warmup = 0, minLr = 0 } = options;
   if (!(steps > 0) || !(warmup >= 0) || warmup > steps) {
     throw new FoveaError('ERR_ARGUMENT', `schedule: steps ${steps}, warmup ${warmup}; expected 0 <= warmup <= steps`);

@@ -21,7 +21,7 @@ export interface SgdSettings {
  */
 export class SGD extends Optimizer<SgdSettings> {
   constructor(params: Iterable<Tensor> | Iterable<ParameterGroup<SgdSettings>>, settings: Partial<SgdSettings> = {}) {
-    super(params, { lr: 1e-2, momentum: 0, nesterov: false, weightDecay: 0, ...settings });
+    super(params, settings, { lr: 1e-2, momentum: 0, nesterov: false, weightDecay: 0 });
   }
 
   protected override check({ lr, momentum, weightDecay, nesterov }: SgdSettings): void {
