@@ -30,7 +30,7 @@
       "target_name": "fovea",
       "sources": ["<!@(<(sources_in) csrc/napi csrc/core csrc/ops csrc/cuda)"],
       "dependencies": ["fovea_cpu_baseline"],
-      "defines": ["NAPI_VERSION=8", "NODE_GYP_MODULE_NAME=fovea"],
+      "defines": ["NAPI_VERSION=8", "NODE_GYP_MODULE_NAME=fovea", "FOVEA_VERSION=\"<!(node -p \"require('./package.json').version\")\""],
       "conditions": [
         ["OS=='linux'", {"ldflags": ["-Wl,--version-script=<(module_root_dir)/csrc/napi/exports.map", "-Wl,-z,now"]}],
         ["target_arch=='x64'", {"dependencies": ["fovea_cpu_avx2", "fovea_cpu_avx512", "fovea_cpu_avx512bf16"]}]

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 export { FoveaError, type ErrorCode } from './errors.ts';
 export {
   abortable,

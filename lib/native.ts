@@ -11,7 +11,7 @@ import { FoveaError } from './errors.ts';
 export type Handle = number;
 export type MaybeHandle = Handle | null;
 type Shape = readonly number[];
-type Memory = ArrayBuffer | NodeJS.TypedArray;
+type Memory = ArrayBuffer | ArrayBufferView;
 
 /** An attention call, as csrc/ops/attention_call.h reads it. */
 export type AttentionArguments = readonly [
@@ -62,6 +62,7 @@ export interface Native {
   isa(): string;
   bestIsa(): string;
   setIsa(name: string): void;
+  buildVersion(): string;
   setErrorClass(constructor: typeof FoveaError): void;
   beginScope(): void;
   endScope(): void;
@@ -309,21 +310,37 @@ export interface Native {
 /** Package root: the parent of lib/ when run from source, of dist/ when installed. */
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const require = createRequire(import.meta.url);
+const REBUILD = 'run "npm run build:native" in a checkout, or "npx fovea build" in a project that depends on fovea';
+
+/** The version in package.json, which lies beside lib/ and dist/ alike. */
+export function version(): string {
+  return (require(join(root, 'package.json')) as { version: string }).version;
+}
 
 function load(): Native {
   const override = process.env.FOVEA_NATIVE;
+  const place = override || root;
+  if (override && !existsSync(override))
+    throw new FoveaError('ERR_NATIVE', `FOVEA_NATIVE names ${override}, where no file is; correct it or unset it`);
+  let addon: Native;
   try {
-    const addon = (override && existsSync(override) ? require(override) : require('node-gyp-build')(root)) as Native;
-    addon.setErrorClass(FoveaError);
-    return addon;
+    addon = (override ? require(override) : require('node-gyp-build')(root)) as Native;
   } catch (cause) {
+    const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
     throw new FoveaError(
       'ERR_NATIVE',
-      `no native build of fovea for ${process.platform}-${process.arch} under ${root}; run "npm run build:native" in a checkout, ` +
-        'or "npx fovea build" in a project that depends on fovea',
+      `no native build of fovea for ${process.platform}-${process.arch} loads from ${place}: ${reason}; ${REBUILD}`,
       { cause },
     );
   }
+  const built = typeof addon.buildVersion === 'function' ? addon.buildVersion() : 'none that is known';
+  if (built !== version())
+    throw new FoveaError(
+      'ERR_NATIVE',
+      `the addon in ${place} was built for version ${built}, this is fovea ${version()}; ${REBUILD}`,
+    );
+  addon.setErrorClass(FoveaError);
+  return addon;
 }
 
 let loaded: Native | undefined;
@@ -331,7 +348,7 @@ let loaded: Native | undefined;
 /**
  * The addon, loaded on first use.
  *
- * @throws FoveaError ERR_NATIVE without a build for this platform, ERR_ARGUMENT when FOVEA_CPU_ISA names no level this machine has.
+ * @throws FoveaError ERR_NATIVE without a build of this version for this platform, ERR_ARGUMENT when FOVEA_CPU_ISA names no level this machine has.
  */
 export function native(): Native {
   if (!loaded) {

@@ -35,7 +35,7 @@ const last = lastBuild();
 /** Whether the addon is that of the present sources and options. What is not asked now is as it was. */
 function fresh() {
   if (!existsSync(addon)) return false;
-  const sources = ['csrc', 'cuda', 'CMakeLists.txt'].map((name) => join(root, name)).filter(existsSync);
+  const sources = ['csrc', 'cuda', 'CMakeLists.txt', 'package.json'].map((name) => join(root, name)).filter(existsSync);
   const asAsked = Object.entries(asked).every(([name, value]) => value === undefined || value === last[name]);
   return asAsked && last.began > Math.max(...sources.map(newest));
 }

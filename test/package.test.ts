@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -38,7 +38,7 @@ describe.skipIf(process.platform !== 'linux')('the tarball', () => {
       cwd: root,
       stdio: 'inherit',
     });
-    for (const name of ['package.json', 'README.md', 'LICENSE', 'CMakeLists.txt', 'csrc'])
+    for (const name of ['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'CMakeLists.txt', 'csrc', 'docs'])
       cpSync(join(root, name), join(stage, name), { recursive: true });
     const prebuilds = join(stage, 'prebuilds', `linux-${process.arch}`);
     mkdirSync(prebuilds, { recursive: true });
@@ -57,11 +57,13 @@ describe.skipIf(process.platform !== 'linux')('the tarball', () => {
   test('holds no source that is not needed and the prebuilt addon', () => {
     const installed = readdirSync(join(user, 'node_modules/fovea'));
     expect(installed.toSorted()).toEqual([
+      'CHANGELOG.md',
       'CMakeLists.txt',
       'LICENSE',
       'README.md',
       'csrc',
       'dist',
+      'docs',
       'package.json',
       'prebuilds',
     ]);
@@ -84,6 +86,45 @@ describe.skipIf(process.platform !== 'linux')('the tarball', () => {
     );
   });
 
+  const PROGRAM = `import { attention, masks, tensor, type Tensor } from 'fovea';
+    const t: Tensor = tensor([[1, 2], [3, 4]]).mul(2).slice(0, 0, 1).sum(0, true);
+    export const lse: Tensor = attention(t, t, t, { mask: masks.causal(), returnLse: true }).lse;
+    // @ts-expect-error axes are numbers
+    t.sum('rows');
+    // @ts-expect-error a condition has no third choice
+    t.where(1, 2, 3);`;
+
+  // Without skipLibCheck: every declaration file of the package is checked, with nothing installed beside it.
+  test.each([
+    ['node16', 'node16'],
+    ['nodenext', 'nodenext'],
+    ['esnext', 'bundler'],
+  ])('its types hold in a strict project (module %s, moduleResolution %s)', (module, moduleResolution) => {
+    writeFileSync(join(user, 'program.mts'), PROGRAM);
+    const settings = ['--strict', '--noEmit', '--exactOptionalPropertyTypes', '--noUncheckedIndexedAccess'];
+    const [tsc, target] = [join(root, 'node_modules/typescript/bin/tsc'), ['--target', 'es2022']];
+    const how = ['--module', module, '--moduleResolution', moduleResolution];
+    const { status, stdout } = spawnSync(process.execPath, [tsc, ...settings, ...target, ...how, 'program.mts'], {
+      cwd: user,
+      encoding: 'utf8',
+    });
+    expect([status, stdout]).toEqual([0, '']);
+  });
+
+  test('source maps bring their sources', () => {
+    const map = readFileSync(join(user, 'node_modules/fovea/dist/attention/attention.js.map'), 'utf8');
+    expect((JSON.parse(map) as { sourcesContent: string[] }).sourcesContent[0]).toContain('export function attention');
+  });
+
+  test('the demo says which packages it needs', () => {
+    const { status, stderr } = spawnSync(process.execPath, ['node_modules/fovea/dist/cli/main.js', 'demo'], {
+      cwd: user,
+      encoding: 'utf8',
+    });
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/npm install --save-dev .*moby-dick.*jpeg-js/);
+  });
+
   test('brings the command', () => {
     const doctor = JSON.parse(node('node_modules/fovea/dist/cli/main.js', 'doctor', '--json')) as {
       native: { ok: boolean };
@@ -95,5 +136,23 @@ describe.skipIf(process.platform !== 'linux')('the tarball', () => {
     rmSync(join(user, 'node_modules/fovea/prebuilds'), { recursive: true });
     const source = `import { tensor } from 'fovea'; try { tensor([1]); } catch (e) { console.log(e.code, e.message); }`;
     expect(node('--input-type=module', '-e', source)).toMatch(/^ERR_NATIVE no native build .*npx fovea build/s);
+  });
+
+  test.each([
+    ['a file that is not there', null, /^ERR_NATIVE FOVEA_NATIVE names .*where no file is/],
+    ['what is no addon', 'module.exports = (', /^ERR_NATIVE no native build .*addon\.cjs: .*npx fovea build/],
+    ['an addon of another version', 'exports.buildVersion = () => "0.0.1"', /^ERR_NATIVE .*built for version 0\.0\.1, this is fovea/], // prettier-ignore
+    ['an addon that tells no version', 'exports.isa = () => "avx2"', /^ERR_NATIVE .*built for version none/],
+  ])('refuses as FOVEA_NATIVE %s', (_, addon, said) => {
+    const path = join(user, 'addon.cjs');
+    rmSync(path, { force: true });
+    if (addon !== null) writeFileSync(path, addon);
+    const source = `import { tensor } from 'fovea'; try { tensor([1]); } catch (e) { console.log(e.code, e.message); }`;
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', source], {
+      cwd: user,
+      encoding: 'utf8',
+      env: { ...process.env, FOVEA_NATIVE: path },
+    });
+    expect(stdout).toMatch(said);
   });
 });

@@ -250,6 +250,9 @@ void set_isa_by_name(JsCall& call) {
   fail("ERR_ARGUMENT", "CPU level: got '", name, "', expected baseline, avx2, avx512, avx512bf16 or amx");
 }
 
+// buildVersion(): the version in package.json that this addon was built from.
+void build_version(JsCall& call) { call.give(std::string(FOVEA_VERSION)); }
+
 void set_error_class(JsCall& call) { call.environment().set_error_class(call.value(0)); }
 
 void begin_scope(JsCall& call) { call.environment().begin_scope(); }
@@ -292,6 +295,7 @@ constexpr Export kExports[] = {
     {"isa", isa},
     {"bestIsa", best},
     {"setIsa", set_isa_by_name},
+    {"buildVersion", build_version},
     {"setErrorClass", set_error_class},
     {"beginScope", begin_scope},
     {"endScope", end_scope},

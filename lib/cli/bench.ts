@@ -7,6 +7,7 @@ import { cast } from '../ops/copy.ts';
 import { randn } from '../ops/random.ts';
 import { getNumThreads, setNumThreads, synchronize } from '../runtime.ts';
 import type { DType } from '../tensor/dtype.ts';
+import { expectCounts } from './numbers.ts';
 import { note, Progress, report, table, timeText, type CommonOptions } from './output.ts';
 
 export interface BenchOptions extends CommonOptions {
@@ -30,6 +31,7 @@ const REPEATS = 5;
 /** `fovea bench`: attention on this machine, dense, causal and windowed, against the FMA peak probed before and after. */
 export async function bench(options: BenchOptions): Promise<number> {
   const { length, heads, dim, dtype } = options;
+  expectCounts({ length, heads, dim, threads: options.threads });
   if (options.threads !== undefined) setNumThreads(options.threads);
   const threads = getNumThreads();
   const [q, k, v] = [1, 2, 3].map((seed) => cast(randn([1, heads, length, dim], { seed }), dtype));

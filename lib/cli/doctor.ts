@@ -1,7 +1,7 @@
 import { cpus, totalmem, release } from 'node:os';
-import { readFileSync } from 'node:fs';
 import { devices, getNumThreads, type DeviceReport } from '../runtime.ts';
 import { FoveaError } from '../errors.ts';
+import { version } from '../native.ts';
 import { tensor } from '../tensor/create.ts';
 import '../tensor/methods.ts';
 import { bytesText, report, table, type CommonOptions } from './output.ts';
@@ -14,12 +14,6 @@ interface Diagnosis {
   memoryBytes: number;
   native: { ok: boolean; detail: string };
   devices: DeviceReport[];
-}
-
-/** The version in package.json, which lies beside lib/ and dist/ alike. */
-export function version(): string {
-  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
-  return (JSON.parse(text) as { version: string }).version;
 }
 
 function diagnose(): Diagnosis {

@@ -5,6 +5,7 @@ import { zeros } from '../ops/creation.ts';
 import { expand } from '../ops/view.ts';
 import type { DType } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
+import { expectCounts } from './numbers.ts';
 import { parseArgs, resolveMask } from './mask_show.ts';
 import { report, type CommonOptions } from './output.ts';
 
@@ -25,6 +26,8 @@ export interface ExplainOptions extends CommonOptions {
 /** `fovea explain`: what an attention call of these shapes would do. Runs no kernel. */
 export async function explainCall(options: ExplainOptions): Promise<number> {
   const { batch, heads, kvHeads = heads, q, kv = q, dim, dtype } = options;
+  expectCounts({ batch, heads, 'kv-heads': kvHeads, q, kv, dim });
+  expectCounts({ window: options.window }, -1);
   const mask = options.mask === undefined ? undefined : await resolveMask(options.mask, parseArgs(options.args));
   const call: AttentionOptions = {
     ...(mask ? { mask } : {}),

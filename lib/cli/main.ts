@@ -2,7 +2,7 @@
 /** The fovea command. Exit codes: 0 done, 1 failed, 2 wrong use. Results on stdout, everything else on stderr. */
 import cac from 'cac';
 import { FoveaError } from '../errors.ts';
-import { version } from './doctor.ts';
+import { version } from '../native.ts';
 
 const cli = cac('fovea');
 

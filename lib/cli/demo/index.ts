@@ -1,7 +1,7 @@
 /** `fovea demo`: the main job, on real data that a package brings. All seeds fixed. */
 import { resolve } from 'node:path';
 import { note, report, timeText, type CommonOptions } from '../output.ts';
-import { chapters, photo } from './corpus.ts';
+import { chapters, expectPackages, photo } from './corpus.ts';
 import { trainLanguageModel } from './language_model.ts';
 import { photoAttention } from './photo.ts';
 import { textAttention, textAttentionTable } from './text_attention.ts';
@@ -13,6 +13,7 @@ export interface DemoOptions extends CommonOptions {
 
 export async function demo(options: DemoOptions): Promise<number> {
   const start = performance.now();
+  expectPackages();
   const documents = chapters();
   const bytes = documents.reduce((n, d) => n + d.length, 0);
 

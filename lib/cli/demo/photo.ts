@@ -6,7 +6,6 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { decode } from 'jpeg-js';
 import { PNG } from 'pngjs';
 import { attention } from '../../attention/attention.ts';
 import { tensor } from '../../tensor/create.ts';
@@ -78,6 +77,7 @@ function terminalPicture(
 }
 
 export async function photoAttention(jpeg: Uint8Array, folder: string): Promise<PhotoResult> {
+  const { decode } = await import('jpeg-js');
   const picture: Picture = decode(jpeg, { useTArray: true });
   const { vectors, columns, rows, dim } = patchVectors(picture);
   const patches = columns * rows;
