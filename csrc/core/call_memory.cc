@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/allocator.h"
+#include "core/red_zone.h"
 
 namespace fovea {
 namespace {
@@ -15,6 +16,7 @@ void* allocate(int64_t bytes) {
   const size_t size = static_cast<size_t>(bytes) + kHeaderBytes;
   char* block = static_cast<char*>(Allocator::instance().allocate_call(size));
   std::memcpy(block, &size, sizeof size);
+  forbid(block + size, Allocator::block_size(size) - size);
   return block + kHeaderBytes;
 }
 
@@ -27,6 +29,7 @@ CallMemory::~CallMemory() {
   char* block = static_cast<char*>(data) - kHeaderBytes;
   size_t size;
   std::memcpy(&size, block, sizeof size);
+  allow(block, Allocator::block_size(size));
   Allocator::instance().release_call(block, size);
 }
 

@@ -16,6 +16,7 @@
 
 #include "core/error.h"
 #include "core/float_mode.h"
+#include "core/red_zone.h"
 #include "core/system_memory.h"
 
 namespace fovea {
@@ -176,6 +177,8 @@ void* ThreadPool::scratch(int thread, size_t bytes) {
     s.bytes.store(s.data ? size : 0, std::memory_order_relaxed);
     if (!s.data) fail("ERR_OOM", "out of memory: a kernel needs ", bytes, " bytes of scratch");
   }
+  allow(s.data, bytes);
+  forbid(static_cast<char*>(s.data) + bytes, s.bytes.load(std::memory_order_relaxed) - bytes);
   return s.data;
 }
 

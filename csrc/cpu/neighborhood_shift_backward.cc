@@ -118,9 +118,9 @@ class Unit {
       }
     }
     finish_keys(packed_);
+    if (!plan_.g.drpb) return;
     __builtin_memset(sums_.bias, 0, static_cast<size_t>(plan_.bands.bias) * 4);
-    if (p_.rpb)
-      for (int64_t h = 0; h < plan_.group; h++) fold_bias(w_.dbias + h * bias, sums_.bias + h * bias_size(p_));
+    for (int64_t h = 0; h < plan_.group; h++) fold_bias(w_.dbias + h * bias, sums_.bias + h * bias_size(p_));
   }
 
  private:

@@ -1,7 +1,10 @@
 // One block of memory cut into pieces: whole cache lines each, one after the other. A cut of no block gives the size that one must have.
+// What lies between pieces must not be touched (red_zone.h).
 #pragma once
 
 #include <cstdint>
+
+#include "core/red_zone.h"
 
 namespace fovea::cpu {
 namespace {
@@ -13,7 +16,9 @@ class Pieces {
   template <class T = float>
   T* take(int64_t count) {
     T* piece = base_ ? reinterpret_cast<T*>(base_ + bytes_) : nullptr;
-    bytes_ += (count * static_cast<int64_t>(sizeof(T)) + 63) / 64 * 64;
+    const int64_t bytes = count * static_cast<int64_t>(sizeof(T)), room = (bytes + 63) / 64 * 64 + static_cast<int64_t>(kRedZoneBytes);
+    if (base_) forbid(base_ + bytes_ + bytes, static_cast<size_t>(room - bytes));
+    bytes_ += room;
     return piece;
   }
   int64_t bytes() const { return bytes_; }

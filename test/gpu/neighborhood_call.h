@@ -1,9 +1,10 @@
 // A neighborhood attention call on the device, held against the double-precision loops or against golden arrays.
 #pragma once
 
+#include "../native/neighborhood_reference.h"
 #include "cuda/neighborhood.h"
 #include "cuda/neighborhood_backward.h"
-#include "neighborhood_reference.h"
+#include "twin.h"
 
 namespace fovea::gpu {
 

@@ -1,10 +1,14 @@
-// Neighborhood attention and its gradients by plain double-precision loops, for the programs that check it.
+// Neighborhood attention and its gradients by plain double-precision loops. Shared by the tests of the kernels: the CPU's in this folder,
+// the device's in test/gpu.
 #pragma once
 
-#include "core/neighborhood_params.h"
-#include "twin.h"
+#include <algorithm>
+#include <cmath>
+#include <vector>
 
-namespace fovea::gpu {
+#include "core/neighborhood_params.h"
+
+namespace fovea {
 
 // A key that a query sees: its token, which element of a head's bias it gets, and its place in the query's window.
 struct Neighbor {
@@ -105,4 +109,4 @@ inline void neighborhood_reference(const NeighborhoodParams& p, NeighborhoodArra
   }
 }
 
-}  // namespace fovea::gpu
+}  // namespace fovea
