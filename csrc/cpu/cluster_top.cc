@@ -4,7 +4,9 @@
 // round joins the blocks of a cluster and selects from them; where a bound was too high it collects the cluster anew without one.
 #include "cpu/cluster_top.h"
 
+#include "core/call_memory.h"
 #include "cpu/cluster_similarity.h"
+#include "cpu/pieces.h"
 #include "cpu/select_row.h"
 
 namespace fovea::cpu {
@@ -53,22 +55,22 @@ FOVEA_INLINE void compare(const ClusterTopParams& p, const float* centroids, int
 FOVEA_INLINE int64_t keep(vf similarity, vf bound, int lanes, int64_t first, float* similarities, int32_t* places) {
   const vi place = iota() + set1(static_cast<int32_t>(first));
 #if defined(__AVX512F__)
-  const auto m = static_cast<__mmask16>(_mm512_cmp_ps_mask(similarity, bound, _CMP_NLT_UQ) & ((1u << lanes) - 1));
-  store(similarities, vf(_mm512_maskz_compress_ps(m, similarity)));
-  store(places, reinterpret_cast<vi>(_mm512_maskz_compress_epi32(m, reinterpret_cast<__m512i>(place))));
-  return __builtin_popcount(m);
+  const auto hit = static_cast<__mmask16>(_mm512_cmp_ps_mask(similarity, bound, _CMP_NLT_UQ) & ((1u << lanes) - 1));
 #else
   const vi hit = ~(similarity < bound) & first_lanes(lanes);
   if (!maybe_any(hit)) return 0;
+#endif
   compress(hit, place, places);
   return compress(hit, reinterpret_cast<vi>(similarity), similarities);
-#endif
 }
 
 template <class T>
 class ClusterTop {
  public:
-  explicit ClusterTop(const ClusterTopParams& params) : p(params), blocks_((p.length + kClusterBlock - 1) / kClusterBlock) {}
+  explicit ClusterTop(const ClusterTopParams& params)
+      : p(params), blocks_((p.length + kClusterBlock - 1) / kClusterBlock), memory_(cut(nullptr)) {
+    cut(memory_.data);
+  }
 
   // Three rounds: bounds of clusters, blocks of tokens, clusters.
   void run(ThreadPool& pool) {
@@ -96,10 +98,20 @@ class ClusterTop {
   static constexpr uint32_t kHighestKey = 0xff800000u;  // of infinity; that of NaN is above
   static constexpr int64_t kSample = kSampleKeys / kTokens * kTokens + (kSampleKeys % kTokens ? kTokens : 0);
 
+  int64_t cut(void* block) {
+    const int64_t lists = p.batch * p.heads * p.clusters;
+    Pieces pieces(block);
+    similarities_ = pieces.take(lists * blocks_ * kClusterPitch);
+    places_ = pieces.take<int32_t>(lists * blocks_ * kClusterPitch);
+    counts_ = pieces.take<int32_t>(lists * blocks_);
+    bounds_ = pieces.take<uint32_t>(lists);
+    return pieces.bytes();
+  }
+
   const T* head(int64_t list) const { return static_cast<const T*>(p.x.data) + list / p.heads * p.x.sb + list % p.heads * p.x.sh; }
   const float* centroids(int64_t list) const { return p.centroids + list % p.heads * p.clusters * p.dim; }
-  uint32_t* bounds(int64_t list) const { return p.bounds + list * p.clusters; }
-  int32_t& count_at(int64_t list, int64_t block, int64_t c) const { return p.counts[(list * blocks_ + block) * p.clusters + c]; }
+  uint32_t* bounds(int64_t list) const { return bounds_ + list * p.clusters; }
+  int32_t& count_at(int64_t list, int64_t block, int64_t c) const { return counts_[(list * blocks_ + block) * p.clusters + c]; }
   int64_t place_of(int64_t list, int64_t block, int64_t c) const { return ((list * blocks_ + block) * p.clusters + c) * kClusterPitch; }
 
   void find_bounds(int64_t list, const PackedTokens& packed, uint32_t* sample) const {
@@ -137,8 +149,8 @@ class ClusterTop {
         const vf bound = set1(number_of(bounds[c - from]));
         int32_t& count = count_at(list, block, c);
         int64_t kept = count;
-        float* similarities = p.similarities + place_of(list, block, c);
-        int32_t* places = p.places + place_of(list, block, c);
+        float* similarities = similarities_ + place_of(list, block, c);
+        int32_t* places = places_ + place_of(list, block, c);
         FOVEA_UNROLL
         for (int z = 0; z < kVectors; z++) kept += keep(similarity[z], bound, lanes[z], t + z * kLanes, similarities + kept, places + kept);
         count = static_cast<int32_t>(kept);
@@ -160,8 +172,8 @@ class ClusterTop {
     }
     Kept all(scratch, p.length);
     for (int64_t b = 0; b < blocks_; b++) {
-      const float* similarities = p.similarities + place_of(list, b, c);
-      const int32_t* places = p.places + place_of(list, b, c);
+      const float* similarities = similarities_ + place_of(list, b, c);
+      const int32_t* places = places_ + place_of(list, b, c);
       const int64_t count = count_at(list, b, c), at = all.count;
       for (int64_t i = 0; i < count; i += kLanes) {
         store(reinterpret_cast<int32_t*>(all.keys + at + i), reinterpret_cast<vi>(keys_of(load(similarities + i))));
@@ -174,7 +186,12 @@ class ClusterTop {
   }
 
   const ClusterTopParams& p;
-  int64_t blocks_;
+  const int64_t blocks_;
+  float* similarities_;  // [list, block, cluster][kClusterPitch]
+  int32_t* places_;      // the same
+  int32_t* counts_;      // [list, block, cluster]
+  uint32_t* bounds_;     // [list, cluster]: keys
+  const CallMemory memory_;
 };
 
 }  // namespace

@@ -7,17 +7,10 @@
 
 namespace fovea::cpu {
 
+using fovea::ClusterTopParams;
+
 constexpr int64_t kClusterBlock = 768;                 // tokens compared with all clusters at once; a multiple of every register tile
 constexpr int64_t kClusterPitch = kClusterBlock + 16;  // and what is kept of them for one cluster: vectors are stored whole
-
-struct ClusterTopParams : fovea::ClusterTopParams {
-  // Workspaces.
-  float* similarities;  // [batch * heads, blocks, clusters, kClusterPitch], blocks = length over kClusterBlock, rounded up
-  int32_t* places;      // the same; entries of both in one word where the tile unit makes them
-  int32_t* counts;      // [batch * heads, blocks, clusters]
-  uint32_t* bounds;     // [batch * heads, clusters]: keys of similarities, or these themselves
-  float* table;         // [batch * heads, cluster_table_floats()], where there is a tile unit
-};
 
 template <Isa>
 void cluster_top(const ClusterTopParams&, ThreadPool&);
@@ -25,18 +18,15 @@ void cluster_top(const ClusterTopParams&, ThreadPool&);
 constexpr int64_t kTileSample = 512;  // tokens that cluster_top_amx takes its bounds from
 
 // How many of the sample may lie above a bound: three standard deviations more than what is expected of `window` tokens.
-static inline int64_t tile_sample_rank(const fovea::ClusterTopParams& p) {
+static inline int64_t tile_sample_rank(const ClusterTopParams& p) {
   const int64_t expected = p.window * kTileSample / p.length + 1;
   return expected + static_cast<int64_t>(3 * __builtin_sqrt(static_cast<double>(expected))) + 1;
 }
 
 // Whether rows are long enough for a sample to help; cluster_top<Isa::Avx512> leaves them to the tile unit, where there is one.
-static inline bool cluster_top_amx_takes(const fovea::ClusterTopParams& p) {
+static inline bool cluster_top_amx_takes(const ClusterTopParams& p) {
   return p.length >= 4 * kTileSample && tile_sample_rank(p) < kTileSample;
 }
-
-// Floats of a list's centroids in bf16 parts: whole tiles.
-constexpr int64_t cluster_table_floats(int64_t clusters, int64_t dim) { return (clusters + 31) / 32 * 32 * ((dim + 31) / 32 * 32); }
 
 void cluster_top_amx(const ClusterTopParams&, ThreadPool&);
 

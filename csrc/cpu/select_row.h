@@ -55,12 +55,16 @@ FOVEA_INLINE vf load_strided(const T* x, int64_t step, int64_t n) {
 }
 
 // Writes the lanes of `value` that `hit` names to out, and as many as a vector holds behind them. Returns how many were named.
-FOVEA_INLINE int64_t compress(vi hit, vi value, void* out) {
 #if defined(__AVX512F__)
-  const __mmask16 m = _mm512_test_epi32_mask(reinterpret_cast<__m512i>(hit), reinterpret_cast<__m512i>(hit));
-  store(static_cast<int32_t*>(out), reinterpret_cast<vi>(_mm512_maskz_compress_epi32(m, reinterpret_cast<__m512i>(value))));
-  return __builtin_popcount(m);
+FOVEA_INLINE int64_t compress(__mmask16 hit, vi value, void* out) {
+  store(static_cast<int32_t*>(out), reinterpret_cast<vi>(_mm512_maskz_compress_epi32(hit, reinterpret_cast<__m512i>(value))));
+  return __builtin_popcount(hit);
+}
+FOVEA_INLINE int64_t compress(vi hit, vi value, void* out) {
+  return compress(_mm512_test_epi32_mask(reinterpret_cast<__m512i>(hit), reinterpret_cast<__m512i>(hit)), value, out);
+}
 #else
+FOVEA_INLINE int64_t compress(vi hit, vi value, void* out) {
   int32_t* to = static_cast<int32_t*>(out);
   int64_t at = 0;
   for (int l = 0; l < kLanes; l++) {
@@ -68,8 +72,8 @@ FOVEA_INLINE int64_t compress(vi hit, vi value, void* out) {
     at -= hit[l];
   }
   return at;
-#endif
 }
+#endif
 
 // False where compress would name no lane; always true where finding out costs more than compress does.
 FOVEA_INLINE bool maybe_any(vi hit) {

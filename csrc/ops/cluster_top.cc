@@ -16,21 +16,6 @@ namespace {
 
 constexpr const char* kOp = "clusterTop";
 
-void run_on_cpu(ClusterTopParams params, const Tensor& x, const Tensor& centroids, const Tensor& out) {
-  const int64_t lists = params.batch * params.heads, blocks = (params.length + cpu::kClusterBlock - 1) / cpu::kClusterBlock;
-  const int64_t kept = lists * blocks * params.clusters;
-  Tensor similarities = Tensor::empty({kept, cpu::kClusterPitch}, DType::F32),
-         places = Tensor::empty({kept, cpu::kClusterPitch}, DType::I32);
-  Tensor counts = Tensor::empty({kept}, DType::I32), bounds = Tensor::empty({lists, params.clusters}, DType::I32);
-  Tensor table = Tensor::empty({lists, cpu::cluster_table_floats(params.clusters, params.dim)}, DType::F32);
-  const cpu::ClusterTopParams p{
-      params, similarities.data<float>(), places.data<int32_t>(), counts.data<int32_t>(), bounds.data<uint32_t>(), table.data<float>()};
-  Stream::cpu().launch(kOp, {x.storage.get(), centroids.storage.get()},
-                       {out.storage.get(), similarities.storage.get(), places.storage.get(), counts.storage.get(), bounds.storage.get(),
-                        table.storage.get()},
-                       [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::cluster_top<isa()>(p, ctx.pool); }); });
-}
-
 Tensor cluster_top(const Tensor& x_in, const Tensor& centroids_in, int64_t window) {
   check_float(kOp, x_in);
   check(centroids_in.dtype == DType::F32, "ERR_DTYPE", kOp, ": centroids are ", name_of(centroids_in.dtype), ", expected f32");
@@ -48,10 +33,10 @@ Tensor cluster_top(const Tensor& x_in, const Tensor& centroids_in, int64_t windo
   p.x = attention_tensor(x);
   p.centroids = centroids.data<float>();
   p.indices = out.data<int32_t>();
-  if (device.is_cpu()) run_on_cpu(p, x, centroids, out);
-  else
-    launch_cuda(kOp, device, {x.storage.get(), centroids.storage.get()}, {out.storage.get()},
-                [p](cuda::Stream& stream) { cuda::cluster_top(p, stream); });
+  launch(
+      kOp, device, {x.storage.get(), centroids.storage.get()}, {out.storage.get()},
+      [p](const TaskContext& ctx) { dispatch_isa([&](auto isa) { cpu::cluster_top<isa()>(p, ctx.pool); }); },
+      [p](cuda::Stream& stream) { cuda::cluster_top(p, stream); });
   return out;
 }
 

@@ -42,15 +42,6 @@ void check_select_top(Comparison& on) {
     }
 }
 
-void clusters_on_cpu(const ClusterTopParams& p) {
-  const auto rows = static_cast<size_t>(p.batch * p.heads * p.clusters);
-  const size_t blocks = rows * static_cast<size_t>((p.length + cpu::kClusterBlock - 1) / cpu::kClusterBlock);
-  std::vector<float> similarities(blocks * cpu::kClusterPitch);
-  std::vector<int32_t> places(similarities.size()), counts(blocks);
-  std::vector<uint32_t> bounds(rows);
-  cpu::cluster_top<Isa::Baseline>({p, similarities.data(), places.data(), counts.data(), bounds.data(), nullptr}, pool());
-}
-
 void check_cluster_top(Comparison& on) {
   const int64_t batch = 2, heads = 2, length = 190 * scale, clusters = 70, dim = 24, window = 31;
   Twin centroids = on.uniform(DType::F32, static_cast<size_t>(heads * clusters * dim), -1, 1);
@@ -64,7 +55,7 @@ void check_cluster_top(Comparison& on) {
           return ClusterTopParams{
               dtype, batch, heads, length, clusters, dim, rows, centroids.at<float>(side), window, indices.at<int32_t>(side)};
         },
-        clusters_on_cpu, cuda::cluster_top);
+        FOVEA_ON_CPU(cluster_top), cuda::cluster_top);
   }
 }
 

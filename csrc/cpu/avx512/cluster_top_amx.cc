@@ -5,6 +5,7 @@
 // from the lists: tokens further from the k-th similarity than the errors of both can reach are in or out, those between get the similarity
 // that cluster_top_params.h defines. A cluster about which nothing can be said (a bound was too high, numbers beyond kLargest or none) is
 // selected from exact similarities of all tokens.
+#include "core/call_memory.h"
 #include "cpu/amx.h"
 #include "cpu/cluster_similarity.h"
 #include "cpu/cluster_top.h"
@@ -46,12 +47,6 @@ FOVEA_INLINE __m512i upper_halves(vf a, vf b) {
   return _mm512_permutex2var_epi16(reinterpret_cast<__m512i>(a), _mm512_load_si512(kOdd), reinterpret_cast<__m512i>(b));
 }
 
-// compress of select_row.h for a mask.
-FOVEA_INLINE int64_t compress(__mmask16 hit, vi value, int32_t* out) {
-  store(out, reinterpret_cast<vi>(_mm512_maskz_compress_epi32(hit, reinterpret_cast<__m512i>(value))));
-  return __builtin_popcount(hit);
-}
-
 FOVEA_INLINE vf cut_off(vf x) { return x - reinterpret_cast<vf>(reinterpret_cast<vu>(x) & 0xffff0000u); }
 
 // Rows row(0), .. of `count`, at most kTileRows, as high and low parts, `pitch` elements each; elements beyond dim are 0. Returns the
@@ -86,7 +81,10 @@ class ClusterTiles {
       : p(params),
         blocks_((p.length + kClusterBlock - 1) / kClusterBlock),
         dim_((p.dim + kTileDepth - 1) / kTileDepth * kTileDepth),
-        clusters_((p.clusters + kGroup - 1) / kGroup * kGroup) {}
+        clusters_((p.clusters + kGroup - 1) / kGroup * kGroup),
+        memory_(cut(nullptr)) {
+    cut(memory_.data);
+  }
 
   void run(ThreadPool& pool) {
     const int64_t lists = p.batch * p.heads;
@@ -127,15 +125,25 @@ class ClusterTiles {
     }
   };
 
+  int64_t cut(void* block) {
+    const int64_t lists = p.batch * p.heads;
+    Pieces pieces(block);
+    entries_ = pieces.take<int32_t>(lists * blocks_ * p.clusters * kClusterPitch);
+    counts_ = pieces.take<int32_t>(lists * blocks_ * p.clusters);
+    bounds_ = pieces.take(lists * p.clusters);
+    table_ = pieces.take<bf16>(lists * 2 * dim_ * clusters_);
+    return pieces.bytes();
+  }
+
   const T* head(int64_t list) const { return static_cast<const T*>(p.x.data) + list / p.heads * p.x.sb + list % p.heads * p.x.sh; }
   const float* centroid(int64_t list, int64_t c) const { return p.centroids + (list % p.heads * p.clusters + c) * p.dim; }
-  float* bounds(int64_t list) const { return reinterpret_cast<float*>(p.bounds) + list * p.clusters; }
-  int32_t& count_at(int64_t list, int64_t block, int64_t c) const { return p.counts[(list * blocks_ + block) * p.clusters + c]; }
+  float* bounds(int64_t list) const { return bounds_ + list * p.clusters; }
+  int32_t& count_at(int64_t list, int64_t block, int64_t c) const { return counts_[(list * blocks_ + block) * p.clusters + c]; }
   int64_t place_of(int64_t list, int64_t block, int64_t c) const { return ((list * blocks_ + block) * p.clusters + c) * kClusterPitch; }
   // Operand tiles of centroids: [list][high, low][depth][tile of clusters].
   bf16* table(int64_t list, int part, int64_t d, int64_t c) const {
     const int64_t tiles = clusters_ / kTileRows, depth = dim_ / kTileDepth;
-    return reinterpret_cast<bf16*>(p.table) + (((list * 2 + part) * depth + d / kTileDepth) * tiles + c / kTileRows) * kTileElements;
+    return table_ + (((list * 2 + part) * depth + d / kTileDepth) * tiles + c / kTileRows) * kTileElements;
   }
 
   // How far a similarity of the tile unit may be from the exact one; infinite where nothing is known.
@@ -295,7 +303,7 @@ class ClusterTiles {
     int32_t* counts = &count_at(list, block, 0);
     for (int64_t c = 0; c < p.clusters; c++) counts[c] = 0;
     for (int64_t c = 0; c < clusters_; c++) m.bounds[c] = c < p.clusters ? bounds(list)[c] : __builtin_inff();
-    int32_t* listed = p.places + place_of(list, block, 0);
+    int32_t* listed = entries_ + place_of(list, block, 0);
     for (int64_t c = 0; c < p.clusters; c++) __builtin_prefetch(listed + c * kClusterPitch, 1);
     bool fine = true;
     int64_t hits = 0;
@@ -321,7 +329,7 @@ class ClusterTiles {
     const float error = margin(list, c);
     bool known = error < __builtin_inff();
     for (int64_t b = 0; known && b < blocks_; b++) {
-      const int32_t* listed = p.places + place_of(list, b, c);
+      const int32_t* listed = entries_ + place_of(list, b, c);
       const vi mask = set1(kPlaceMask), first = set1(static_cast<int32_t>(b * kClusterBlock));
       const int64_t count = count_at(list, b, c), at = kept.count;
       for (int64_t i = 0; i < count; i += kLanes) {
@@ -403,7 +411,12 @@ class ClusterTiles {
   }
 
   const ClusterTopParams& p;
-  int64_t blocks_, dim_, clusters_;
+  const int64_t blocks_, dim_, clusters_;  // the last two of whole tiles
+  int32_t* entries_;                       // [list, block, cluster][kClusterPitch]
+  int32_t* counts_;                        // [list, block, cluster]
+  float* bounds_;                          // [list, cluster]
+  bf16* table_;                            // see table()
+  const CallMemory memory_;
 };
 
 }  // namespace
