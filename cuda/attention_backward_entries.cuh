@@ -1,20 +1,17 @@
 // The entry points of the gradients of attention for the element type ELEMENT: head dims up to 32, 64, 128 and 256, plain calls and general
 // ones. Where dK and dV do not fit the registers together there is a kernel for each. Included once by each attention_backward_<dtype>.cu.
-// Macros, because a driver finds kernels by C names, which a template can't give.
 #include "attention_backward_keys.cuh"
 #include "attention_backward_queries.cuh"
+#include "entries.cuh"
 
-#define FOVEA_JOIN(a, b, c) a##b##c
-#define FOVEA_NAME(dtype, name) FOVEA_JOIN(attention_backward_, dtype, _##name)
-#define ENTRY(name, kernel, ...)                                                                       \
-  extern "C" __global__ void __launch_bounds__(128, 2)                                                 \
-      FOVEA_NAME(ELEMENT, name)(const __grid_constant__ fovea::cuda::AttentionBackwardParams params) { \
-    fovea::cuda::attention_backward_##kernel<fovea::ELEMENT, __VA_ARGS__>(params);                     \
-  }
+#define ENTRY(name, kernel, ...) \
+  FOVEA_ENTRY(attention_backward, name, 128, 2, AttentionBackwardParams, attention_backward_##kernel<ELEMENT, __VA_ARGS__>)
 #define KEYS(name, dim, general) ENTRY(keys_##name, keys, dim, general, true, true)
 #define KEYS_APART(name, dim, general)                  \
   ENTRY(keys_k_##name, keys, dim, general, true, false) \
   ENTRY(keys_v_##name, keys, dim, general, false, true)
+
+namespace fovea::cuda {
 
 KEYS(d32, 32, false)
 KEYS(d64, 64, false)
@@ -33,3 +30,5 @@ ENTRY(queries_d32_general, queries, 32, true)
 ENTRY(queries_d64_general, queries, 64, true)
 ENTRY(queries_d128_general, queries, 128, true)
 ENTRY(queries_d256_general, queries, 256, true)
+
+}  // namespace fovea::cuda

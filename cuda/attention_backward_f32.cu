@@ -5,6 +5,7 @@
 // P dO, dS Q (or dS K) to their rows.
 #include "attention_backward_f32.cuh"
 #include "attention_backward_parts.cuh"
+#include "entries.cuh"
 
 namespace fovea::cuda {
 
@@ -123,11 +124,9 @@ __device__ __forceinline__ void attention_backward(const AttentionBackwardParams
   BackwardF32<kDim, kOwnKeys>(params, floats).run();
 }
 
-#define ENTRY(name, dim, own_keys)                                                                     \
-  extern "C" __global__ void __launch_bounds__(128, 2)                                                 \
-      attention_backward_f32_##name##_d##dim(const __grid_constant__ AttentionBackwardParams params) { \
-    attention_backward<dim, own_keys>(params);                                                         \
-  }
+#define ELEMENT f32
+#define ENTRY(name, dim, own_keys) \
+  FOVEA_ENTRY(attention_backward, name##_d##dim, 128, 2, AttentionBackwardParams, attention_backward<dim, own_keys>)
 ENTRY(keys, 32, true)
 ENTRY(keys, 64, true)
 ENTRY(keys, 128, true)

@@ -1,14 +1,11 @@
 // The entry points of the gradients of a bias and of captured tables for the element type ELEMENT, as attention_backward_entries.cuh.
-#include "attention_backward_bias.cuh"
-#include "attention_backward_tables.cuh"
+// Included once by each attention_backward_scores_<dtype>.cu, behind their kernels.
+#include "entries.cuh"
 
-#define FOVEA_JOIN(a, b, c) a##b##c
-#define FOVEA_NAME(dtype, name) FOVEA_JOIN(attention_backward_, dtype, _##name)
-#define ENTRY(kind, dim)                                                                                        \
-  extern "C" __global__ void __launch_bounds__(128, 2)                                                          \
-      FOVEA_NAME(ELEMENT, kind##_d##dim)(const __grid_constant__ fovea::cuda::AttentionBackwardParams params) { \
-    fovea::cuda::attention_backward_##kind<fovea::ELEMENT, dim>(params);                                        \
-  }
+#define ENTRY(kind, dim) \
+  FOVEA_ENTRY(attention_backward, kind##_d##dim, 128, 2, AttentionBackwardParams, attention_backward_##kind<ELEMENT, dim>)
+
+namespace fovea::cuda {
 
 ENTRY(bias, 32)
 ENTRY(bias, 64)
@@ -18,3 +15,5 @@ ENTRY(tables, 32)
 ENTRY(tables, 64)
 ENTRY(tables, 128)
 ENTRY(tables, 256)
+
+}  // namespace fovea::cuda

@@ -1,3 +1,6 @@
 // Gradients of bias and captured tables for f16.
+#include "attention_backward_bias.cuh"
+#include "attention_backward_tables.cuh"
+
 #define ELEMENT f16
 #include "attention_backward_scores_entries.cuh"

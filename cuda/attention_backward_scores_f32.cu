@@ -63,30 +63,19 @@ class BackwardTablesF32 : TileGradientsF32<kDim, false> {
   }
 };
 
-template <int kDim>
+template <class, int kDim>
 __device__ __forceinline__ void attention_backward_bias(const AttentionBackwardParams& params) {
   extern __shared__ __align__(128) float floats[];
   BackwardBiasF32<kDim>(params, floats).run(floats);
 }
 
-template <int kDim>
+template <class, int kDim>
 __device__ __forceinline__ void attention_backward_tables(const AttentionBackwardParams& params) {
   extern __shared__ __align__(128) float floats[];
   BackwardTablesF32<kDim>(params, floats).run();
 }
 
-#define ENTRY(kind, dim)                                                                               \
-  extern "C" __global__ void __launch_bounds__(128, 2)                                                 \
-      attention_backward_f32_##kind##_d##dim(const __grid_constant__ AttentionBackwardParams params) { \
-    attention_backward_##kind<dim>(params);                                                            \
-  }
-ENTRY(bias, 32)
-ENTRY(bias, 64)
-ENTRY(bias, 128)
-ENTRY(bias, 256)
-ENTRY(tables, 32)
-ENTRY(tables, 64)
-ENTRY(tables, 128)
-ENTRY(tables, 256)
-
 }  // namespace fovea::cuda
+
+#define ELEMENT f32
+#include "attention_backward_scores_entries.cuh"

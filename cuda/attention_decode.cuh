@@ -18,6 +18,10 @@
 
 namespace fovea::cuda {
 
+template <class T>
+constexpr int decode_threads(int dim) {
+  return 32 * (sizeof(T) == 4 ? decode_warps_f32(dim) : decode_warps(dim));
+}
 __device__ __forceinline__ int decode_lane() { return static_cast<int>(threadIdx.x); }
 __device__ __forceinline__ int decode_warp() { return static_cast<int>(threadIdx.y); }
 

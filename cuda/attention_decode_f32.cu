@@ -208,7 +208,7 @@ class DecodeF32 {
   float top_[2] = {-infinity(), -infinity()}, sum_[2] = {0, 0};
 };
 
-template <int kDim, bool kProgram>
+template <class, int kDim, bool kProgram>
 __device__ __forceinline__ void attention_decode(const AttentionDecodeParams& params) {
   using Kernel = DecodeF32<kDim, kProgram>;
   extern __shared__ __align__(128) float memory[];
@@ -216,18 +216,7 @@ __device__ __forceinline__ void attention_decode(const AttentionDecodeParams& pa
   Kernel(params, memory, shared).run();
 }
 
-#define ENTRY(name, dim, program)                                                         \
-  extern "C" __global__ void __launch_bounds__(decode_warps_f32(dim) * 32, 2)             \
-      attention_decode_f32_##name(const __grid_constant__ AttentionDecodeParams params) { \
-    attention_decode<dim, program>(params);                                               \
-  }
-ENTRY(d32, 32, false)
-ENTRY(d64, 64, false)
-ENTRY(d128, 128, false)
-ENTRY(d256, 256, false)
-ENTRY(d32_score, 32, true)
-ENTRY(d64_score, 64, true)
-ENTRY(d128_score, 128, true)
-ENTRY(d256_score, 256, true)
-
 }  // namespace fovea::cuda
+
+#define ELEMENT f32
+#include "attention_decode_entries.cuh"

@@ -5,6 +5,7 @@
 // shared memory with a warp barrier alone.
 #include "attention_scores.cuh"
 #include "attention_visibility.cuh"
+#include "entries.cuh"
 #include "float_tile.cuh"
 #include "online_softmax.cuh"
 
@@ -136,11 +137,8 @@ __device__ __forceinline__ void attention_forward(const AttentionForwardParams& 
   ForwardF32<kDim>(params, floats).run();
 }
 
-#define ENTRY(dim)                                                                          \
-  extern "C" __global__ void __launch_bounds__(128, 2)                                      \
-      attention_forward_f32_d##dim(const __grid_constant__ AttentionForwardParams params) { \
-    attention_forward<dim>(params);                                                         \
-  }
+#define ELEMENT f32
+#define ENTRY(dim) FOVEA_ENTRY(attention_forward, d##dim, 128, 2, AttentionForwardParams, attention_forward<dim>)
 ENTRY(32)
 ENTRY(64)
 ENTRY(128)

@@ -3,6 +3,7 @@
 //
 // Tiles of the operands (matmul_operand.cuh) go through a ring of stages. A thread has elements of rows and columns that lie a whole set of
 // threads apart, so that neighbours read neighbouring lines.
+#include "entries.cuh"
 #include "matmul_operand.cuh"
 #include "matmul_tile.cuh"
 
@@ -88,11 +89,9 @@ __device__ __forceinline__ void matmul_small(const MatmulCall& call) {
 
 }  // namespace
 
-#define ENTRY(layouts, along_a, along_b, tile)                                 \
-  extern "C" __global__ void __launch_bounds__(Small##tile::kThreads, 2)       \
-      matmul_f32_##layouts##_##tile(const __grid_constant__ MatmulCall call) { \
-    matmul_small<Small##tile, along_a, along_b>(call);                         \
-  }
+#define ELEMENT f32
+#define ENTRY(layouts, along_a, along_b, tile) \
+  FOVEA_ENTRY(matmul, layouts##_##tile, Small##tile::kThreads, 2, MatmulCall, matmul_small<Small##tile, along_a, along_b>)
 #define LAYOUTS(tile)           \
   ENTRY(nn, true, false, tile)  \
   ENTRY(nt, true, true, tile)   \

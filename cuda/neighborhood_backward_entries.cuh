@@ -1,15 +1,12 @@
 // The entry points of the gradients of neighborhood attention for the element type ELEMENT: head dims up to 32, 64, 128 and 256. Where dK
-// and dV do not fit the registers together there is a kernel for each. Included once by each neighborhood_backward_<dtype>.cu. Macros,
-// because a driver finds kernels by C names, which a template can't give.
+// and dV do not fit the registers together there is a kernel for each. Included once by each neighborhood_backward_<dtype>.cu.
+#include "entries.cuh"
 #include "neighborhood_backward.cuh"
 
-#define FOVEA_JOIN(a, b, c) a##b##c
-#define FOVEA_NAME(dtype, name) FOVEA_JOIN(neighborhood_backward_, dtype, _##name)
-#define ENTRY(name, kernel, ...)                                                                          \
-  extern "C" __global__ void __launch_bounds__(128, 2)                                                    \
-      FOVEA_NAME(ELEMENT, name)(const __grid_constant__ fovea::cuda::NeighborhoodBackwardParams params) { \
-    fovea::cuda::neighborhood_backward_##kernel<fovea::ELEMENT, __VA_ARGS__>(params);                     \
-  }
+#define ENTRY(name, kernel, ...) \
+  FOVEA_ENTRY(neighborhood_backward, name, 128, 2, NeighborhoodBackwardParams, neighborhood_backward_##kernel<ELEMENT, __VA_ARGS__>)
+
+namespace fovea::cuda {
 
 ENTRY(keys_d32, keys, 32, true, true)
 ENTRY(keys_d64, keys, 64, true, true)
@@ -26,3 +23,5 @@ ENTRY(bias_d32, bias, 32)
 ENTRY(bias_d64, bias, 64)
 ENTRY(bias_d128, bias, 128)
 ENTRY(bias_d256, bias, 256)
+
+}  // namespace fovea::cuda

@@ -3,6 +3,7 @@
 // A block owns a box of kTile rows (keys, or queries; 32, and 16 above head dim 128) and visits boxes of kTile of the other side; both
 // sides have two tiles in shared memory (K and V, Q and dO). 128 threads are 16 groups of owned rows by 8 columns. They compute S and dP,
 // leave P and dS in shared memory, and add P dO, dS Q (or dS K) to their rows, or dS to a bias table.
+#include "entries.cuh"
 #include "float_tile.cuh"
 #include "neighborhood_tile.cuh"
 
@@ -181,11 +182,9 @@ __device__ __forceinline__ void neighborhood_backward(const NeighborhoodBackward
   }
 }
 
-#define ENTRY(name, dim, wanted)                                                                             \
-  extern "C" __global__ void __launch_bounds__(128, 2)                                                       \
-      neighborhood_backward_f32_##name##_d##dim(const __grid_constant__ NeighborhoodBackwardParams params) { \
-    neighborhood_backward<dim, Gradient::wanted>(params);                                                    \
-  }
+#define ELEMENT f32
+#define ENTRY(name, dim, wanted) \
+  FOVEA_ENTRY(neighborhood_backward, name##_d##dim, 128, 2, NeighborhoodBackwardParams, neighborhood_backward<dim, Gradient::wanted>)
 #define ENTRIES(name, wanted) ENTRY(name, 32, wanted) ENTRY(name, 64, wanted) ENTRY(name, 128, wanted) ENTRY(name, 256, wanted)
 
 ENTRIES(keys, kKeys)

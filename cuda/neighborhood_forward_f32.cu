@@ -3,6 +3,7 @@
 // 128 threads own a box of 64 queries (32 at head dim 256) as 16 groups of rows by 8 columns of threads, and visit boxes of 32 keys. K and
 // V take turns in one tile. The eight threads of a row group are lanes of one warp, so the row maximum takes three shuffles and P passes
 // through shared memory with a warp barrier alone.
+#include "entries.cuh"
 #include "float_tile.cuh"
 #include "neighborhood_tile.cuh"
 #include "online_softmax.cuh"
@@ -123,11 +124,8 @@ __device__ __forceinline__ void neighborhood_forward(const NeighborhoodKernelPar
     Kernel(params, floats, place).run();
 }
 
-#define ENTRY(dim)                                                                               \
-  extern "C" __global__ void __launch_bounds__(128, 2)                                           \
-      neighborhood_forward_f32_d##dim(const __grid_constant__ NeighborhoodKernelParams params) { \
-    neighborhood_forward<dim>(params);                                                           \
-  }
+#define ELEMENT f32
+#define ENTRY(dim) FOVEA_ENTRY(neighborhood_forward, d##dim, 128, 2, NeighborhoodKernelParams, neighborhood_forward<dim>)
 ENTRY(32)
 ENTRY(64)
 ENTRY(128)

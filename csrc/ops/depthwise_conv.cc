@@ -19,12 +19,9 @@ constexpr const char* kOp = "depthwiseConv";
 // Images with neighbouring channels are read in place.
 Tensor channels_last(const Tensor& t) { return t.shape[3] == 1 || t.strides[3] == 1 ? t : contiguous(t); }
 
-template <class Params>
-void set_image(Params& p, const Tensor& x) {
-  p.dtype = x.dtype;
-  p.batch = x.shape[0], p.height = x.shape[1], p.width = x.shape[2], p.channels = x.shape[3];
-  p.x = x.data();
-  p.x_batch = x.strides[0], p.x_row = x.strides[1], p.x_column = x.strides[2];
+DepthwiseConvShape shape_of(const Tensor& x, int64_t rows, int64_t columns) {
+  const Dims& s = x.shape;
+  return {x.dtype, s[0], s[1], s[2], s[3], rows, columns, x.data(), x.strides[0], x.strides[1], x.strides[2]};
 }
 
 void check_image(const Tensor& x) {
@@ -47,12 +44,7 @@ Tensor depthwise_conv(const Tensor& x_in, const Tensor& weight_in, const std::op
   }
   const Device device = common_device(kOp, {&x, &weight, &bias});
   Tensor y = Tensor::empty(x.shape, x.dtype, device);
-  DepthwiseConvParams p{};
-  set_image(p, x);
-  p.rows = w[2], p.columns = w[3];
-  p.weight = weight.data(), p.bias = bias.storage ? bias.data() : nullptr;
-  p.flipped = flipped;
-  p.y = y.data();
+  const DepthwiseConvParams p{shape_of(x, w[2], w[3]), weight.data(), bias.storage ? bias.data() : nullptr, flipped, y.data()};
   Storage* reads[] = {x.storage.get(), weight.storage.get(), bias.storage.get()};
   Storage* writes[] = {y.storage.get()};
   if (y.count() > 0)
@@ -72,11 +64,7 @@ Tensor depthwise_conv_weight(const Tensor& x_in, const Tensor& grad_in, int64_t 
   Tensor x = channels_last(x_in), grad = contiguous(grad_in);
   const Device device = common_device(kOp, {&x, &grad});
   Tensor out = Tensor::empty({x.shape[3], 1, rows, columns}, DType::F32, device);
-  DepthwiseConvWeightParams p{};
-  set_image(p, x);
-  p.rows = rows, p.columns = columns;
-  p.y_grad = grad.data();
-  p.weight_grad = out.data<float>();
+  const DepthwiseConvWeightParams p{shape_of(x, rows, columns), grad.data(), out.data<float>()};
   if (out.count() > 0)
     launch(
         kOp, device, {x.storage.get(), grad.storage.get()}, {out.storage.get()},

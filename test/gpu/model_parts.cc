@@ -191,43 +191,21 @@ void check_convolutions(Comparison& on) {
     Twin x = on.uniform(dtype, n, -1, 1), weight = on.uniform(dtype, taps, -1, 1), y = on.blank(dtype, n),
          grad = on.blank(DType::F32, taps);
     Twin bias = on.uniform(dtype, static_cast<size_t>(channels), -1, 1), grad_y = on.uniform(dtype, n, -1, 1);
+    const auto shape = [&](Side side) {
+      return DepthwiseConvShape{
+          dtype, batch, height, width, channels, rows, columns, x.at(side), height * width * channels, width * channels, channels};
+    };
     for (bool flipped : {false, true})
       on.check(
           named("depthwise convolution", dtype), {&y}, tolerance_of(dtype),
           [&](Side side) {
-            return DepthwiseConvParams{dtype,
-                                       batch,
-                                       height,
-                                       width,
-                                       channels,
-                                       rows,
-                                       columns,
-                                       x.at(side),
-                                       height * width * channels,
-                                       width * channels,
-                                       channels,
-                                       weight.at(side),
-                                       flipped ? nullptr : bias.at(side),
-                                       flipped,
-                                       y.at(side)};
+            return DepthwiseConvParams{shape(side), weight.at(side), flipped ? nullptr : bias.at(side), flipped, y.at(side)};
           },
           FOVEA_ON_CPU(depthwise_conv), cuda::depthwise_conv);
     on.check(
         named("depthwise convolution, weights", dtype), {&grad}, tolerance_of(dtype),
         [&](Side side) {
-          return DepthwiseConvWeightParams{dtype,
-                                           batch,
-                                           height,
-                                           width,
-                                           channels,
-                                           rows,
-                                           columns,
-                                           x.at(side),
-                                           height * width * channels,
-                                           width * channels,
-                                           channels,
-                                           grad_y.at(side),
-                                           grad.at<float>(side)};
+          return DepthwiseConvWeightParams{shape(side), grad_y.at(side), grad.at<float>(side)};
         },
         FOVEA_ON_CPU(depthwise_conv_weight), cuda::depthwise_conv_weight);
   }
