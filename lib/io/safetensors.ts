@@ -266,6 +266,10 @@ function openIndex(path: string): Safetensors {
 /**
  * Opens a safetensors file, a sharded model by its `*.index.json`, or the bytes of a file. Lazy: only headers are read.
  *
+ * Files are memory-mapped, and must keep their length while their tensors are in use: a read of what somebody cut off (by writing a file anew in place,
+ * for instance) ends the process with SIGBUS. A file replaced by a rename, as saveSafetensors does it, is safe: tensors made before go on reading
+ * the former one. For files that others may write to, load their bytes: `loadSafetensors(await readFile(path))`.
+ *
  * @throws FoveaError ERR_FILE_FORMAT when the file cannot be opened or is not exactly as the format says
  */
 export function loadSafetensors(source: string | Uint8Array | ArrayBuffer): Safetensors {
