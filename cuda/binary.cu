@@ -1,5 +1,6 @@
 // Arithmetic, comparisons and logic of two inputs. Integer arithmetic wraps around, maximum and minimum give NaN when either operand is
 // NaN, and remainder has the sign of the divisor.
+#include "core/integer_math.h"
 #include "elementwise.cuh"
 
 namespace fovea::cuda {
@@ -7,34 +8,10 @@ namespace fovea::cuda {
 namespace {
 
 template <class T>
-struct UnsignedOf {
-  using type = T;
-};
-template <>
-struct UnsignedOf<int32_t> {
-  using type = uint32_t;
-};
-template <>
-struct UnsignedOf<int64_t> {
-  using type = uint64_t;
-};
-
-template <class T>
 __device__ T power(T base, T exponent) {
-  if constexpr (__is_same(T, float)) {
-    return powf(base, exponent);
-  } else if constexpr (__is_same(T, double)) {
-    return pow(base, exponent);
-  } else {
-    using U = typename UnsignedOf<T>::type;
-    if (exponent < 0) return base == 1 ? 1 : base == -1 ? (exponent & 1 ? -1 : 1) : 0;
-    U result = 1, square = static_cast<U>(base);
-    for (U rest = static_cast<U>(exponent); rest; rest >>= 1) {
-      if (rest & 1) result *= square;
-      square *= square;
-    }
-    return static_cast<T>(result);
-  }
+  if constexpr (__is_same(T, float)) return powf(base, exponent);
+  else if constexpr (__is_same(T, double)) return pow(base, exponent);
+  else return integer_power(base, exponent);
 }
 
 template <class T>
@@ -45,9 +22,7 @@ __device__ T remainder_of(T a, T b) {
     else r = fmod(a, b);
     return r != 0 && (r < 0) != (b < 0) ? r + b : r;
   } else {
-    if (b == 0 || b == -1) return 0;
-    const T r = a % b;
-    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+    return integer_remainder(a, b);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/mask_operands.h"
 
 namespace fovea {
 
@@ -23,45 +24,7 @@ constexpr int32_t kCount = static_cast<int32_t>(MaskOp::Count);
 // Number of value operands of each opcode.
 int arity(int32_t op) {
   if (op >= kCount) return op == static_cast<int32_t>(FusedOp::DiffToFloat) ? 2 : 3;
-  switch (static_cast<MaskOp>(op)) {
-    case MaskOp::Batch:
-    case MaskOp::Head:
-    case MaskOp::Query:
-    case MaskOp::Key:
-    case MaskOp::Score:
-    case MaskOp::Upstream:
-    case MaskOp::ConstI:
-    case MaskOp::ConstF:
-    case MaskOp::UniformI:
-    case MaskOp::UniformF: return 0;
-    case MaskOp::LoadI:
-    case MaskOp::LoadF:
-    case MaskOp::NegI:
-    case MaskOp::AbsI:
-    case MaskOp::NotI:
-    case MaskOp::NegF:
-    case MaskOp::AbsF:
-    case MaskOp::FloorF:
-    case MaskOp::CeilF:
-    case MaskOp::TruncF:
-    case MaskOp::RoundF:
-    case MaskOp::SqrtF:
-    case MaskOp::ExpF:
-    case MaskOp::LogF:
-    case MaskOp::TanhF:
-    case MaskOp::SinF:
-    case MaskOp::CosF:
-    case MaskOp::SignF:
-    case MaskOp::NotB:
-    case MaskOp::IntToFloat:
-    case MaskOp::FloatToInt:
-    case MaskOp::BoolToInt:
-    case MaskOp::BoolToFloat: return 1;
-    case MaskOp::SelectI:
-    case MaskOp::SelectF:
-    case MaskOp::SelectB: return 3;
-    default: return 2;
-  }
+  return operands_of(static_cast<MaskOp>(op));
 }
 
 // A value while it is being planned: operands are value numbers.

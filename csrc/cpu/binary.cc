@@ -4,6 +4,7 @@
 // and minimum give NaN when either operand is NaN, and remainder has the sign of the divisor, as in Python.
 #include <cmath>
 
+#include "core/integer_math.h"
 #include "cpu/elementwise_engine.h"
 #include "cpu/vmath.h"
 
@@ -14,39 +15,12 @@ template <class T>
 constexpr bool kFloating = __is_same(T, float) || __is_same(T, double);
 
 template <class T>
-struct UnsignedOf {
-  using type = T;
-};
-template <>
-struct UnsignedOf<int32_t> {
-  using type = uint32_t;
-};
-template <>
-struct UnsignedOf<int64_t> {
-  using type = uint64_t;
-};
-
-template <class T>
-T integer_power(T base, T exponent) {
-  using U = typename UnsignedOf<T>::type;
-  if (exponent < 0) return base == 1 ? 1 : base == -1 ? (exponent & 1 ? -1 : 1) : 0;
-  U result = 1, square = static_cast<U>(base);
-  for (U rest = static_cast<U>(exponent); rest; rest >>= 1) {
-    if (rest & 1) result *= square;
-    square *= square;
-  }
-  return static_cast<T>(result);
-}
-
-template <class T>
 T remainder(T a, T b) {
   if constexpr (kFloating<T>) {
     T r = std::fmod(a, b);
     return r != 0 && (r < 0) != (b < 0) ? r + b : r;
   } else {
-    if (b == 0 || b == -1) return 0;
-    T r = a % b;
-    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+    return integer_remainder(a, b);
   }
 }
 

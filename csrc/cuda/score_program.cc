@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/mask_operands.h"
 #include "cuda/score_math.h"
 
 namespace fovea::cuda {
@@ -81,39 +82,6 @@ const char* mnemonic(MaskOp op) {
     case MaskOp::IntToFloat: return "cvt.rn.f32.s32";
     case MaskOp::FloatToInt: return "cvt.rzi.s32.f32";
     default: return nullptr;
-  }
-}
-
-int operands_of(MaskOp op) {
-  if (op <= MaskOp::UniformF) return 0;
-  switch (op) {
-    case MaskOp::NegI:
-    case MaskOp::AbsI:
-    case MaskOp::NotI:
-    case MaskOp::NegF:
-    case MaskOp::AbsF:
-    case MaskOp::FloorF:
-    case MaskOp::CeilF:
-    case MaskOp::TruncF:
-    case MaskOp::RoundF:
-    case MaskOp::SqrtF:
-    case MaskOp::ExpF:
-    case MaskOp::LogF:
-    case MaskOp::TanhF:
-    case MaskOp::SinF:
-    case MaskOp::CosF:
-    case MaskOp::SignF:
-    case MaskOp::NotB:
-    case MaskOp::IntToFloat:
-    case MaskOp::FloatToInt:
-    case MaskOp::BoolToInt:
-    case MaskOp::BoolToFloat:
-    case MaskOp::LoadI:
-    case MaskOp::LoadF: return 1;
-    case MaskOp::SelectI:
-    case MaskOp::SelectF:
-    case MaskOp::SelectB: return 3;
-    default: return 2;
   }
 }
 
