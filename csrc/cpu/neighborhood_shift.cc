@@ -4,6 +4,8 @@
 // lies at x + j: one load of a row shifted by j. So every pair that is computed is one that is seen; a tile of queries against the union of
 // its windows computes twice as many (7 x 7 windows, 4 x 4 tiles). kRows query rows share the loads of the key rows that they all see.
 // Values: lanes are channels of rows of tokens (neighborhood_tokens.h), so V is copied as it lies and no pair is added that is not seen.
+#include <algorithm>
+
 #include "core/float_mode.h"
 #include "cpu/neighborhood.h"
 #include "cpu/neighborhood_tokens.h"
@@ -147,25 +149,32 @@ class Unit {
       for (int lane = 0; lane < kLanes; lane++) tokens[lane] = first + least(x0 + lane, l_.length[2] - 1) * rows_of_.step(p_.q);
       pack_lanes(p_.dtype, tokens, p_.q.sd, p_.dim, p_.scale * kLog2E, w_.q + i * q_pitch, kLanes);
     }
+    for (int i = 0; i < tile_.rows; i++) store(top_[i], set1(kLowest)), store(sum_[i], zero());
     for (const RowGroup* g = w_.groups; g < w_.groups + groups_; g++)
       with_count<kRows>(g->end - g->first, [&]<int A>() {
         const int64_t from = g->from * p_.axis[2].kernel;
         float* scores[A];
         for (int a = 0; a < A; a++) scores[a] = scores_[g->first + a] + from * kLanes;
         score_rows<A>(w_.q + g->first * q_pitch, q_pitch, k, w_.keys + from, static_cast<int>(g->count * p_.axis[2].kernel), ring_.pitch,
-                      p_.dim, scores);
+                      p_.dim, scores, top_[g->first]);
       });
-    alignas(64) float inverse[kRows][kLanes];
-    for (int i = 0; i < tile_.rows; i++) store(inverse[i], weigh(head, i, x0, bias_of(h, x0 / kLanes)));
+    const bool hides = p_.axis[2].causal && x0 < ring_.before;
+    for (int i = 0; (p_.rpb || hides) && i < tile_.rows; i++) store(top_[i], change_scores(i, x0, hides, bias_of(h, x0 / kLanes)));
     const int64_t lanes = least(kLanes, l_.length[2] - x0);
     add_values(h, x0, lanes);
-    for (int i = 0; i < tile_.rows; i++)
+    for (int i = 0; i < tile_.rows; i++) {
+      const vf sum = load(sum_[i]);
+      if (p_.lse) write_lse(head, i, x0, (load(top_[i]) + log_positive(sum) * kLog2E) * kLn2);
+      alignas(64) float inverse[kLanes];
+      store(inverse, set1(1.f) / sum);
       write_row(p_.dtype, const_cast<char*>(rows_of_.at(p_.out, head, tile_.z, tile_.y + i)) + x0 * rows_of_.step(p_.out),
-                rows_of_.step(p_.out), p_.out.sd, lanes, p_.dim_v, inverse[i], 1, w_.out + i * kLanes * plan_.pitch, plan_.pitch);
+                rows_of_.step(p_.out), p_.out.sd, lanes, p_.dim_v, inverse, 1, w_.out + i * kLanes * plan_.pitch, plan_.pitch);
+    }
   }
 
-  // Weights times values. Rows of keys are taken in shares whose weights stay in the first cache over the queries of the column.
-  void add_values(int64_t h, int64_t x0, int64_t lanes) const {
+  // Weights times values, by shares of the rows of keys: their weights stay in the first cache from when they are made until the last query
+  // of the column has taken them.
+  void add_values(int64_t h, int64_t x0, int64_t lanes) {
     constexpr int64_t kMostWeights = (28 << 10) / kVectorBytes;
     Product p{{}, {}, tile_.rows, false, w_.v + h / plan_.group * plan_.values, w_.rows, 0, p_.dim_v, plan_.pitch};
     for (int a = 0; a < tile_.rows; a++) p.weights[a] = scores_[a], p.sums[a] = w_.out + a * kLanes * plan_.pitch;
@@ -176,48 +185,54 @@ class Unit {
         vectors += (next.end - next.first) * p_.axis[2].kernel;
         if (vectors > kMostWeights && p.count) break;
       }
+      for (int a = 0; a < tile_.rows; a++) {
+        auto seen = [a](const Source& s) { return s.first <= a && a < s.end; };
+        const Source *first = std::find_if(p.sources, p.sources + p.count, seen),
+                     *last = std::find_if_not(first, p.sources + p.count, seen);
+        weigh(a, scores_[a] + (first - w_.rows) * p_.axis[2].kernel * kLanes, (last - first) * p_.axis[2].kernel);
+      }
       add_tokens(p, w_.steps + x0, 0, lanes);
     }
   }
 
-  // Scores of one query row to weights; gives 1 / their sum and writes lse.
-  __attribute__((noinline)) vf weigh(int64_t head, int row, int64_t x0, const float* bias) const {
-    float* scores = w_.scores + row * p_.axis[0].kernel * p_.axis[1].kernel * p_.axis[2].kernel * kLanes;
-    const Range window = tile_.window[row];
-    const int64_t kernel = p_.axis[2].kernel;
-    const int count = static_cast<int>((tile_.planes.end - tile_.planes.begin) * (window.end - window.begin) * kernel);
-    if (p_.rpb) add_bias(row, bias, scores);
-    if (p_.axis[2].causal && x0 < ring_.before) {
-      const vf hidden = set1(-__builtin_inff());
-      const vi first = set1(static_cast<int32_t>(x0 - ring_.before)) + iota();
-      for (int i = 0, j = 0; i < count; i++, j = j + 1 == kernel ? 0 : j + 1)
-        store(scores + i * kLanes, select(first + j < vi{}, hidden, load(scores + i * kLanes)));
-    }
-    vf top[2] = {set1(kLowest), set1(kLowest)}, sum[2] = {zero(), zero()};
-    int n = 0;
-    for (; n + 2 <= count; n += 2) {
-      top[0] = max(top[0], load(scores + n * kLanes));
-      top[1] = max(top[1], load(scores + (n + 1) * kLanes));
-    }
-    if (n < count) top[0] = max(top[0], load(scores + n * kLanes));
-    const vf maximum = max(top[0], top[1]);
+  // Scores of a query row to weights.
+  void weigh(int row, float* scores, int64_t count) {
+    const vf top = load(top_[row]);
+    vf sum[2] = {load(sum_[row]), zero()};
     const Exp2Constants* constants = exp2_constants();
-    auto weight = [&](int i) {
-      const vf e = exp2_weight<Words::F32>(load(scores + i * kLanes) - maximum, constants);
+    auto weight = [&](int64_t i) {
+      const vf e = exp2_weight<Words::F32>(load(scores + i * kLanes) - top, constants);
       store(scores + i * kLanes, e);
       return e;
     };
-    for (n = 0; n + 2 <= count; n += 2) sum[0] = sum[0] + weight(n), sum[1] = sum[1] + weight(n + 1);
+    int64_t n = 0;
+    for (; n + 2 <= count; n += 2) sum[0] = sum[0] + weight(n), sum[1] = sum[1] + weight(n + 1);
     if (n < count) sum[0] = sum[0] + weight(n);
-    const vf total = sum[0] + sum[1];
-    if (p_.lse) {
-      const vf lse = (maximum + log_positive(total) * kLog2E) * kLn2;
-      const int64_t line =
-          (rows_of_.batch * p_.axis[0].length + l_.token(p_, 0, tile_.z)) * p_.axis[1].length + l_.token(p_, 1, tile_.y + row);
-      for (int64_t i = 0; i < kLanes && x0 + i < l_.length[2]; i++)
-        p_.lse[(line * p_.axis[2].length + l_.token(p_, 2, x0 + i)) * p_.heads_q + head] = lse[i];
+    store(sum_[row], sum[0] + sum[1]);
+  }
+
+  // Adds the bias to the scores of a query row, and makes those that are not seen -inf; gives the highest.
+  vf change_scores(int row, int64_t x0, bool hides, const float* bias) const {
+    float* scores = w_.scores + row * p_.axis[0].kernel * p_.axis[1].kernel * p_.axis[2].kernel * kLanes;
+    const Range window = tile_.window[row];
+    const int64_t kernel = p_.axis[2].kernel, count = (tile_.planes.end - tile_.planes.begin) * (window.end - window.begin) * kernel;
+    if (p_.rpb) add_bias(row, bias, scores);
+    const vf hidden = set1(-__builtin_inff());
+    const vi first = set1(static_cast<int32_t>(x0 - ring_.before)) + iota();
+    vf top = set1(kLowest);
+    for (int64_t i = 0, j = 0; i < count; i++, j = j + 1 == kernel ? 0 : j + 1) {
+      vf score = load(scores + i * kLanes);
+      if (hides) score = select(first + static_cast<int32_t>(j) < vi{}, hidden, score), store(scores + i * kLanes, score);
+      top = max(top, score);
     }
-    return set1(1.f) / total;
+    return top;
+  }
+
+  void write_lse(int64_t head, int row, int64_t x0, vf lse) const {
+    const int64_t line =
+        (rows_of_.batch * p_.axis[0].length + l_.token(p_, 0, tile_.z)) * p_.axis[1].length + l_.token(p_, 1, tile_.y + row);
+    for (int64_t i = 0; i < kLanes && x0 + i < l_.length[2]; i++)
+      p_.lse[(line * p_.axis[2].length + l_.token(p_, 2, x0 + i)) * p_.heads_q + head] = lse[i];
   }
 
   void add_bias(int row, const float* bias, float* scores) const {
@@ -240,8 +255,9 @@ class Unit {
   int64_t head_, heads_;  // the first key head, their number
   int64_t packed_ = 0;    // rows of keys packed so far, numbered plane by plane
   Tile tile_{};
-  int64_t rows_ = 0, groups_ = 0;  // of keys in the tile
-  float* scores_[kRows] = {};      // of every query row: where those of the tile's first row of keys would be
+  int64_t rows_ = 0, groups_ = 0;                              // of keys in the tile
+  float* scores_[kRows] = {};                                  // of every query row: where those of the tile's first row of keys would be
+  alignas(64) float top_[kRows][kLanes], sum_[kRows][kLanes];  // of scores, of weights
 };
 
 }  // namespace

@@ -36,10 +36,10 @@ FOVEA_INLINE void add_products(vf (&acc)[A][N], Left&& left, Right&& right) {
 }
 
 // scores[q][i] = sum_d queries[q][d] * keys[i][d] for A query rows and N key vectors. Rows of queries are `q_pitch` apart, channels of a
-// key `pitch` floats.
+// key `pitch` floats. Unless it is null, `highest` [q] takes part in a maximum with them.
 template <int A, int N>
 FOVEA_INLINE void score_block(const float* queries, int64_t q_pitch, const float* keys, const int64_t* offset, int64_t pitch, int64_t dim,
-                              float* const* scores, int64_t first) {
+                              float* const* scores, int64_t first, float* highest) {
   vf acc[A][N];
   FOVEA_UNROLL
   for (int a = 0; a < A; a++) FOVEA_UNROLL
@@ -48,12 +48,22 @@ FOVEA_INLINE void score_block(const float* queries, int64_t q_pitch, const float
   FOVEA_UNROLL
   for (int i = 0; i < N; i++) key[i] = keys + offset[i];
 #pragma GCC unroll 4
-  for (int64_t d = 0; d < dim; d++)
+  for (int64_t d = 0; d < dim; d++, queries += kLanes) {
     add_products(
-        acc, [&](int a) { return queries + a * q_pitch + d * kLanes; }, [&](int i) { return key[i] + d * pitch; });
+        acc, [&](int a) { return queries + a * q_pitch; }, [&](int i) { return key[i]; });
+    FOVEA_UNROLL
+    for (int i = 0; i < N; i++) key[i] += pitch;
+  }
   FOVEA_UNROLL
   for (int a = 0; a < A; a++) FOVEA_UNROLL
   for (int i = 0; i < N; i++) store(scores[a] + (first + i) * kLanes, acc[a][i]);
+  if (!highest) return;
+  FOVEA_UNROLL
+  for (int a = 0; a < A; a++) {
+    FOVEA_UNROLL
+    for (int i = 1; i < N; i++) acc[a][0] = max(acc[a][0], acc[a][i]);
+    store(highest + a * kLanes, max(load(highest + a * kLanes), acc[a][0]));
+  }
 }
 
 // Most columns of A accumulators in a block.
@@ -72,8 +82,8 @@ FOVEA_INLINE void each_block(int count, F&& f) {
 
 template <int A>
 __attribute__((noinline)) void score_rows(const float* queries, int64_t q_pitch, const float* keys, const int64_t* offset, int count,
-                                          int64_t pitch, int64_t dim, float* const* scores) {
-  each_block<A>(count, [&]<int N>(int i) { score_block<A, N>(queries, q_pitch, keys, offset + i, pitch, dim, scores, i); });
+                                          int64_t pitch, int64_t dim, float* const* scores, float* highest = nullptr) {
+  each_block<A>(count, [&]<int N>(int i) { score_block<A, N>(queries, q_pitch, keys, offset + i, pitch, dim, scores, i, highest); });
 }
 
 // Rows of keys or values of one (batch, head, lattice) with channels apart: [slot][d][pitch]. A ring along the first axis that is longer

@@ -17,9 +17,9 @@ struct Source {
   int32_t first, end;
 };
 
-// A token of a source and its weight, in floats from the first that is added at this place.
+// A token of a source and its weight, in bytes from the first that is added at this place.
 struct Step {
-  int32_t token, weight;
+  int64_t token, weight;
 };
 
 // What is added at a place of the last axis: steps from the token there called first.
@@ -53,9 +53,7 @@ void list_steps(const NeighborhoodAxis& axis, const Ring& ring, int64_t n, int64
       next += list[x].count;
       list[x].count = 0;
     }
-  auto put = [&](Steps& steps, int64_t token, int64_t at) {
-    steps.begin[steps.count++] = {static_cast<int32_t>((token - steps.first) * pitch), static_cast<int32_t>(at)};
-  };
+  auto put = [&](Steps& steps, int64_t token, int64_t at) { steps.begin[steps.count++] = {(token - steps.first) * pitch * 4, at * 4}; };
   each_pair(axis, ring, n, [&](int64_t x, int64_t j, int64_t token) {
     put(of_queries[x], token, weight(x, j));
     if (of_keys) put(of_keys[token], x, weight(x, j));
@@ -90,20 +88,22 @@ FOVEA_INLINE void with_range(int first, int end, F&& f) {
 // Adds sources from s on, while they have the same range, to acc[kFirst, kFirst + A).
 template <int kFirst, int A, int V>
 FOVEA_INLINE const Source* add_sources(vf (&acc)[kRows][V], const Product& p, const Source* s, const float* tokens, const Steps& steps) {
-  const float* weights[A];
-  FOVEA_UNROLL
-  for (int i = 0; i < A; i++) weights[i] = p.weights[kFirst + i];
+  auto at = [](const float* p, int64_t bytes) { return reinterpret_cast<const float*>(reinterpret_cast<const char*>(p) + bytes); };
   do {
+    const float* weights[A];
+    FOVEA_UNROLL
+    for (int i = 0; i < A; i++) weights[i] = p.weights[kFirst + i] + s->weights;
     const float* row = tokens + s->row;
-    const int64_t offset = s->weights;
     for (const Step* step = steps.begin; step < steps.begin + steps.count; step++) {
+      const float* token = at(row, step->token);
+      asm("" : "+r"(token));  // one address, or else every vector of the token would take a register
       vf x[V];
       FOVEA_UNROLL
-      for (int v = 0; v < V; v++) x[v] = load(row + step->token + v * kLanes);
-      const int64_t at = offset + step->weight;
+      for (int v = 0; v < V; v++) x[v] = load(token + v * kLanes);
+      const int64_t weight = step->weight;
       FOVEA_UNROLL
       for (int i = 0; i < A; i++) {
-        const vf w = broadcast(weights[i] + at);
+        const vf w = broadcast(at(weights[i], weight));
         FOVEA_UNROLL
         for (int v = 0; v < V; v++) acc[kFirst + i][v] = fma(w, x[v], acc[kFirst + i][v]);
       }
