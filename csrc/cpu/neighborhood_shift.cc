@@ -128,8 +128,8 @@ class Unit {
         g = &w_.groups[groups_++];
         *g = {first, end, rows_, 0};
       }
-      for (int64_t z = tile_.planes.begin; z < tile_.planes.end; z++, rows_++, g->count++) {
-        const int64_t slot = ring_.slot(z, y);
+      int64_t slot = ring_.slot(tile_.planes.begin, y);
+      for (int64_t z = tile_.planes.begin; z < tile_.planes.end; z++, slot = ring_.next_plane(slot), rows_++, g->count++) {
         w_.rows[rows_] = {slot * l_.length[2] * plan_.pitch, rows_ * kernel * kLanes, first, end};
         for (int64_t j = 0; j < kernel; j++) w_.keys[rows_ * kernel + j] = slot * ring_.pitch * p_.dim + j;
       }

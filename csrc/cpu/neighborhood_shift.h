@@ -115,6 +115,9 @@ struct Ring {
     if (pitch / 16 % 2 == 0 && columns > 32) pitch += 16;  // an odd number of cache lines, so that channels do not fall into the same sets
   }
   int64_t slot(int64_t z, int64_t y) const { return z % slots[0] * slots[1] + y % slots[1]; }
+  int64_t next_plane(int64_t slot) const {
+    return slot + slots[1] < slots[0] * slots[1] ? slot + slots[1] : slot + slots[1] - slots[0] * slots[1];
+  }
   int64_t floats(int64_t dim) const { return slots[0] * slots[1] * dim * pitch + 16; }
 
   // Token of a column, of a row of n; any token for columns that no query of the row meets.
