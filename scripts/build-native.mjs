@@ -44,13 +44,15 @@ if (process.argv.includes('--force') || !fresh()) {
   process.stderr.write('fovea: building the native addon (first build takes a few minutes)\n');
   const built = { began: Date.now(), cuda: asked.cuda ?? last.cuda ?? 'AUTO', cubin: asked.cubin ?? last.cubin ?? '' };
   const cmakeJs = createRequire(import.meta.url).resolve('cmake-js/bin/cmake-js');
-  const args = [
-    cmakeJs,
-    'build',
-    `--CDFOVEA_CUDA=${built.cuda}`,
-    `--CDFOVEA_CUBIN=${built.cubin.replaceAll(',', ';')}`,
-  ];
-  const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: ['ignore', 2, 2] });
-  if (status !== 0) process.exit(status ?? 1);
+  const options = [`--CDFOVEA_CUDA=${built.cuda}`, `--CDFOVEA_CUBIN=${built.cubin.replaceAll(',', ';')}`];
+  // "build" alone takes options only where nothing was configured before.
+  const configured = built.cuda === last.cuda && built.cubin === last.cubin;
+  for (const step of configured ? ['build'] : ['configure', 'build']) {
+    const { status } = spawnSync(process.execPath, [cmakeJs, step, ...options], {
+      cwd: root,
+      stdio: ['ignore', 2, 2],
+    });
+    if (status !== 0) process.exit(status ?? 1);
+  }
   writeFileSync(record, JSON.stringify(built));
 }

@@ -27,6 +27,7 @@ describe('wrong use: exit code 2, the reason on stderr, nothing on stdout', () =
     ['a length that is none', ['explain', '--q', '1,2'], /--q is 1,2, expected a whole number/],
     ['a window that is none', ['explain', '--window', 'wide'], /--window is wide, expected a whole number/],
     ['threads that are none', ['bench', '--threads', '0'], /--threads is 0, expected a whole number/],
+    ['a build that is none', ['build', '--cuda', 'maybe'], /--cuda is maybe, expected AUTO, ON or OFF/],
     ['arguments that are no JSON', ['mask', 'show', 'slidingWindow', '--args', '[256'], /JSON array.*\[256/],
     ['a file that is not there', ['mask', 'show', 'nowhere.mjs#docs'], /nowhere\.mjs cannot be imported/],
     ['a style that is none', ['mask', 'show', 'causal', '--style', 'oil'], /--style is 'oil'/],

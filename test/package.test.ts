@@ -1,5 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -38,7 +38,16 @@ describe.skipIf(process.platform !== 'linux')('the tarball', () => {
       cwd: root,
       stdio: 'inherit',
     });
-    for (const name of ['package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'CMakeLists.txt', 'csrc', 'docs'])
+    for (const name of [
+      'package.json',
+      'README.md',
+      'CHANGELOG.md',
+      'LICENSE',
+      'CMakeLists.txt',
+      'csrc',
+      'cuda',
+      'docs',
+    ])
       cpSync(join(root, name), join(stage, name), { recursive: true });
     const prebuilds = join(stage, 'prebuilds', `linux-${process.arch}`);
     mkdirSync(prebuilds, { recursive: true });
@@ -62,6 +71,7 @@ describe.skipIf(process.platform !== 'linux')('the tarball', () => {
       'LICENSE',
       'README.md',
       'csrc',
+      'cuda',
       'dist',
       'docs',
       'package.json',
@@ -84,6 +94,16 @@ describe.skipIf(process.platform !== 'linux')('the tarball', () => {
     expect(node('-e', `new (require('node:worker_threads').Worker)(${JSON.stringify(worker)}, { eval: true })`)).toBe(
       '1,2,3\n',
     );
+  });
+
+  test('its sources can be configured, with nothing of the checkout', () => {
+    symlinkSync(join(root, 'node_modules'), join(stage, 'node_modules'));
+    const cmakeJs = join(root, 'node_modules/cmake-js/bin/cmake-js');
+    const { status, stdout, stderr } = spawnSync(process.execPath, [cmakeJs, 'configure'], {
+      cwd: stage,
+      encoding: 'utf8',
+    });
+    expect(status, stdout + stderr).toBe(0);
   });
 
   const PROGRAM = `import { attention, masks, tensor, type Tensor } from 'fovea';

@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { FoveaError } from '../errors.ts';
 import { note } from './output.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
@@ -11,6 +12,8 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '../..');
  * cmake-js, node-addon-api and node-api-headers installed in the project. Exit code: that of the build, 2 when a tool is missing.
  */
 export function build(options: { cuda?: string }): number {
+  if (options.cuda !== undefined && !['AUTO', 'ON', 'OFF'].includes(options.cuda))
+    throw new FoveaError('ERR_ARGUMENT', `--cuda is ${options.cuda}, expected AUTO, ON or OFF`);
   let cmakeJs: string;
   try {
     const require = createRequire(join(root, 'package.json'));
@@ -21,6 +24,11 @@ export function build(options: { cuda?: string }): number {
     note('fovea build needs: npm install --save-dev cmake-js node-addon-api node-api-headers');
     return 2;
   }
-  const args = [cmakeJs, 'build', `--CDFOVEA_CUDA=${options.cuda ?? 'AUTO'}`];
-  return spawnSync(process.execPath, args, { cwd: root, stdio: ['ignore', 2, 2] }).status ?? 1;
+  // "build" alone takes options only where nothing was configured before, and goes on with a configuration that failed.
+  for (const step of ['configure', 'build']) {
+    const args = [cmakeJs, step, `--CDFOVEA_CUDA=${options.cuda ?? 'AUTO'}`];
+    const { status } = spawnSync(process.execPath, args, { cwd: root, stdio: ['ignore', 2, 2] });
+    if (status !== 0) return status ?? 1;
+  }
+  return 0;
 }
