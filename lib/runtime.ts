@@ -58,14 +58,15 @@ export function resetPeakMemory(): void {
 
 /** Makes allocations beyond `bytes` (live and cached) fail with ERR_OOM; 0 lifts the limit. */
 export function setMemoryLimit(bytes: number): void {
-  if (!(bytes >= 0 && bytes < Infinity))
-    throw new FoveaError('ERR_ARGUMENT', `setMemoryLimit: expected a number of bytes, 0 or more, got ${bytes}`);
+  if (!(typeof bytes === 'number' && bytes >= 0 && bytes <= Number.MAX_SAFE_INTEGER))
+    throw new FoveaError('ERR_ARGUMENT', `setMemoryLimit: expected a number of bytes, 0 to 2^53, got ${String(bytes)}`);
   native().setMemoryLimit(Math.ceil(bytes));
 }
 
 /** Number of threads kernels use; results have the same bits for any number. Throws ERR_ARGUMENT outside 1..256. */
 export function setNumThreads(n: number): void {
-  if (!Number.isInteger(n)) throw new FoveaError('ERR_ARGUMENT', `setNumThreads: expected an integer, got ${n}`);
+  if (!Number.isInteger(n) || (n | 0) !== n)
+    throw new FoveaError('ERR_ARGUMENT', `setNumThreads: expected a number from 1 to 256, got ${String(n)}`);
   native().setThreads(n);
 }
 

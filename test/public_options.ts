@@ -63,7 +63,8 @@ export function publicOptions(operands: ReadonlySet<string>): Set<string> {
       addSignatures(symbol.name, statics.getConstructSignatures());
     const members = [...statics.getProperties(), ...checker.getDeclaredTypeOfSymbol(symbol).getProperties()];
     for (const member of members.filter(isOurs)) {
-      const declaration = member.valueDeclaration as ts.Declaration;
+      const declaration = member.valueDeclaration;
+      if (!declaration) continue; // a method of Tensor made from a function, which is asked itself
       const owner = declaration.parent as ts.ClassDeclaration;
       const hidden =
         (ts.getCombinedModifierFlags(declaration) & (ts.ModifierFlags.Protected | ts.ModifierFlags.Private)) !== 0;

@@ -320,11 +320,19 @@ constexpr Export kExports[] = {
 };
 
 napi_value call_export(napi_env env, napi_callback_info info) {
-  return guarded(env, info, [](JsCall& call) { static_cast<const Export*>(call.data())->function(call); });
+  return guarded(env, info, [](JsCall& call) {
+    const auto& entry = *static_cast<const Export*>(call.data());
+    call.is_of(entry.name);
+    entry.function(call);
+  });
 }
 
 napi_value call_op(napi_env env, napi_callback_info info) {
-  return guarded(env, info, [](JsCall& call) { static_cast<const OpEntry*>(call.data())->invoke(call); });
+  return guarded(env, info, [](JsCall& call) {
+    const auto& entry = *static_cast<const OpEntry*>(call.data());
+    call.is_of(entry.name);
+    entry.invoke(call);
+  });
 }
 
 void define(napi_env env, napi_value exports, const char* name, napi_callback callback, const void* data) {

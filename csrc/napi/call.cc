@@ -5,20 +5,30 @@
 namespace fovea::napi {
 namespace {
 
-int64_t whole(double x, int i) {
-  check(x == std::trunc(x) && std::abs(x) < 0x1p63, "ERR_ARGUMENT", "native argument ", i, ": got ", x,
-        ", expected a whole number below 2^63");
-  return static_cast<int64_t>(x);
+const char* name_of(napi_valuetype type) {
+  constexpr const char* names[] = {"undefined", "null",      "a boolean",  "a number",          "a string",
+                                   "a symbol",  "an object", "a function", "an external value", "a bigint"};
+  return static_cast<size_t>(type) < std::size(names) ? names[type] : "something else";
 }
 
 }  // namespace
+
+int64_t JsCall::whole(double x, int i) const {
+  check(x == std::trunc(x) && std::abs(x) < 0x1p63, "ERR_ARGUMENT", name_, ": argument ", i, " is ", x,
+        ", expected a whole number below 2^63");
+  return static_cast<int64_t>(x);
+}
 
 JsCall::JsCall(napi_env env, napi_callback_info info) : env_(env), environment_(Environment::of(env)) {
   napi_get_cb_info(env, info, &count_, args_, nullptr, &data_);
   check(count_ <= kMaxArguments, "ERR_INTERNAL", "more than ", kMaxArguments, " arguments");
 }
 
-void JsCall::wrong(int i, const char* expected) { fail("ERR_ARGUMENT", "native argument ", i, ": expected ", expected); }
+void JsCall::wrong(int i, const char* expected) {
+  napi_valuetype type = napi_undefined;
+  napi_typeof(env_, args_[i], &type);
+  fail("ERR_ARGUMENT", name_, ": argument ", i, " is ", name_of(type), ", expected ", expected);
+}
 
 bool JsCall::is_null(int i) {
   if (static_cast<size_t>(i) >= count_) return true;
@@ -29,13 +39,13 @@ bool JsCall::is_null(int i) {
 
 const Tensor& JsCall::tensor(int i) {
   double handle;
-  if (napi_get_value_double(env_, args_[i], &handle) != napi_ok) wrong(i, "a tensor handle");
+  if (napi_get_value_double(env_, args_[i], &handle) != napi_ok) wrong(i, "a tensor");
   return environment_.get(handle);
 }
 
 std::vector<Tensor> JsCall::tensors(int i) {
   uint32_t n;
-  if (napi_get_array_length(env_, args_[i], &n) != napi_ok) wrong(i, "an array of tensor handles");
+  if (napi_get_array_length(env_, args_[i], &n) != napi_ok) wrong(i, "an array of tensors");
   std::vector<Tensor> out(n);
   for (uint32_t k = 0; k < n; k++) {
     napi_value element;

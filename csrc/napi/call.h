@@ -17,6 +17,7 @@ class JsCall final : public Call {
   JsCall(napi_env env, napi_callback_info info);
   napi_env env() const { return env_; }
   void* data() const { return data_; }
+  void is_of(const char* name) { name_ = name; }
   napi_value value(int i) const { return args_[i]; }
   napi_value result() const { return result_; }
   Environment& environment() const { return environment_; }
@@ -41,12 +42,14 @@ class JsCall final : public Call {
 
  private:
   [[noreturn]] void wrong(int i, const char* expected);
+  int64_t whole(double x, int i) const;
 
   napi_env env_;
   Environment& environment_;
   size_t count_ = kMaxArguments;
   napi_value args_[kMaxArguments];
   void* data_ = nullptr;
+  const char* name_ = "fovea";  // of the function called, for messages
   napi_value result_ = nullptr;
 };
 

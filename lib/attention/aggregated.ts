@@ -19,9 +19,10 @@ import { softmax } from '../ops/softmax.ts';
 import { permute, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { expectRank, expectTensors } from './checks.ts';
+import { expectRank } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { neighborhoodAV, neighborhoodQK } from './neighborhood_pair.ts';
 

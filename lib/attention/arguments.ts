@@ -164,8 +164,8 @@ function windowFollowsEnd(q: Tensor, k: Tensor, { window, cuSeqlens, pageTable }
 function windowOf(window: AttentionOptions['window']): readonly [number, number] {
   if (window === undefined) return [-1, -1];
   const sides = typeof window === 'number' ? [window, window] : window;
-  if (sides.length !== 2 || !sides.every((n) => Number.isInteger(n) && n >= -1))
-    throw bad(`window is ${JSON.stringify(window)}, expected [left, right], each -1 (unbounded) or more`);
+  if (sides?.length !== 2 || ![sides[0], sides[1]].every((n) => Number.isSafeInteger(n) && n >= -1))
+    throw bad(`window is ${String(window)}, expected [left, right], each -1 (unbounded) or more`);
   return [sides[0], sides[1]];
 }
 
@@ -179,9 +179,10 @@ interface Lists {
 
 function listsOf(q: Tensor, k: Tensor, { kvLengths, cuSeqlens, pageTable }: AttentionOptions): Lists {
   const keys = pageTable ? Infinity : k.shape[2];
-  if (kvLengths && !(kvLengths instanceof Tensor) && ![...kvLengths].every((n) => n >= 0 && n <= keys))
-    throw bad(`kvLengths are ${[...kvLengths].join(', ')}, expected 0 to ${keys}, the keys there are`);
-  const lengths = kvLengths === undefined ? null : listTensor(q, 'kvLengths', kvLengths);
+  if (kvLengths !== undefined) expectList('kvLengths', kvLengths);
+  if (kvLengths && !(kvLengths instanceof Tensor) && !kvLengths.every((n) => n >= 0 && n <= keys))
+    throw bad(`kvLengths are ${kvLengths.join(', ')}, expected 0 to ${keys}, the keys there are`);
+  const lengths = kvLengths === undefined ? null : listTensor(q, kvLengths);
   if (cuSeqlens === undefined) return { kvLengths: lengths, cuQ: null, cuKv: null, longest: null };
   if (q.shape[0] !== 1)
     throw new FoveaError(
@@ -190,14 +191,23 @@ function listsOf(q: Tensor, k: Tensor, { kvLengths, cuSeqlens, pageTable }: Atte
     );
   const both = isList(cuSeqlens) ? { q: cuSeqlens, kv: cuSeqlens } : cuSeqlens;
   expectOptions('attention: cuSeqlens', both, PACKED_SEQUENCES);
+  expectList('cuSeqlens', both.q);
+  expectList('cuSeqlens', both.kv);
   const longest = [longestOf(both.q), longestOf(both.kv)];
-  const cuQ = listTensor(q, 'cuSeqlens', both.q);
+  const cuQ = listTensor(q, both.q);
   return {
     kvLengths: lengths,
     cuQ,
-    cuKv: both.kv === both.q ? cuQ : listTensor(q, 'cuSeqlens', both.kv),
+    cuKv: both.kv === both.q ? cuQ : listTensor(q, both.kv),
     longest: longest[0] === null || longest[1] === null ? null : [longest[0], longest[1]],
   };
+}
+
+/** Throws ERR_ARGUMENT for what is no list; the values of a tensor are looked at by the kernel. */
+function expectList(name: string, list: unknown): void {
+  if (list instanceof Tensor || list instanceof Int32Array) return;
+  if (!Array.isArray(list) || !list.every((n) => Number.isInteger(n) && (n | 0) === n))
+    throw bad(`${name} must be an array of integers of 32 bits, an Int32Array or an i32 tensor`);
 }
 
 function isList(value: NonNullable<AttentionOptions['cuSeqlens']>): value is IntegerList {
@@ -211,10 +221,8 @@ function longestOf(list: IntegerList): number | null {
   return longest;
 }
 
-function listTensor(q: Tensor, name: string, list: IntegerList): Tensor {
+function listTensor(q: Tensor, list: IntegerList): Tensor {
   if (list instanceof Tensor) return contiguous(list.detach());
-  if (!(list instanceof Int32Array) && !(Array.isArray(list) && list.every(Number.isInteger)))
-    throw bad(`${name} must be integers or an i32 tensor`);
   return onDevice(new Tensor(native().fromBytes(Int32Array.from(list), dtypeCode('i32'), [list.length])), q.device);
 }
 

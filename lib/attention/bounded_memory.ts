@@ -20,11 +20,12 @@ import { exp } from '../ops/unary.ts';
 import { expand, transpose, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionMask } from './arguments.ts';
 import { attention } from './attention.ts';
-import { expectCrossAttention, expectSelfAttention, expectTensors } from './checks.ts';
+import { expectCrossAttention, expectSelfAttention } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { runningMean } from './running_mean.ts';
 

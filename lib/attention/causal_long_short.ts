@@ -20,10 +20,11 @@ import { expand, permute, reshape, slice, transpose } from '../ops/view.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
 import type { DeviceName } from '../tensor/device.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention, type AttentionResult } from './attention.ts';
-import { expectCount, expectCrossAttention, expectRank, expectTensors } from './checks.ts';
+import { expectCount, expectCrossAttention, expectRank } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { mergeAttentions } from './merge.ts';
 

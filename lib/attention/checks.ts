@@ -1,17 +1,8 @@
 /** Argument checks that mechanisms share. */
 import { FoveaError } from '../errors.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
-import { Tensor } from '../tensor/tensor.ts';
-
-/** Throws ERR_ARGUMENT unless every value is a tensor. */
-export function expectTensors(op: string, tensors: Readonly<Record<string, unknown>>): void {
-  for (const [name, t] of Object.entries(tensors))
-    if (!(t instanceof Tensor))
-      throw new FoveaError(
-        'ERR_ARGUMENT',
-        `${op}: ${name} must be a tensor, got ${t === null ? 'null' : Array.isArray(t) ? 'an array' : typeof t}`,
-      );
-}
+import type { Tensor } from '../tensor/tensor.ts';
 
 /** Throws ERR_SHAPE unless every tensor has the `rank` axes of `layout`, ERR_ARGUMENT for what is no tensor. */
 export function expectRank(op: string, layout: string, rank: number, tensors: Readonly<Record<string, Tensor>>): void {

@@ -42,14 +42,14 @@ export interface Cost {
 
 type FullSizes = Required<CostSizes>;
 
-/** Sizes with their defaults. Throws ERR_ARGUMENT for sizes below 0 and for others than these. */
+/** Sizes with their defaults. Throws ERR_ARGUMENT for what is no whole number of at least 0, and for others than these. */
 export function fullSizes(sizes: CostSizes): FullSizes {
   expectOptions('cost', sizes, COST_SIZES);
   const { batch = 1, heads = 1, length, dim, keys = length, dimV = dim, elementBytes = 4 } = sizes;
   const full = { batch, heads, length, keys, dim, dimV, elementBytes };
   for (const [name, size] of Object.entries(full))
-    if (!(size >= 0 && size < Infinity))
-      throw new FoveaError('ERR_ARGUMENT', `cost: ${name} is ${size}, expected a number of at least 0`);
+    if (!Number.isSafeInteger(size) || size < 0)
+      throw new FoveaError('ERR_ARGUMENT', `cost: ${name} is ${String(size)}, expected a whole number of at least 0`);
   return full;
 }
 

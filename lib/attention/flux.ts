@@ -15,9 +15,10 @@ import { add, mul, sub } from '../ops/binary.ts';
 import { cast } from '../ops/copy.ts';
 import { reshape } from '../ops/view.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectCount, expectRank, expectTensors } from './checks.ts';
+import { expectCount, expectRank } from './checks.ts';
 import { causalPairs, fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 
 export interface FluxSparsity {
@@ -43,6 +44,7 @@ export function fluxSparseMask(length: number, options: FluxSparsity = {}): Mask
 
 function sparseMask(length: number, { sink = 128, local = 1024, block = 128, last = 0 }: FluxSparsity): Mask {
   for (const [name, value, least] of [
+    ['length', length, 0],
     ['sink', sink, 0],
     ['local', local, 1],
     ['block', block, 1],

@@ -18,10 +18,11 @@ import { abs, clamp, exp, expm1, neg } from '../ops/unary.ts';
 import { permute, reshape, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { expectOptions } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import { expectRank, expectTensors } from './checks.ts';
+import { expectRank } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 
 export interface InContextWeights {

@@ -14,17 +14,11 @@ import { softmax } from '../ops/softmax.ts';
 import { permute, reshape } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
-import {
-  expectCount,
-  expectCrossAttention,
-  expectRank,
-  expectSelfAttention,
-  expectTensors,
-  expectValid,
-} from './checks.ts';
+import { expectCount, expectCrossAttention, expectRank, expectSelfAttention, expectValid } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { mergeAttentions } from './merge.ts';
 

@@ -2,9 +2,9 @@
 import { gradEnabled, record, type Gradients } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionResult } from './attention.ts';
-import { expectTensors } from './checks.ts';
 
 /**
  * The attention over the union of disjoint key sets, from the attention over each:
@@ -19,7 +19,7 @@ import { expectTensors } from './checks.ts';
 export function mergeAttentions(parts: readonly AttentionResult[]): AttentionResult {
   if (!Array.isArray(parts) || parts.length === 0)
     throw new FoveaError('ERR_ARGUMENT', 'mergeAttentions: expected a list of { out, lse }, at least one');
-  parts.forEach(({ out, lse }, i) => expectTensors('mergeAttentions', { [`out of part ${i}`]: out, [`lse of part ${i}`]: lse })); // prettier-ignore
+  parts.forEach((part, i) => expectTensors('mergeAttentions', { [`out of part ${i}`]: part?.out, [`lse of part ${i}`]: part?.lse })); // prettier-ignore
   const outs = parts.map((part) => part.out);
   const lses = parts.map((part) => part.lse);
   const [outHandle, lseHandle] = native().mergeAttentions(handles(outs), handles(lses));

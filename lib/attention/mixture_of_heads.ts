@@ -20,9 +20,10 @@ import { softmax } from '../ops/softmax.ts';
 import { selectTop } from '../ops/sort.ts';
 import { expand, permute, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { expectCount, expectRank, expectTensors } from './checks.ts';
+import { expectCount, expectRank } from './checks.ts';
 import { addCosts, COST_SIZES, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { planAttention } from './plan.ts';
 

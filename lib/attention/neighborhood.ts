@@ -10,11 +10,11 @@ import { native, type MaybeHandle } from '../native.ts';
 import { cast, contiguous } from '../ops/copy.ts';
 import { zerosLike } from '../ops/creation.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionResult } from './attention.ts';
-import { expectTensors } from './checks.ts';
 import { pairsCost, type Cost, type CostSizes } from './cost.ts';
 import type { RefusedKernel } from './explain.ts';
 
@@ -116,7 +116,11 @@ interface Call {
 function bind(op: string, q: Tensor, k: Tensor, v: Tensor, options: NeighborhoodOptions): Call {
   expectTensors(op, { q, k, v });
   expectOptions(op, options, CALL_OPTIONS);
-  if (options.extraKv) expectOptions(`${op}: extraKv`, options.extraKv, EXTRA_KV);
+  if (options.extraKv) {
+    expectOptions(`${op}: extraKv`, options.extraKv, EXTRA_KV);
+    expectTensors(op, { 'extraKv.k': options.extraKv.k, 'extraKv.v': options.extraKv.v });
+  }
+  expectOptionalTensors(op, { rpb: options.rpb });
   const axes = axesOf(op, q, options);
   const { rpb, extraKv, scale = 1 / Math.sqrt(q.shape[q.rank - 1]) } = options;
   if (!Number.isFinite(scale))
@@ -134,7 +138,9 @@ export function axesOf(op: string, q: Tensor, options: NeighborhoodWindow): numb
       `${op}: q has shape ${shapeText(q.shape)}, expected [batch, ...space, heads, dim] with 1 to 3 axes of space`,
     );
   const each = <T extends number | boolean>(name: string, value: PerAxis<T>): readonly T[] => {
-    const list = typeof value === 'object' ? value : Array.from({ length: count }, () => value);
+    const list: readonly T[] = Array.isArray(value)
+      ? (value as readonly T[])
+      : Array.from({ length: count }, () => value as T);
     if (list.length !== count)
       throw new FoveaError('ERR_ARGUMENT', `${op}: ${name} has ${list.length} entries, q has ${count} axes of space`);
     return list;
@@ -189,6 +195,7 @@ export interface NeighborhoodExplanation extends NeighborhoodWork {
  */
 export function neighborhoodWork(q: Tensor, k: Tensor, v: Tensor, options: NeighborhoodOptions): NeighborhoodWork {
   const call = bind('neighborhoodWork', q, k, v, options);
+  native().neighborhoodExplain(handles(call.operands), call.axes, call.scale); // checks operands and windows
   const [batch, heads, dim] = [q.shape[0], q.shape[q.rank - 2], q.shape[q.rank - 1]];
   const dimV = v.shape[v.rank - 1];
   const space = q.shape.slice(1, -2);

@@ -10,9 +10,9 @@ import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { cast, contiguous } from '../ops/copy.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
-import { expectTensors } from './checks.ts';
 import { axesOf, NEIGHBORHOOD_WINDOW, type NeighborhoodWindow } from './neighborhood.ts';
 
 export interface NeighborhoodQkOptions extends NeighborhoodWindow {

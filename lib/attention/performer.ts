@@ -20,9 +20,10 @@ import { reshape, transpose } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { noGrad } from '../autograd/tape.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { expectCrossAttention, expectSelfAttention, expectTensors, expectValid } from './checks.ts';
+import { expectCount, expectCrossAttention, expectSelfAttention, expectValid } from './checks.ts';
 import type { Cost, CostSizes } from './cost.ts';
 import { causalProducts, linearCost, products } from './linear.ts';
 
@@ -75,9 +76,10 @@ function features(t: Tensor, projection: Tensor, axes: readonly number[]): Tenso
 
 /**
  * Random directions [heads, features, dim]: orthogonal within blocks of `dim`, their lengths those of Gaussian vectors. Gram-Schmidt over
- * draws of randn(); no gradient.
+ * draws of randn(); no gradient. Throws ERR_ARGUMENT for sizes below 1.
  */
 export function orthogonalProjection(heads: number, count: number, dim: number): Tensor {
+  for (const [name, value] of Object.entries({ heads, count, dim })) expectCount('orthogonalProjection', name, value);
   return noGrad(() => {
     const blocks: Tensor[] = [];
     for (let made = 0; made < count; made += dim) {

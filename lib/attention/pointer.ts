@@ -18,9 +18,10 @@ import { tanh } from '../ops/unary.ts';
 import { slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { expectRank, expectTensors } from './checks.ts';
+import { expectRank } from './checks.ts';
 import { fullSizes, type Cost, type CostSizes } from './cost.ts';
 
 export interface PointerOptions {

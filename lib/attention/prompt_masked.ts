@@ -22,11 +22,12 @@ import { exp } from '../ops/unary.ts';
 import { expand, reshape, slice, transpose, unsqueeze } from '../ops/view.ts';
 import { div, maximum } from '../ops/binary.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { AttentionMask } from './arguments.ts';
 import { attention } from './attention.ts';
-import { expectCount, expectCrossAttention, expectRank, expectTensors } from './checks.ts';
+import { expectCount, expectCrossAttention, expectRank } from './checks.ts';
 import { addCosts, fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 
 export interface PromptMaskedOptions {

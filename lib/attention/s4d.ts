@@ -21,9 +21,9 @@ import { cos, exp, neg, sin, square } from '../ops/unary.ts';
 import { reshape, select, slice, transpose, unsqueeze } from '../ops/view.ts';
 import { expectOptions } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
-import { expectTensors } from './checks.ts';
 import { fullSizes, type Cost, type CostSizes } from './cost.ts';
 
 export interface S4dParameters {

@@ -94,10 +94,16 @@ export interface GuidanceRange {
 
 const GUIDANCE_RANGE: OptionNames<GuidanceRange> = { w: true, start: true, end: true, fall: true, steps: true };
 
-/** w for combineGuidance at timestep t, which counts down from `steps`. (The released code writes 1 + w where this has w.) */
+/**
+ * w for combineGuidance at timestep t, which counts down from `steps`. (The released code writes 1 + w where this has w.) Throws
+ * ERR_ARGUMENT for what is no number.
+ */
 export function guidanceAt(t: number, range: GuidanceRange): number {
   expectOptions('guidanceAt', range, GUIDANCE_RANGE);
   const { w, start = Infinity, end = 0, fall = 0, steps = 1000 } = range;
+  for (const [name, value] of Object.entries({ t, w, start, end, fall, steps }))
+    if (typeof value !== 'number' || Number.isNaN(value))
+      throw new FoveaError('ERR_ARGUMENT', `guidanceAt: ${name} is ${String(value)}, expected a number`);
   return t > start || t < end ? 0 : Math.max(0, w - fall * (steps - t));
 }
 

@@ -10,6 +10,7 @@ import { embedding } from '../ops/embedding.ts';
 import { rowSums } from '../ops/row_sums.ts';
 import { reshape, unsqueeze } from '../ops/view.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { expectRank } from './checks.ts';
@@ -77,6 +78,7 @@ export function spanAttention(
 ): AttentionResult {
   expectOptions(OP, options, SPAN_ATTENTION_OPTIONS);
   expectRank(OP, '[batch, heads, length, dim]', 4, { q, k, v });
+  expectTensors(OP, { ranges });
   if (ranges.rank !== 5 || String(ranges.shape.slice(0, 3)) !== String(q.shape.slice(0, 3)))
     throw new FoveaError(
       'ERR_SHAPE',

@@ -8,6 +8,7 @@
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensorList } from '../tensor/expect.ts';
 import { scope, keep } from '../tensor/scope.ts';
 import { setBackwardHook, Tensor, type BackwardOptions } from '../tensor/tensor.ts';
 
@@ -312,6 +313,8 @@ export function grad(
 ): (Tensor | null)[] {
   expectOptions('grad', options, GRAD_OPTIONS);
   const list = outputs instanceof Tensor ? [outputs] : outputs;
+  expectTensorList('grad', 'outputs', list);
+  expectTensorList('grad', 'inputs', inputs);
   for (const t of list) expectGraph(t, 'grad');
   const seeds = list.map((t, i) => seedOf(t, options.gradients?.[i]));
   const found = new Map<Tensor, Tensor>();

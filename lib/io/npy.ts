@@ -9,6 +9,7 @@ import { DTYPE_BYTES, type DType } from '../tensor/dtype.ts';
 import { fromBytes } from '../tensor/create.ts';
 import { permute } from '../ops/view.ts';
 import { cast } from '../ops/copy.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 const MAGIC = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59]; // "\x93NUMPY"
@@ -99,6 +100,7 @@ export async function loadNpy(source: string | Uint8Array): Promise<Tensor> {
 
 /** The bytes of an .npy file (format 1.0) holding `t`; bf16, which NumPy lacks, is written as f32. */
 export async function encodeNpy(t: Tensor): Promise<Uint8Array> {
+  expectTensors('encodeNpy', { t });
   const from = t.dtype === 'bf16' ? cast(t, 'f32') : t;
   const { shape } = from;
   const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(', ')})`;

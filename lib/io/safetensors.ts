@@ -287,6 +287,9 @@ function buildHeader(
   record: Readonly<Record<string, Tensor>>,
   metadata: Readonly<Record<string, string>>,
 ): { text: Buffer; order: string[] } {
+  for (const [name, value] of Object.entries({ record, metadata }))
+    if (typeof value !== 'object' || value === null)
+      throw new FoveaError('ERR_ARGUMENT', `saveSafetensors: ${name} is ${String(value)}, expected an object`);
   for (const [name, value] of Object.entries(record as Record<string, unknown>))
     if (!(value instanceof Tensor))
       throw new FoveaError('ERR_ARGUMENT', `saveSafetensors: '${name}' is ${typeof value}, expected a tensor`);
@@ -324,6 +327,8 @@ export async function saveSafetensors(
   record: Readonly<Record<string, Tensor>>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
+  if (typeof path !== 'string' || path === '')
+    throw new FoveaError('ERR_ARGUMENT', `saveSafetensors: path is '${String(path)}', expected the name of a file`);
   const { text, order } = buildHeader(record, metadata);
   const temporary = `${path}.${process.pid}.${Math.random().toString(36).slice(2)}.tmp`;
   try {

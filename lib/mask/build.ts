@@ -52,17 +52,17 @@ export function resolveSizes({ b = 1, h = 1, q, kv = q, block = DEFAULT_BLOCK }:
   ] as const)
     // prettier-ignore
     if (!Number.isInteger(value) || value < least || value > 2 ** 30)
-      throw new FoveaError('ERR_ARGUMENT', `blockMask: ${name} must be an integer from ${least} to 2^30, got ${value}`);
-  const [blockQ, blockKv] = typeof block === 'number' ? [block, block] : block;
+      throw new FoveaError('ERR_ARGUMENT', `blockMask: ${name} must be an integer from ${least} to 2^30, got ${String(value)}`);
+  const [blockQ, blockKv] = Array.isArray(block) ? block : [block, block];
   if (!Number.isInteger(blockQ) || blockQ < 16 || blockQ % 16 !== 0 || blockQ > 4096)
     throw new FoveaError(
       'ERR_ARGUMENT',
-      `blockMask: queries of a block must be a multiple of 16 up to 4096, got ${blockQ}`,
+      `blockMask: queries of a block must be a multiple of 16 up to 4096, got ${String(blockQ)}`,
     );
   if (!Number.isInteger(blockKv) || blockKv < 1 || blockKv > 65536)
     throw new FoveaError(
       'ERR_ARGUMENT',
-      `blockMask: keys of a block must be an integer from 1 to 65536, got ${blockKv}`,
+      `blockMask: keys of a block must be an integer from 1 to 65536, got ${String(blockKv)}`,
     );
   return { b, h, q, kv, block: [blockQ, blockKv] };
 }

@@ -43,6 +43,7 @@ export function blockMaskFromBoolean(
 ): BlockMask {
   expectOptions('blockMaskFromBoolean', sizes, { q: true, kv: true, block: true });
   const { q, kv, block } = resolveSizes(sizes);
+  expectLists('blockMaskFromBoolean', { data, shape });
   const full = [...Array<number>(Math.max(0, 4 - shape.length)).fill(1), ...shape];
   const fits = full.length === 4 && [1, q].includes(full[2]) && [1, kv].includes(full[3]);
   if (!fits || full.reduce((a, b) => a * b, 1) !== data.length)
@@ -86,6 +87,7 @@ export function blockMaskFromAdjacency(
   sizes: Pick<BlockMaskSizes, 'kv' | 'block'> = {},
 ): BlockMask {
   expectOptions('blockMaskFromAdjacency', sizes, { kv: true, block: true });
+  expectLists('blockMaskFromAdjacency', { offsets, neighbors });
   const { q, kv, block } = resolveSizes({ ...sizes, q: Math.max(0, offsets.length - 1) });
   for (let i = 0; i < q; ++i)
     if (!(offsets[i] >= 0 && offsets[i] <= offsets[i + 1] && offsets[i + 1] <= neighbors.length))
@@ -120,6 +122,13 @@ export function blockMaskFromAdjacency(
   return new BlockMask({ batch: 1, heads: 1, qLength: q, kvLength: kv, block, ...rows.lists(), bits: store.bits });
 }
 
+/** Throws ERR_ARGUMENT for what has no length: nobody's list. */
+function expectLists(op: string, lists: Readonly<Record<string, unknown>>): void {
+  for (const [name, list] of Object.entries(lists))
+    if (!Array.isArray(list) && !ArrayBuffer.isView(list))
+      throw new FoveaError('ERR_ARGUMENT', `${op}: ${name} is ${String(list)}, expected an array`);
+}
+
 function countOnes(bytes: Uint8Array): number {
   let ones = 0;
   for (let byte of bytes) for (; byte !== 0; byte &= byte - 1) ++ones;
@@ -137,6 +146,7 @@ export function blockMaskFromBlocks(
   sizes: Pick<BlockMaskSizes, 'q' | 'kv' | 'block'>,
 ): BlockMask {
   expectOptions('blockMaskFromBlocks', sizes, { q: true, kv: true, block: true });
+  expectLists('blockMaskFromBlocks', { lists, ...lists });
   const { q, kv, block } = resolveSizes(sizes);
   const [qBlocks, kvBlocks] = [Math.ceil(q / block[0]), Math.ceil(kv / block[1])];
   if (lists.length !== qBlocks)

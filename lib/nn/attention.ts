@@ -1,3 +1,4 @@
+import { expectCount } from '../attention/checks.ts';
 import { ATTENTION_OPTIONS, type AttentionOptions } from '../attention/arguments.ts';
 import { attention } from '../attention/attention.ts';
 import { FoveaError } from '../errors.ts';
@@ -80,7 +81,9 @@ export class MultiHeadAttention extends Module {
   constructor(dim: number, options: MultiHeadAttentionOptions) {
     super();
     expectOptions('MultiHeadAttention', options, MULTI_HEAD_ATTENTION_OPTIONS);
-    const { heads, kvHeads = heads, headDim = dim / heads, contextDim, qkvBias = true, projBias = true } = options;
+    const { heads, kvHeads = heads, contextDim, qkvBias = true, projBias = true } = options;
+    for (const [name, value] of Object.entries({ dim, heads, kvHeads })) expectCount('MultiHeadAttention', name, value);
+    const { headDim = dim / heads } = options;
     if (!Number.isInteger(headDim) || heads % kvHeads !== 0) {
       throw new FoveaError(
         'ERR_ARGUMENT',

@@ -11,6 +11,7 @@ import { cast, copyFrom } from '../ops/copy.ts';
 import { ones, zeros } from '../ops/creation.ts';
 import { rsqrt } from '../ops/unary.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectNumbers } from '../tensor/expect.ts';
 import { scope } from '../tensor/scope.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { buffer, Module, parameter } from './module.ts';
@@ -41,6 +42,7 @@ export class BatchNorm extends Module {
     super();
     expectOptions('BatchNorm', options, LAYER_OPTIONS);
     const { momentum = 0.1, ...statistics } = options;
+    expectNumbers('BatchNorm', { momentum, eps: statistics.eps ?? 0 }, 0);
     this.weight = parameter(ones([channels]));
     this.bias = parameter(zeros([channels]));
     this.running_mean = buffer(zeros([channels]));

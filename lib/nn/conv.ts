@@ -1,3 +1,4 @@
+import { expectCount } from '../attention/checks.ts';
 import { FoveaError } from '../errors.ts';
 import { CONV2D_OPTIONS, conv2d, type Conv2dOptions } from '../ops/conv2d.ts';
 import { pairOf, type Pair } from '../ops/image_windows.ts';
@@ -28,9 +29,12 @@ export class Conv2d extends Module {
     expectOptions('Conv2d', options, LAYER_OPTIONS);
     const { bias = true, ...settings } = options;
     const { groups = 1 } = settings;
+    for (const [name, value] of Object.entries({ inChannels, outChannels })) expectCount('Conv2d', name, value, 0);
+    expectCount('Conv2d', 'groups', groups);
     if (inChannels % groups !== 0 || outChannels % groups !== 0)
       throw new FoveaError('ERR_ARGUMENT', `Conv2d: ${groups} groups do not divide ${inChannels} and ${outChannels}`);
     const [rows, columns] = pairOf(kernel);
+    for (const side of [rows, columns]) expectCount('Conv2d', 'kernel', side);
     const high = 1 / Math.sqrt(Math.max(1, (inChannels / groups) * rows * columns));
     this.weight = parameter(rand([outChannels, inChannels / groups, rows, columns], { low: -high, high }));
     this.bias = bias ? parameter(rand([outChannels], { low: -high, high })) : null;

@@ -1,3 +1,4 @@
+import { FoveaError } from '../errors.ts';
 import { dropout } from '../ops/dropout.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Module } from './module.ts';
@@ -8,6 +9,7 @@ export class Dropout extends Module {
 
   constructor(p = 0.5) {
     super();
+    if (!(p >= 0 && p <= 1)) throw new FoveaError('ERR_ARGUMENT', `Dropout: p is ${String(p)}, expected 0 to 1`);
     this.p = p;
   }
 

@@ -1,3 +1,4 @@
+import { expectCount } from '../attention/checks.ts';
 import { FoveaError } from '../errors.ts';
 import { add, div, sub } from '../ops/binary.ts';
 import { gt } from '../ops/compare.ts';
@@ -55,6 +56,8 @@ export class FluxRouter extends Module {
     super();
     expectOptions('FluxRouter', options, ROUTER_OPTIONS);
     const { poolSize = 100, useSoftmax = true } = options;
+    expectCount('FluxRouter', 'headDim', headDim);
+    expectCount('FluxRouter', 'poolSize', poolSize);
     this.poolSize = poolSize;
     this.useSoftmax = useSoftmax;
     const d = headDim;

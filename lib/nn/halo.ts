@@ -1,3 +1,4 @@
+import { expectCount } from '../attention/checks.ts';
 import { haloAttention } from '../attention/halo.ts';
 import { FoveaError } from '../errors.ts';
 import { avgPool2d } from '../ops/pool2d.ts';
@@ -88,6 +89,9 @@ export class HaloAttention extends Module {
     super();
     expectOptions('HaloAttention', options, LAYER_OPTIONS);
     const { blockSize = 8, haloSize = 3, heads = 8, outDim = dim, qkRatio = 1, qkvBias = false, stride = 1 } = options;
+    for (const [name, value] of Object.entries({ dim, blockSize, heads, outDim }))
+      expectCount('HaloAttention', name, value);
+    expectCount('HaloAttention', 'haloSize', haloSize, 0);
     const {
       headDim = Math.floor(roundWidth(outDim * qkRatio) / heads),
       averageDown = false,

@@ -1,4 +1,5 @@
-import { linear, type Activation } from '../ops/linear.ts';
+import { expectCount } from '../attention/checks.ts';
+import { activationCode, linear, type Activation } from '../ops/linear.ts';
 import { PRECISION_OPTIONS, type PrecisionOptions } from '../ops/matmul_precision.ts';
 import { rand } from '../ops/random.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
@@ -28,6 +29,9 @@ export class Linear extends Module {
     super();
     expectOptions('Linear', options, LINEAR_OPTIONS);
     const { bias = true, activation = 'none', precision } = options;
+    expectCount('Linear', 'inFeatures', inFeatures, 0);
+    expectCount('Linear', 'outFeatures', outFeatures, 0);
+    activationCode('Linear', activation);
     const high = 1 / Math.sqrt(Math.max(1, inFeatures));
     this.weight = parameter(rand([outFeatures, inFeatures], { low: -high, high }));
     this.bias = bias ? parameter(rand([outFeatures], { low: -high, high })) : null;

@@ -11,6 +11,7 @@ import { expectOptions, type OptionNames } from '../options.ts';
 import { deviceCode, type DeviceName } from '../tensor/device.ts';
 import { DTYPES, isFloating, type DType } from '../tensor/dtype.ts';
 import { keep } from '../tensor/scope.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -18,12 +19,14 @@ const buffers = new WeakSet<Tensor>();
 
 /** Marks `t` as a trained tensor of a module: requiresGrad, and kept out of scopes. */
 export function parameter(t: Tensor): Tensor {
+  expectTensors('parameter', { t });
   t.requiresGrad = true;
   return keep(t);
 }
 
 /** Marks `t` as state of a module that is saved but not trained. */
 export function buffer(t: Tensor): Tensor {
+  expectTensors('buffer', { t });
   buffers.add(t);
   return keep(t);
 }

@@ -1,3 +1,4 @@
+import { expectCount } from '../attention/checks.ts';
 import { NEIGHBORHOOD_WINDOW, neighborhoodAttention, type NeighborhoodWindow } from '../attention/neighborhood.ts';
 import { FoveaError } from '../errors.ts';
 import { mul } from '../ops/binary.ts';
@@ -52,6 +53,7 @@ class NeighborhoodAttention extends Module {
     super();
     expectOptions('NeighborhoodAttention', options, LAYER_OPTIONS);
     const { heads, qkvBias = true, projBias = true, rpb = false, pad = rpb, ...window } = options;
+    for (const [name, value] of Object.entries({ dim, heads })) expectCount('NeighborhoodAttention', name, value);
     if (!Number.isInteger(dim / heads))
       throw new FoveaError('ERR_ARGUMENT', `NeighborhoodAttention: ${heads} heads do not divide dim ${dim}`);
     this.heads = heads;

@@ -11,6 +11,7 @@ import { argMin, norm, sum } from '../ops/reduce.ts';
 import { sqrt, square } from '../ops/unary.ts';
 import { transpose, unsqueeze } from '../ops/view.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Module, parameter } from './module.ts';
@@ -31,6 +32,7 @@ const ASSIGN_TOKENS_OPTIONS: OptionNames<AssignTokensOptions> = { method: true, 
 
 /** Distances of tokens [..., n, dim] from the entries of a pool [entries, dim]: [..., n, entries] in f32, without gradient. */
 export function tokenDistances(tokens: Tensor, pool: Tensor, metric: TokenMetric = 'cosine'): Tensor {
+  expectTensors('tokenDistances', { tokens, pool });
   if (pool.rank !== 2 || tokens.rank < 2 || tokens.shape.at(-1) !== pool.shape[1])
     throw new FoveaError(
       'ERR_SHAPE',

@@ -1,4 +1,5 @@
 import { native } from '../native.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /**
@@ -11,5 +12,6 @@ import { Tensor } from '../tensor/tensor.ts';
  * Source: Kuhn 1955; shortest augmenting paths as in Jonker and Volgenant 1987.
  */
 export function assignment(costs: Tensor): Tensor {
+  expectTensors('assignment', { costs });
   return new Tensor(native().assignment(costs.handle));
 }

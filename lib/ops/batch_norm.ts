@@ -2,6 +2,7 @@
 import { FoveaError } from '../errors.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
 import { isFloating } from '../tensor/dtype.ts';
+import { expectNumbers, expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { add, mul, sub } from './binary.ts';
@@ -28,6 +29,7 @@ export const BATCH_NORM_OPTIONS: OptionNames<BatchNormOptions> = { eps: true, ax
 
 /** Mean and variance of each channel of x over its other axes, in f32 (f64 of f64). Differentiable. */
 export function batchStatistics(x: Tensor, axis = 1): BatchStatistics {
+  expectTensors('batchStatistics', { x });
   const at = axisOf('batchStatistics', axis, x.rank);
   const others = x.shape.map((_, i) => i).filter((i) => i !== at);
   const wide = cast(x, x.dtype === 'f64' ? 'f64' : 'f32');
@@ -51,8 +53,12 @@ export function batchNorm(
   bias: Tensor | null = null,
   options: BatchNormOptions = {},
 ): Tensor {
+  expectTensors('batchNorm', { x });
+  expectTensors('batchNorm', { mean: statistics.mean, variance: statistics.variance });
+  expectOptionalTensors('batchNorm', { weight, bias });
   expectOptions('batchNorm', options, BATCH_NORM_OPTIONS);
   const { eps = 1e-5, axis = 1 } = options;
+  expectNumbers('batchNorm', { eps }, 0);
   if (!isFloating(x.dtype))
     throw new FoveaError('ERR_DTYPE', `batchNorm: x is ${x.dtype}, expected a floating dtype; use cast() first`);
   const at = axisOf('batchNorm', axis, x.rank);

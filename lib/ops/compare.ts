@@ -3,6 +3,7 @@
  * gradients. As in IEEE 754, NaN equals nothing. They throw ERR_SHAPE when shapes do not broadcast.
  */
 import { native } from '../native.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { forward, type Operand } from './binary.ts';
 import { UNARY_CODES } from './elementwise_codes.ts';
@@ -54,5 +55,6 @@ export function logicalXor(a: Tensor, b: Tensor): Tensor {
 
 /** The opposite of a bool tensor. */
 export function logicalNot(t: Tensor): Tensor {
+  expectTensors('logicalNot', { t });
   return new Tensor(native().unary(UNARY_CODES.logicalNot, t.handle, 0, 0));
 }

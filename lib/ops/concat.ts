@@ -2,6 +2,7 @@
 import { gradEnabled, record, result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectIntegers, expectTensorList, expectTensors } from '../tensor/expect.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { zeros } from './creation.ts';
@@ -28,6 +29,7 @@ function windows(t: Tensor, axis: number, sizes: readonly number[]): Tensor[] {
  * (ERR_ARGUMENT).
  */
 export function concat(parts: readonly Tensor[], axis = 0): Tensor {
+  expectTensorList('concat', 'parts', parts);
   if (parts.length === 0) throw new FoveaError('ERR_ARGUMENT', 'concat: no tensors given');
   const at = axisOf('concat', axis, parts[0].rank);
   const handle = native().concat(
@@ -40,6 +42,7 @@ export function concat(parts: readonly Tensor[], axis = 0): Tensor {
 
 /** `parts`, all of one shape and dtype, side by side along a new axis. Errors as concat(). */
 export function stack(parts: readonly Tensor[], axis = 0): Tensor {
+  expectTensorList('stack', 'parts', parts);
   if (parts.length === 0) throw new FoveaError('ERR_ARGUMENT', 'stack: no tensors given');
   const at = axisOf('stack', axis, parts[0].rank + 1);
   return concat(
@@ -53,6 +56,7 @@ export function stack(parts: readonly Tensor[], axis = 0): Tensor {
  * piece being smaller when it does not divide. Backward joins the pieces' gradients in one pass.
  */
 export function split(t: Tensor, sizes: number | readonly number[], axis = 0): Tensor[] {
+  expectTensors('split', { t });
   const at = axisOf('split', axis, t.rank);
   const extent = t.shape[at];
   if (typeof sizes === 'number' && !(Number.isInteger(sizes) && sizes > 0)) {
@@ -62,6 +66,7 @@ export function split(t: Tensor, sizes: number | readonly number[], axis = 0): T
     typeof sizes === 'number'
       ? Array.from({ length: Math.max(1, Math.ceil(extent / sizes)) }, (_, i) => Math.min(sizes, extent - i * sizes))
       : sizes;
+  if (typeof sizes !== 'number') expectIntegers('split', 'sizes', sizes);
   if (list.some((n) => !Number.isInteger(n) || n < 0) || list.reduce((a, b) => a + b, 0) !== extent) {
     throw new FoveaError(
       'ERR_SHAPE',
@@ -80,6 +85,7 @@ export function split(t: Tensor, sizes: number | readonly number[], axis = 0): T
 
 /** `t` in `count` pieces along `axis`, all of size ceil(n / count) but the last ones; there may be fewer than `count`. Views. */
 export function chunk(t: Tensor, count: number, axis = 0): Tensor[] {
+  expectTensors('chunk', { t });
   const at = axisOf('chunk', axis, t.rank);
   if (!Number.isInteger(count) || count < 1) {
     throw new FoveaError('ERR_ARGUMENT', `chunk: count must be a positive integer, got ${count}`);

@@ -9,6 +9,7 @@ import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
 import { scope } from '../tensor/scope.ts';
+import { expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { add } from './binary.ts';
@@ -41,6 +42,8 @@ const OP = 'conv2d';
  * @throws FoveaError ERR_SHAPE where operands do not fit, ERR_ARGUMENT for options out of range, ERR_DTYPE
  */
 export function conv2d(x: Tensor, weight: Tensor, bias: Tensor | null = null, options: Conv2dOptions = {}): Tensor {
+  expectTensors(OP, { x, weight });
+  expectOptionalTensors(OP, { bias });
   expectOptions(OP, options, CONV2D_OPTIONS);
   const { groups = 1, layout = 'nchw' } = options;
   const image = channelsLast(OP, x, layout);

@@ -3,10 +3,12 @@ import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { deviceCode, type DeviceName } from '../tensor/device.ts';
 import { DTYPES, dtypeCode, isFloating, type DType } from '../tensor/dtype.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /** `t` itself when its elements lie in row-major order without gaps, else a copy that does. */
 export function contiguous(t: Tensor): Tensor {
+  expectTensors('contiguous', { t });
   return result('contiguous', native().contiguous(t.handle), [t], (g) => [g]);
 }
 
@@ -15,6 +17,7 @@ export function contiguous(t: Tensor): Tensor {
  * nearest even. Gradients flow between floating dtypes.
  */
 export function cast(t: Tensor, dtype: DType): Tensor {
+  expectTensors('cast', { t });
   if (t.dtype === dtype) return t;
   const from = t.dtype;
   const handle = native().cast(t.handle, dtypeCode(dtype));
@@ -27,6 +30,7 @@ export function cast(t: Tensor, dtype: DType): Tensor {
  * Throws ERR_DEVICE with the reason when the device is not there.
  */
 export function to(t: Tensor, target: DType | DeviceName): Tensor {
+  expectTensors('to', { t });
   if ((DTYPES as readonly string[]).includes(target)) return cast(t, target as DType);
   const code = deviceCode(target);
   const from = deviceCode(t.device);
@@ -41,6 +45,7 @@ export function to(t: Tensor, target: DType | DeviceName): Tensor {
  * ERR_AUTOGRAD when target is part of a graph.
  */
 export function copyFrom(target: Tensor, source: Tensor): void {
+  expectTensors('copyFrom', { target, source });
   if (target.node)
     throw new FoveaError(
       'ERR_AUTOGRAD',

@@ -5,6 +5,7 @@ import { expectOptions } from '../options.ts';
 import { checkShape, TENSOR_OPTIONS, type TensorOptions } from '../tensor/create.ts';
 import { chosenDevice } from '../tensor/device.ts';
 import { dtypeCode, type DType } from '../tensor/dtype.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /** A new tensor with the options' requiresGrad. */
@@ -22,6 +23,7 @@ function filled(op: string, shape: readonly number[], value: number, options: Te
 }
 
 function filledLike(op: string, t: Tensor, value: number, options: TensorOptions): Tensor {
+  expectTensors(op, { t });
   return filled(op, t.shape, value, { dtype: t.dtype, device: t.device, ...options });
 }
 
@@ -84,6 +86,8 @@ export function linspace(start: number, end: number, count: number, options: Ten
   if (!Number.isInteger(count) || count < 0) {
     throw new FoveaError('ERR_ARGUMENT', `linspace: count must be a non-negative integer, got ${count}`);
   }
+  if (typeof start !== 'number' || typeof end !== 'number')
+    throw new FoveaError('ERR_ARGUMENT', `linspace: from ${String(start)} to ${String(end)}; expected numbers`);
   const step = count > 1 ? (end - start) / (count - 1) : 0;
   return finish(native().sequence(start, step, count, dtypeCode(options.dtype ?? 'f32'), device), options);
 }

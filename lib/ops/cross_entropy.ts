@@ -2,6 +2,7 @@ import { gradEnabled, result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -42,6 +43,7 @@ const CROSS_ENTROPY_OPTIONS: OptionNames<CrossEntropyOptions> = {
  * Label smoothing: Szegedy et al. 2016, "Rethinking the Inception Architecture", section 7.
  */
 export function crossEntropy(logits: Tensor, targets: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  expectTensors('crossEntropy', { logits, targets });
   expectOptions('crossEntropy', options, CROSS_ENTROPY_OPTIONS);
   const { ignoreIndex = -100, labelSmoothing = 0, reduction = 'mean' } = options;
   const code = reductionCode('crossEntropy', reduction);

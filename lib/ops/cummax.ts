@@ -1,3 +1,4 @@
+import { expectTensors } from '../tensor/expect.ts';
 import { axisOf } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { maximum } from './binary.ts';
@@ -10,6 +11,7 @@ import { slice } from './view.ts';
  * Throws ERR_ARGUMENT for an axis out of range.
  */
 export function cummax(t: Tensor, axis: number): Tensor {
+  expectTensors('cummax', { t });
   const at = axisOf('cummax', axis, t.rank);
   const n = t.shape[at];
   let out = t;

@@ -1,6 +1,7 @@
 /** Depth-wise convolution: every channel of an image with a small filter of its own, the image keeping its size. */
 import { result } from '../autograd/tape.ts';
 import { native } from '../native.ts';
+import { expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { cast } from './copy.ts';
 
@@ -11,6 +12,8 @@ import { cast } from './copy.ts';
  * bf16, f16, sums in f32. Differentiable in all three. Throws ERR_SHAPE or ERR_DTYPE.
  */
 export function depthwiseConv(x: Tensor, weight: Tensor, bias: Tensor | null = null): Tensor {
+  expectTensors('depthwiseConv', { x, weight });
+  expectOptionalTensors('depthwiseConv', { bias });
   const handle = native().depthwiseConv(x.handle, weight.handle, bias?.handle ?? null, false);
   const rule = (g: Tensor): (Tensor | null)[] => {
     const h = native();

@@ -2,6 +2,7 @@ import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { nextRandom } from './random.ts';
 
@@ -21,8 +22,10 @@ const DROPOUT_OPTIONS: OptionNames<DropoutOptions> = { training: true, seed: tru
  * Source: Srivastava et al. 2014, "Dropout: A simple way to prevent neural networks from overfitting".
  */
 export function dropout(t: Tensor, p = 0.5, options: DropoutOptions = {}): Tensor {
+  expectTensors('dropout', { t });
   expectOptions('dropout', options, DROPOUT_OPTIONS);
-  if (!(p >= 0 && p <= 1)) throw new FoveaError('ERR_ARGUMENT', `dropout: p must be in [0, 1], got ${p}`);
+  if (typeof p !== 'number' || !(p >= 0 && p <= 1))
+    throw new FoveaError('ERR_ARGUMENT', `dropout: p must be in [0, 1], got ${String(p)}`);
   if (options.training === false || p === 0) return t;
   const { seed, offset } = nextRandom('dropout', options.seed);
   const handle = native().dropout(t.handle, 1 - p, seed, offset);

@@ -2,6 +2,7 @@
 import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -16,6 +17,7 @@ function takeRows(op: string, t: Tensor, axis: number, ids: Tensor): Tensor {
  * An id outside [0, V) makes the result reject with ERR_INDEX. The gradient of repeated ids is summed in their order, in f32.
  */
 export function embedding(weight: Tensor, ids: Tensor): Tensor {
+  expectTensors('embedding', { weight, ids });
   if (weight.rank !== 2) {
     throw new FoveaError('ERR_SHAPE', `embedding: weight has shape ${shapeText(weight.shape)}, expected [V, D]`);
   }
@@ -27,6 +29,7 @@ export function embedding(weight: Tensor, ids: Tensor): Tensor {
  * An id outside the axis makes the result reject with ERR_INDEX.
  */
 export function indexSelect(t: Tensor, axis: number, ids: Tensor): Tensor {
+  expectTensors('indexSelect', { t, ids });
   const at = axisOf('indexSelect', axis, t.rank);
   if (ids.rank !== 1) {
     throw new FoveaError('ERR_SHAPE', `indexSelect: ids have shape ${shapeText(ids.shape)}, expected one axis`);

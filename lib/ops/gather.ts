@@ -9,6 +9,7 @@ import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { deviceCode } from '../tensor/device.ts';
 import { dtypeCode, type DType } from '../tensor/dtype.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { div, mul } from './binary.ts';
@@ -28,6 +29,7 @@ function fullShape(shape: readonly number[], axis: number, index: Tensor): numbe
 
 /** t[..., index[..., j, ...], ...]: the shape of t with the index's size at `axis` (numpy's take_along_axis). */
 export function gather(t: Tensor, axis: number, index: Tensor): Tensor {
+  expectTensors('gather', { t, index });
   const at = axisOf('gather', axis, t.rank);
   const { shape, dtype, device } = t;
   const handle = native().gather(t.handle, at, index.handle);
@@ -43,6 +45,7 @@ export function gather(t: Tensor, axis: number, index: Tensor): Tensor {
  * the last stays, and it alone has a gradient.
  */
 export function scatter(t: Tensor, axis: number, index: Tensor, src: Tensor): Tensor {
+  expectTensors('scatter', { t, index, src });
   const at = axisOf('scatter', axis, t.rank);
   const handle = native().scatter(t.handle, at, index.handle, src.handle);
   const { shape, device } = t;
@@ -72,6 +75,7 @@ export function scatter(t: Tensor, axis: number, index: Tensor, src: Tensor): Te
 
 /** A copy of `t` with `src` added at the index, accumulated in f32; f32, bf16 or f16. `src` broadcasts to the index's shape. */
 export function scatterAdd(t: Tensor, axis: number, index: Tensor, src: Tensor): Tensor {
+  expectTensors('scatterAdd', { t, index, src });
   const at = axisOf('scatterAdd', axis, t.rank);
   const handle = native().scatterAdd(t.handle, at, index.handle, src.handle);
   const rule = (g: Tensor): (Tensor | null)[] => [
@@ -86,6 +90,7 @@ export function scatterAdd(t: Tensor, axis: number, index: Tensor, src: Tensor):
  * The index has src's size along the axis.
  */
 export function scatterMean(src: Tensor, axis: number, index: Tensor, size: number): Tensor {
+  expectTensors('scatterMean', { src, index });
   const at = axisOf('scatterMean', axis, src.rank);
   if (!Number.isInteger(size) || size < 0) {
     throw new FoveaError('ERR_ARGUMENT', `scatterMean: size must be a non-negative integer, got ${size}`);
@@ -100,6 +105,7 @@ export function scatterMean(src: Tensor, axis: number, index: Tensor, size: numb
 
 /** 1 at each id and 0 elsewhere: [...ids.shape, classes]; f32 by default. An id out of range rejects with ERR_INDEX. */
 export function oneHot(ids: Tensor, classes: number, dtype: DType = 'f32'): Tensor {
+  expectTensors('oneHot', { ids });
   if (!Number.isInteger(classes) || classes < 1) {
     throw new FoveaError(
       'ERR_ARGUMENT',

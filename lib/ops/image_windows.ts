@@ -52,7 +52,8 @@ export interface WindowGrid {
   readonly columns: Axis;
 }
 
-export const pairOf = (value: Pair): readonly [number, number] => (typeof value === 'number' ? [value, value] : value);
+export const pairOf = (value: Pair): readonly [number, number] =>
+  typeof value === 'object' && value !== null ? value : [value, value];
 
 /** The image [batch, rows, columns, channels], a view. Throws ERR_SHAPE, or ERR_ARGUMENT for an unknown layout. */
 export function channelsLast(op: string, x: Tensor, layout: ImageLayout): Tensor {

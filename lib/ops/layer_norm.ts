@@ -3,6 +3,7 @@ import { gradEnabled, result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectNumbers, expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -23,6 +24,9 @@ function norm(
   eps: number,
   normalizedShape: readonly number[] | undefined,
 ): Tensor {
+  expectTensors(op, { x });
+  expectOptionalTensors(op, { weight, bias });
+  expectNumbers(op, { eps }, 0);
   const dims = normalizedShape ?? weight?.shape ?? bias?.shape ?? x.shape.slice(-1);
   const fits = (shape: readonly number[]): boolean => sameShape(shape, dims);
   if (dims.length === 0 || !fits(x.shape.slice(-dims.length))) {

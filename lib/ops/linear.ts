@@ -3,6 +3,7 @@ import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions } from '../options.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
+import { expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { PRECISION_OPTIONS, precisionCode, type PrecisionOptions } from './matmul_precision.ts';
 import { reshape, transpose } from './view.ts';
@@ -10,6 +11,17 @@ import { reshape, transpose } from './view.ts';
 /** Activations a linear layer can fuse: GELU exact ('gelu') or in its tanh form ('geluTanh'), SiLU, ReLU. */
 export const ACTIVATIONS = ['none', 'relu', 'gelu', 'geluTanh', 'silu'] as const;
 export type Activation = (typeof ACTIVATIONS)[number];
+
+/** The number the addon knows an activation by. Throws ERR_ARGUMENT for an unknown name. */
+export function activationCode(op: string, activation: Activation): number {
+  const code = ACTIVATIONS.indexOf(activation);
+  if (code < 0)
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `${op}: unknown activation '${String(activation)}'; expected one of ${ACTIVATIONS.join(', ')}`,
+    );
+  return code;
+}
 
 /**
  * activation(x @ weight^T + bias) in one kernel: x `[..., in]`, weight `[out, in]`, bias `[out]`, result `[..., out]`. One dtype of f32,
@@ -23,14 +35,10 @@ export function linear(
   activation: Activation = 'none',
   options: PrecisionOptions = {},
 ): Tensor {
+  expectTensors('linear', { x, weight });
+  expectOptionalTensors('linear', { bias });
   expectOptions('linear', options, PRECISION_OPTIONS);
-  const code = ACTIVATIONS.indexOf(activation);
-  if (code < 0) {
-    throw new FoveaError(
-      'ERR_ARGUMENT',
-      `linear: unknown activation '${String(activation)}'; expected one of ${ACTIVATIONS.join(', ')}`,
-    );
-  }
+  const code = activationCode('linear', activation);
   const precision = precisionCode(options.precision, 'linear');
   const inputs = bias ? [x, weight, bias] : [x, weight];
   const records = gradEnabled() && inputs.some((t) => t.requiresGrad);

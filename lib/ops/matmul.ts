@@ -3,6 +3,7 @@ import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
 import { dtypeCode, type DType } from '../tensor/dtype.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { PRECISION_OPTIONS, precisionCode, type PrecisionOptions } from './matmul_precision.ts';
@@ -38,6 +39,7 @@ function product(a: Tensor, b: Tensor, dtype: DType, precision: number): Tensor 
  * unknown precision.
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  expectTensors('matmul', { a, b });
   if (a.rank === 0 || b.rank === 0) {
     throw new FoveaError(
       'ERR_SHAPE',

@@ -1,5 +1,6 @@
 import { FoveaError } from '../errors.ts';
 import { expectOptions } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { sub } from './binary.ts';
@@ -11,6 +12,7 @@ const MSE_OPTIONS = { reduction: true } as const;
 
 /** Squared differences of two tensors of one shape (ERR_SHAPE): their mean (default), their sum, or each ('none'). */
 export function mse(a: Tensor, b: Tensor, options: { reduction?: Reduction } = {}): Tensor {
+  expectTensors('mse', { a, b });
   expectOptions('mse', options, MSE_OPTIONS);
   const { reduction = 'mean' } = options;
   reductionCode('mse', reduction);

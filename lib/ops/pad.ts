@@ -3,6 +3,7 @@ import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { indexSelect } from './embedding.ts';
@@ -33,8 +34,14 @@ export function pad(
   pairs: readonly [number, number] | readonly (readonly [number, number])[],
   options: PadOptions = {},
 ): Tensor {
+  expectTensors('pad', { t });
   expectOptions('pad', options, PAD_OPTIONS);
   const { mode = 'constant', value = 0 } = options;
+  if (!Array.isArray(pairs))
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `pad: pairs are ${String(pairs)}, expected [before, after], or one such pair per axis`,
+    );
   const list = (typeof pairs[0] === 'number' ? t.shape.map(() => pairs) : pairs) as readonly (readonly [
     number,
     number,
@@ -43,7 +50,7 @@ export function pad(
     throw new FoveaError('ERR_SHAPE', `pad: ${list.length} pairs for ${shapeText(t.shape)}; expected one per axis`);
   }
   if (list.flat().some((n) => !Number.isInteger(n) || n < 0)) {
-    throw new FoveaError('ERR_ARGUMENT', `pad: counts must be non-negative integers, got ${JSON.stringify(list)}`);
+    throw new FoveaError('ERR_ARGUMENT', `pad: counts must be non-negative integers, got ${String(list)}`);
   }
   if (mode === 'constant') {
     const handle = native().pad(
@@ -62,8 +69,12 @@ export function pad(
       return [new Tensor(h.view(g.handle, shape, g.strides, offset))];
     });
   }
-  const source = SOURCES[mode];
-  if (!source) throw new FoveaError('ERR_ARGUMENT', `pad: unknown mode '${String(mode)}'`);
+  const source = Object.hasOwn(SOURCES, mode) ? SOURCES[mode] : null;
+  if (!source)
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `pad: unknown mode '${String(mode)}'; expected constant, reflect, replicate or circular`,
+    );
   return list.reduce((x, [before, after], axis) => {
     if (before === 0 && after === 0) return x;
     const n = x.shape[axis];

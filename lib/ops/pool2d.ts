@@ -5,6 +5,7 @@ import { expectOptions, type OptionNames } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
 import { isFloating } from '../tensor/dtype.ts';
 import { scope } from '../tensor/scope.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { add, div, maximum, mul } from './binary.ts';
 import { eq } from './compare.ts';
@@ -39,6 +40,7 @@ function pooled(
   forward: (windows: Tensor, grid: WindowGrid) => Tensor,
   backward: (g: Tensor, out: Tensor, windows: () => Tensor, grid: WindowGrid) => Tensor,
 ): Tensor {
+  expectTensors(op, { x });
   if (!isFloating(x.dtype))
     throw new FoveaError('ERR_DTYPE', `${op}: image is ${x.dtype}, expected a floating dtype; use cast() first`);
   const { layout = 'nchw', stride = kernel } = options;

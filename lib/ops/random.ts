@@ -11,6 +11,7 @@ import { expectOptions, type OptionNames } from '../options.ts';
 import { checkShape, TENSOR_OPTIONS, type TensorOptions } from '../tensor/create.ts';
 import { chosenDevice } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
+import { expectNumbers } from '../tensor/expect.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { finish } from './creation.ts';
 
@@ -102,6 +103,7 @@ export function rand(shape: readonly number[], options: UniformOptions = {}): Te
   expectOptions('rand', options, UNIFORM_OPTIONS);
   const { seed, offset, device } = prepare('rand', shape, options);
   const { low = 0, high = 1 } = options;
+  expectNumbers('rand', { low, high });
   return finish(
     native().rand(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset, high - low, low, device),
     options,
@@ -113,6 +115,7 @@ export function randn(shape: readonly number[], options: NormalOptions = {}): Te
   expectOptions('randn', options, NORMAL_OPTIONS);
   const { seed, offset, device } = prepare('randn', shape, options);
   const { mean = 0, std = 1 } = options;
+  expectNumbers('randn', { mean, std });
   return finish(native().randn(shape, dtypeCode(options.dtype ?? 'f32'), seed, offset, std, mean, device), options);
 }
 

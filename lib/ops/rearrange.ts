@@ -2,11 +2,13 @@
 import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectIntegers, expectTensors } from '../tensor/expect.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { expand, reshape, unsqueeze } from './view.ts';
 
 function checkCounts(op: string, counts: readonly number[]): void {
+  expectIntegers(op, 'counts', counts);
   if (counts.some((n) => !Number.isInteger(n) || n < 0)) {
     throw new FoveaError('ERR_ARGUMENT', `${op}: counts must be non-negative integers, got ${shapeText(counts)}`);
   }
@@ -29,6 +31,7 @@ function rolled(t: Tensor, axis: number, shift: number): number {
 
 /** Elements moved by `shifts` along `axes`, those that fall off one end coming back at the other. Throws ERR_ARGUMENT. */
 export function roll(t: Tensor, shifts: number | readonly number[], axes: number | readonly number[]): Tensor {
+  expectTensors('roll', { t });
   const [by, at] = [[shifts].flat(), [axes].flat().map((axis) => axisOf('roll', axis, t.rank))];
   if (by.length !== at.length || by.some((n) => !Number.isInteger(n))) {
     throw new FoveaError(
@@ -44,6 +47,7 @@ export function roll(t: Tensor, shifts: number | readonly number[], axes: number
 
 /** The order of elements reversed along the given axes (default all). */
 export function flip(t: Tensor, axes?: number | readonly number[]): Tensor {
+  expectTensors('flip', { t });
   const at = axes === undefined ? t.shape.map((_, i) => i) : [axes].flat().map((axis) => axisOf('flip', axis, t.rank));
   const reversed = (x: Tensor): number => {
     const h = native();
@@ -60,6 +64,7 @@ export function flip(t: Tensor, axes?: number | readonly number[]): Tensor {
 
 /** `t` laid end to end counts[i] times along axis i (numpy's tile); leading axes are added when there are more counts. ERR_ARGUMENT. */
 export function repeat(t: Tensor, counts: readonly number[]): Tensor {
+  expectTensors('repeat', { t });
   checkCounts('repeat', counts);
   if (counts.length < t.rank) {
     throw new FoveaError(
@@ -79,6 +84,7 @@ export function repeat(t: Tensor, counts: readonly number[]): Tensor {
 
 /** Each slice along `axis` `count` times in a row. Throws ERR_ARGUMENT for a negative or fractional count. */
 export function repeatInterleave(t: Tensor, count: number, axis: number): Tensor {
+  expectTensors('repeatInterleave', { t });
   checkCounts('repeatInterleave', [count]);
   const at = axisOf('repeatInterleave', axis, t.rank);
   const wide = expand(unsqueeze(t, at + 1), t.shape.toSpliced(at + 1, 0, count));

@@ -8,6 +8,7 @@ import { gradEnabled, record } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { isFloating } from '../tensor/dtype.ts';
+import { expectIntegers, expectTensors } from '../tensor/expect.ts';
 import { axisOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { div, mul, sub } from './binary.ts';
@@ -38,6 +39,7 @@ type ReduceName = (typeof OPS)[number];
 
 function axesOf(name: string, axes: Axes | undefined, rank: number): number[] {
   if (axes === undefined || axes === null) return Array.from({ length: rank }, (_, i) => i);
+  if (typeof axes !== 'number') expectIntegers(name, 'axes', axes);
   const list = (typeof axes === 'number' ? [axes] : axes).map((axis) => axisOf(name, axis, rank));
   if (list.length === 0) throw new FoveaError('ERR_ARGUMENT', `${name}: no axes given; leave them out to reduce all`);
   return list;
@@ -59,6 +61,9 @@ function reduce(
   rule: Rule | null,
   correction = 0,
 ): Tensor {
+  expectTensors(name, { t });
+  if (typeof keepDims !== 'boolean')
+    throw new FoveaError('ERR_ARGUMENT', `${name}: keepDims is ${String(keepDims)}, expected true or false`);
   const list = axesOf(name, axes, t.rank);
   const out = new Tensor(native().reduce(OPS.indexOf(name), t.handle, list, keepDims, correction));
   if (!rule || !gradEnabled() || !t.requiresGrad || !isFloating(t.dtype)) return out;
@@ -151,6 +156,8 @@ export function variance(t: Tensor, axes?: Axes, keepDims = false, correction = 
 
 /** The standard deviation: the square root of variance(); its gradient at 0, where all elements are equal, is 0. */
 export function std(t: Tensor, axes?: Axes, keepDims = false, correction = 1): Tensor {
+  expectTensors('std', { t });
+  expectTensors('std', { t });
   const squares = variance(t, axes, keepDims, correction);
   const none = eq(squares, 0);
   return where(none, 0, sqrt(where(none, 1, squares)));

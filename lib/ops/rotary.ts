@@ -3,6 +3,7 @@ import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
 import { chosenDevice, type DeviceName } from '../tensor/device.ts';
+import { expectNumbers, expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { tensor } from '../tensor/create.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -51,6 +52,7 @@ export function rotaryTable(length: number, dims: number, base = 10000, device?:
       `rotaryTable: length ${length}, dims ${dims}; expected length >= 0, even dims > 0`,
     );
   }
+  expectNumbers('rotaryTable', { base }, 0);
   const [cos, sin] = native().rotaryTable(length, dims, base, chosenDevice(device));
   return { cos: new Tensor(cos), sin: new Tensor(sin) };
 }
@@ -71,9 +73,13 @@ function lengthNeeded(length: number, offset: number | readonly number[], positi
  * Source: Su et al. 2021, "RoFormer: Enhanced Transformer with Rotary Position Embedding", section 3.4.2.
  */
 export function rotary(x: Tensor, options: RotaryOptions = {}): Tensor {
+  expectTensors('rotary', { x });
   expectOptions('rotary', options, ROTARY_OPTIONS);
   const { base = 10000, interleaved = false, layout = 'BHLD', offset = 0 } = options;
   if (x.rank < 2) throw new FoveaError('ERR_SHAPE', `rotary: ${shapeText(x.shape)}, expected [..., L, D]`);
+  for (const at of [offset].flat())
+    if (!Number.isSafeInteger(at))
+      throw new FoveaError('ERR_ARGUMENT', `rotary: offset is ${String(at)}, expected whole numbers`);
   const length = x.shape[layout === 'BLHD' ? 1 : x.rank - 2];
   const batch = x.rank > 2 ? x.shape[0] : 1;
   if (Array.isArray(offset) && (offset.length !== batch || options.positions)) {

@@ -1,5 +1,6 @@
 import { result } from '../autograd/tape.ts';
 import { native } from '../native.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { axisOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -8,6 +9,7 @@ import { Tensor } from '../tensor/tensor.ts';
  * Throws ERR_ARGUMENT for an axis out of range.
  */
 export function cumsum(t: Tensor, axis: number): Tensor {
+  expectTensors('cumsum', { t });
   const at = axisOf('cumsum', axis, t.rank);
   return result('cumsum', native().cumsum(t.handle, at, false), [t], (g) => [
     new Tensor(native().cumsum(g.handle, at, true)),

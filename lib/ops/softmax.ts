@@ -1,9 +1,11 @@
 import { gradEnabled, record } from '../autograd/tape.ts';
 import { native } from '../native.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { axisOf } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 function normalised(name: string, t: Tensor, axis: number, log: boolean): Tensor {
+  expectTensors(name, { t });
   const at = axisOf(name, axis, t.rank);
   const out = new Tensor(native().softmax(t.handle, at, log));
   if (!gradEnabled() || !t.requiresGrad) return out;

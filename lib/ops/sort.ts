@@ -6,6 +6,7 @@ import { record } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions } from '../options.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { zeros } from './creation.ts';
@@ -20,6 +21,7 @@ const SORT_OPTIONS = { descending: true } as const;
 const TOP_K_OPTIONS = { largest: true } as const;
 
 function run(op: string, t: Tensor, axis: number, k: number, descending: boolean): Sorted {
+  expectTensors(op, { t });
   const at = axisOf(op, axis, t.rank);
   const [v, i] = native().sort(t.handle, at, k, descending);
   const [values, indices] = [new Tensor(v), new Tensor(i)];
@@ -45,6 +47,7 @@ export function sort(t: Tensor, axis = -1, options: { descending?: boolean } = {
 
 /** The order that sorts `t` along `axis` (default the last); i32. */
 export function argsort(t: Tensor, axis = -1, options: { descending?: boolean } = {}): Tensor {
+  expectTensors('argsort', { t });
   expectOptions('argsort', options, SORT_OPTIONS);
   const at = axisOf('argsort', axis, t.rank);
   const [values, indices] = native().sort(t.handle, at, -1, options.descending ?? false);

@@ -1,8 +1,10 @@
 import { result } from '../autograd/tape.ts';
 import { native } from '../native.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 function triangle(op: string, t: Tensor, diagonal: number, upper: boolean): Tensor {
+  expectTensors(op, { t });
   const handle = native().triangle(t.handle, diagonal, upper);
   return result(op, handle, [t], (g) => [new Tensor(native().triangle(g.handle, diagonal, upper))]);
 }

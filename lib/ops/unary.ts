@@ -6,6 +6,7 @@ import { gradEnabled, record } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { isFloating } from '../tensor/dtype.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { UNARY_CODES, type UnaryName } from './elementwise_codes.ts';
 
@@ -22,6 +23,7 @@ const FROM_RESULT: ReadonlySet<UnaryName> = new Set([
 ]);
 
 function unary(name: UnaryName, t: Tensor, first = 0, second = 0): Tensor {
+  expectTensors(name, { t });
   const code = UNARY_CODES[name];
   const out = new Tensor(native().unary(code, t.handle, first, second));
   if (!gradEnabled() || !t.requiresGrad || !isFloating(t.dtype)) return out;

@@ -2,6 +2,7 @@
 import { result } from '../autograd/tape.ts';
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectIntegers, expectTensors } from '../tensor/expect.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
@@ -17,6 +18,8 @@ function viewOf(
 function resolveShape(t: Tensor, shape: readonly number[]): number[] {
   if (!Array.isArray(shape))
     throw new FoveaError('ERR_ARGUMENT', `reshape: got ${typeof shape}, expected an array of sizes`);
+  if (!shape.every(Number.isSafeInteger))
+    throw new FoveaError('ERR_SHAPE', `reshape: sizes are [${shape.map(String).join(', ')}], expected whole numbers`);
   const known = shape.reduce((n, extent) => (extent === -1 ? n : n * extent), 1);
   const free = shape.filter((extent) => extent === -1).length;
   const bad = shape.some((extent) => !Number.isInteger(extent) || extent < -1);
@@ -70,6 +73,7 @@ function reshapeStrides(t: Tensor, shape: readonly number[]): number[] | null {
  * Throws ERR_SHAPE when the sizes do not fit.
  */
 export function reshape(t: Tensor, shape: readonly number[]): Tensor {
+  expectTensors('reshape', { t });
   const from = t.shape;
   const dims = resolveShape(t, shape);
   const strides = t.size === 0 ? dims.map(() => 1) : reshapeStrides(t, dims);
@@ -86,6 +90,8 @@ export function reshape(t: Tensor, shape: readonly number[]): Tensor {
 
 /** Axes in the given order: axis i of the result is axis `axes[i]` of `t`. A view. */
 export function permute(t: Tensor, axes: readonly number[]): Tensor {
+  expectTensors('permute', { t });
+  expectIntegers('permute', 'axes', axes);
   const order = axes.map((axis) => axisOf('permute', axis, t.rank));
   if (order.length !== t.rank || new Set(order).size !== t.rank) {
     throw new FoveaError('ERR_ARGUMENT', `permute: axes ${shapeText(axes)} are not a permutation of ${t.rank} axes`);
@@ -102,6 +108,7 @@ export function permute(t: Tensor, axes: readonly number[]): Tensor {
 
 /** Two axes exchanged; default the last two. A view. */
 export function transpose(t: Tensor, a = -2, b = -1): Tensor {
+  expectTensors('transpose', { t });
   const [x, y] = [axisOf('transpose', a, t.rank), axisOf('transpose', b, t.rank)];
   const order = t.shape.map((_, i) => (i === x ? y : i === y ? x : i));
   return permute(t, order);
@@ -109,6 +116,8 @@ export function transpose(t: Tensor, a = -2, b = -1): Tensor {
 
 /** `t` repeated along axes of size 1 (and new leading ones) without a copy: those axes get stride 0. Throws ERR_SHAPE. */
 export function expand(t: Tensor, shape: readonly number[]): Tensor {
+  expectTensors('expand', { t });
+  expectIntegers('expand', 'shape', shape);
   const lead = shape.length - t.rank;
   const { shape: from, strides } = t;
   const fits = lead >= 0 && from.every((extent, i) => extent === shape[i + lead] || extent === 1);
@@ -131,12 +140,14 @@ export function sumTo(g: Tensor, shape: readonly number[]): Tensor {
 
 /** A new axis of size 1 at `axis`. A view. */
 export function unsqueeze(t: Tensor, axis: number): Tensor {
+  expectTensors('unsqueeze', { t });
   const at = axisOf('unsqueeze', axis, t.rank + 1);
   return reshape(t, t.shape.toSpliced(at, 0, 1));
 }
 
 /** Without the axis (or axes, default all) of size 1. A view. Throws ERR_SHAPE for an axis of another size. */
 export function squeeze(t: Tensor, axes?: number | readonly number[]): Tensor {
+  expectTensors('squeeze', { t });
   const drop = (axes === undefined ? t.shape.flatMap((n, i) => (n === 1 ? [i] : [])) : [axes].flat()).map((axis) =>
     axisOf('squeeze', axis, t.rank),
   );
@@ -155,6 +166,7 @@ export function squeeze(t: Tensor, axes?: number | readonly number[]): Tensor {
 
 /** Axes `first` to `last` merged into one. */
 export function flatten(t: Tensor, first = 0, last = -1): Tensor {
+  expectTensors('flatten', { t });
   if (t.rank === 0) return reshape(t, [1]);
   const [a, b] = [axisOf('flatten', first, t.rank), axisOf('flatten', last, t.rank)];
   const merged = t.shape.slice(a, b + 1).reduce((n, extent) => n * extent, 1);
@@ -163,18 +175,22 @@ export function flatten(t: Tensor, first = 0, last = -1): Tensor {
 
 /**
  * Elements [start, end) of `axis`, every `step`-th (step >= 1). Negative bounds count from the end; bounds are clamped as in
- * Array.prototype.slice. A view.
+ * Array.prototype.slice. A view. Throws ERR_ARGUMENT for bounds that are no whole numbers.
  */
 export function slice(t: Tensor, axis: number, start = 0, end = Number.MAX_SAFE_INTEGER, step = 1): Tensor {
+  expectTensors('slice', { t });
   const at = axisOf('slice', axis, t.rank);
-  if (!Number.isInteger(step) || step < 1)
-    throw new FoveaError('ERR_ARGUMENT', `slice: step must be a positive integer, got ${step}`);
+  if (!Number.isSafeInteger(step) || step < 1)
+    throw new FoveaError('ERR_ARGUMENT', `slice: step must be a positive integer, got ${String(step)}`);
+  for (const bound of [start, end])
+    if (!Number.isInteger(bound) && bound !== Infinity && bound !== -Infinity)
+      throw new FoveaError(
+        'ERR_ARGUMENT',
+        `slice: bounds are ${String(start)} and ${String(end)}, expected whole numbers or infinities`,
+      );
   const { shape, strides } = t;
   const extent = shape[at];
-  const clamp = (bound: number): number => {
-    const x = Math.trunc(bound) || 0;
-    return Math.min(Math.max(x < 0 ? x + extent : x, 0), extent);
-  };
+  const clamp = (bound: number): number => Math.min(Math.max(bound < 0 ? bound + extent : bound, 0), extent);
   const from = clamp(start);
   const count = Math.max(0, Math.ceil((clamp(end) - from) / step));
   const handle = viewOf(
@@ -188,6 +204,7 @@ export function slice(t: Tensor, axis: number, start = 0, end = Number.MAX_SAFE_
 
 /** Row `index` of `axis`, without that axis. Throws ERR_INDEX when out of range. A view. */
 export function select(t: Tensor, axis: number, index: number): Tensor {
+  expectTensors('select', { t });
   const at = axisOf('select', axis, t.rank);
   const extent = t.shape[at];
   if (!Number.isInteger(index) || index < -extent || index >= extent) {

@@ -1,5 +1,6 @@
 import { gradEnabled, record } from '../autograd/tape.ts';
 import { native } from '../native.ts';
+import { expectTensors } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { cast } from './copy.ts';
 import { sumTo } from './view.ts';
@@ -10,6 +11,9 @@ import { sumTo } from './view.ts';
  * Throws ERR_DTYPE for another condition, ERR_SHAPE when shapes do not broadcast.
  */
 export function where(condition: Tensor, a: Tensor | number, b: Tensor | number): Tensor {
+  expectTensors('where', { condition });
+  if (typeof a !== 'number') expectTensors('where', { a });
+  if (typeof b !== 'number') expectTensors('where', { b });
   const [x, y] = [a, b].map((v) =>
     typeof v === 'number' ? { handle: null, number: v } : { handle: v.handle, number: 0 },
   );

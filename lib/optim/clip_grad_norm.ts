@@ -1,5 +1,6 @@
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectTensorList, kindText } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 /**
@@ -11,7 +12,11 @@ import { Tensor } from '../tensor/tensor.ts';
  */
 export function clipGradNorm(params: Iterable<Tensor>, maxNorm: number): Tensor {
   if (!(maxNorm >= 0)) throw new FoveaError('ERR_ARGUMENT', `clipGradNorm: maxNorm must be >= 0, got ${maxNorm}`);
-  const grads = [...params].flatMap((t) => (t.grad ? [t.grad.handle] : []));
+  if (typeof params?.[Symbol.iterator] !== 'function')
+    throw new FoveaError('ERR_ARGUMENT', `clipGradNorm: got ${kindText(params)}, expected parameters`);
+  const list = [...params];
+  expectTensorList('clipGradNorm', 'params', list);
+  const grads = list.flatMap((t) => (t.grad ? [t.grad.handle] : []));
   if (grads.length === 0)
     throw new FoveaError('ERR_ARGUMENT', 'clipGradNorm: no parameter has a gradient; call backward() first');
   return new Tensor(native().clipGradNorm(grads, maxNorm));

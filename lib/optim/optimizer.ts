@@ -10,6 +10,7 @@ import { zerosLike } from '../ops/creation.ts';
 import { copyFrom } from '../ops/copy.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
+import { expectTensorList, kindText } from '../tensor/expect.ts';
 import { keep, scope } from '../tensor/scope.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -31,7 +32,10 @@ export interface OptimizerState<Settings> {
 }
 
 function isGroup<S>(item: Tensor | ParameterGroup<S>): item is ParameterGroup<S> {
-  return !(item instanceof Tensor);
+  return (
+    !(item instanceof Tensor) &&
+    typeof (item as Partial<ParameterGroup<S>> | null)?.params?.[Symbol.iterator] === 'function'
+  );
 }
 
 /** Throws ERR_ARGUMENT unless 0 <= value < limit. */
@@ -60,12 +64,19 @@ export abstract class Optimizer<Settings extends { lr: number }> {
     const names = Object.fromEntries(Object.keys(defaults).map((name) => [name, true as const]));
     expectOptions('optimizer', settings, names as OptionNames<Settings>);
     const common = { ...defaults, ...settings };
+    if (typeof params?.[Symbol.iterator] !== 'function')
+      throw new FoveaError('ERR_ARGUMENT', `optimizer: got ${kindText(params)}, expected parameters or groups of them`);
     const items = [...params] as (Tensor | ParameterGroup<Settings>)[];
+    for (const item of items)
+      if (!(item instanceof Tensor || isGroup(item)))
+        throw new FoveaError('ERR_ARGUMENT', `optimizer: got ${kindText(item)}, expected parameters or groups of them`);
     const grouped = items.filter(isGroup);
     const loose = items.filter((item) => item instanceof Tensor);
     const lists = grouped.map(({ params: list, ...own }) => {
       expectOptions('optimizer: group', own, names as OptionNames<typeof own>);
-      return { tensors: [...list], own };
+      const tensors = [...list];
+      expectTensorList('optimizer', 'params', tensors);
+      return { tensors, own };
     });
     if (loose.length > 0) lists.unshift({ tensors: loose, own: {} as (typeof lists)[number]['own'] });
     const seen = new Set<Tensor>();

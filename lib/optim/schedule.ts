@@ -21,9 +21,14 @@ const SCHEDULE_OPTIONS: OptionNames<ScheduleOptions> = { lr: true, steps: true, 
 function schedule(options: ScheduleOptions, fall: (progress: number) => number): Schedule {
   expectOptions('schedule', options, SCHEDULE_OPTIONS);
   const { lr, steps, warmup = 0, minLr = 0 } = options;
-  if (!(steps > 0) || !(warmup >= 0) || warmup > steps) {
-    throw new FoveaError('ERR_ARGUMENT', `schedule: steps ${steps}, warmup ${warmup}; expected 0 <= warmup <= steps`);
+  if (![steps, warmup].every(Number.isFinite) || steps <= 0 || warmup < 0 || warmup > steps) {
+    throw new FoveaError(
+      'ERR_ARGUMENT',
+      `schedule: steps ${String(steps)}, warmup ${String(warmup)}; expected 0 <= warmup <= steps`,
+    );
   }
+  if (!Number.isFinite(lr) || !Number.isFinite(minLr))
+    throw new FoveaError('ERR_ARGUMENT', `schedule: lr ${String(lr)}, minLr ${String(minLr)}; expected finite numbers`);
   return (step) => {
     if (step < warmup) return (lr * (step + 1)) / warmup;
     const progress = Math.min(1, (step - warmup) / Math.max(1, steps - warmup));

@@ -3,6 +3,7 @@ import { native } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
 import { chosenDevice } from './device.ts';
 import { dtypeCode, DTYPE_BYTES, type DType } from './dtype.ts';
+import { kindText } from './expect.ts';
 import { Tensor } from './tensor.ts';
 
 export interface TensorOptions {
@@ -35,7 +36,7 @@ export function checkShape(op: string, shape: readonly number[]): void {
   if (!Array.isArray(shape) || shape.some((n) => !Number.isSafeInteger(n) || n < 0)) {
     throw new FoveaError(
       'ERR_SHAPE',
-      `${op}: shape must be an array of non-negative integers, got ${JSON.stringify(shape)}`,
+      `${op}: shape must be an array of non-negative integers, got ${Array.isArray(shape) ? `[${shape.map(String).join(', ')}]` : String(shape)}`,
     );
   }
 }
@@ -163,7 +164,10 @@ export function tensor(
     const dtype = options.dtype ?? (typeof leaf === 'boolean' ? 'bool' : typeof leaf === 'bigint' ? 'i64' : 'f32');
     const dims = shape ?? natural;
     checkShape('tensor', dims);
-    if (dtype === 'i64')
+    if (dtype === 'i64') {
+      const fraction = flat.find((x) => typeof x === 'number' && !Number.isInteger(x));
+      if (fraction !== undefined)
+        throw new FoveaError('ERR_ARGUMENT', `tensor: ${fraction} is no whole number, which i64 holds`);
       t = new Tensor(
         upload(
           BigInt64Array.from(flat, (x) => BigInt(x)),
@@ -173,7 +177,7 @@ export function tensor(
           device,
         ),
       );
-    else t = new Tensor(upload(Float64Array.from(flat, Number), 'f64', dtype, dims, device));
+    } else t = new Tensor(upload(Float64Array.from(flat, Number), 'f64', dtype, dims, device));
   }
   if (options.requiresGrad) t.requiresGrad = true;
   return t;
@@ -189,6 +193,9 @@ export function fromBytes(
   expectOptions('fromBytes', options, FROM_BYTES_OPTIONS);
   const device = chosenDevice(options.device);
   checkShape('fromBytes', shape);
+  if (!(bytes instanceof ArrayBuffer || ArrayBuffer.isView(bytes)))
+    throw new FoveaError('ERR_ARGUMENT', `fromBytes: got ${kindText(bytes)}, expected a Uint8Array or an ArrayBuffer`);
+  const code = dtypeCode(dtype);
   const expected = shape.reduce((n, extent) => n * extent, 1) * DTYPE_BYTES[dtype];
   if (bytes.byteLength !== expected) {
     throw new FoveaError(
@@ -196,7 +203,7 @@ export function fromBytes(
       `fromBytes: shape [${shape.join(', ')}] of ${dtype} needs ${expected} bytes, got ${bytes.byteLength}`,
     );
   }
-  const t = new Tensor(native().fromBytes(bytes, dtypeCode(dtype), shape, device));
+  const t = new Tensor(native().fromBytes(bytes, code, shape, device));
   if (options.requiresGrad) t.requiresGrad = true;
   return t;
 }

@@ -1,5 +1,6 @@
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
+import { expectTensors } from './expect.ts';
 import type { Tensor } from './tensor.ts';
 
 /** Tensors made in the innermost running scope, or null outside any. */
@@ -13,6 +14,7 @@ export function track(t: Tensor): boolean {
 
 /** Takes `t` out of the running scopes: it lives until disposed or collected. Returns `t`. */
 export function keep<T extends Tensor>(t: T): T {
+  expectTensors('keep', { t });
   t.kept = true;
   t.releaseWhenUnreachable();
   return t;

@@ -1,14 +1,14 @@
 import { FoveaError } from '../errors.ts';
 
-/** "[2, 3]" */
+/** "[2, 3]"; what is no shape as it is. */
 export function shapeText(shape: readonly number[]): string {
-  return `[${shape.join(', ')}]`;
+  return Array.isArray(shape) ? `[${shape.map(String).join(', ')}]` : String(shape);
 }
 
 /** An axis counted from the end when negative, as an index. Throws ERR_ARGUMENT when out of range. */
 export function axisOf(op: string, axis: number, rank: number): number {
   if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
-    throw new FoveaError('ERR_ARGUMENT', `${op}: axis ${axis} is out of range for rank ${rank}`);
+    throw new FoveaError('ERR_ARGUMENT', `${op}: axis ${String(axis)} is out of range for rank ${rank}`);
   }
   return axis < 0 ? axis + rank : axis;
 }

@@ -228,6 +228,8 @@ export interface SharedTensor {
 
 /** The tensor behind a token made by share(), on this thread. Throws ERR_ARGUMENT when it was received before. */
 export function receive(token: SharedTensor): Tensor {
+  if (typeof token?.foveaSharedTensor !== 'number')
+    throw new FoveaError('ERR_ARGUMENT', `receive: got ${String(token)}, expected what share() gave`);
   return new Tensor(native().importTensor(token.foveaSharedTensor));
 }
 
