@@ -32,33 +32,36 @@ const Case kCases[] = {
     {.name = "many channels", .channels = 201},
     {.name = "bf16", .dtype = DType::BF16},
     {.name = "f16, many channels", .channels = 85, .dtype = DType::F16},
-    {.name = "many regions", .batch = 1, .height = 41, .width = 53, .channels = 5, .region_height = 1, .region_width = 1, .top = 31},
+    {.name = "many regions", .batch = 1, .height = 37, .width = 29, .channels = 5, .region_height = 1, .region_width = 1, .top = 31},
 };
 
 class Problem {
  public:
-  explicit Problem(const Case& c) : c_(c), q_(image()), k_(image()), affinity_(affinities(q_.values(), k_.values())) {}
+  explicit Problem(const Case& c) : c_(c), q_(image()), k_(image()), affinity_(affinities(q_.values(), k_.values())) {
+    std::vector<double> sorted;
+    for (int64_t row = 0; row < c.batch * c.regions(); row++) {
+      sorted.assign(affinity_.begin() + row * c.regions(), affinity_.begin() + (row + 1) * c.regions());
+      std::partial_sort(sorted.begin(), sorted.begin() + c.top, sorted.end(), std::greater<>());
+      best_.insert(best_.end(), sorted.begin(), sorted.begin() + c.top);
+    }
+  }
 
   void check() {
     at_each_level(Isa::Avx512, [&] {
       const Result got = same_for_threads(c_.name, [&] { return run(); });
       const std::vector<double> indices = got.indices.values();
-      std::vector<double> named, best;
+      std::vector<double> named;  // affinities of the regions named; none counts twice
       for (int64_t row = 0; row < c_.batch * c_.regions(); row++) {
-        const double* of_row = affinity_.data() + row * c_.regions();
-        std::vector<double> sorted(of_row, of_row + c_.regions());
-        std::sort(sorted.begin(), sorted.end(), std::greater<>());
-        best.insert(best.end(), sorted.begin(), sorted.begin() + c_.top);
-        std::vector<bool> seen(sorted.size());
+        std::vector<bool> seen(static_cast<size_t>(c_.regions()));
         for (int64_t i = 0; i < c_.top; i++) {
-          const double region = indices[static_cast<size_t>(row * c_.top + i)];
-          const bool fine = region >= 0 && region < static_cast<double>(sorted.size()) && !seen[static_cast<size_t>(region)];
-          named.push_back(fine ? of_row[static_cast<size_t>(region)] : NAN);
+          const auto region = static_cast<int64_t>(indices[static_cast<size_t>(row * c_.top + i)]);
+          const bool fine = region >= 0 && region < c_.regions() && !seen[static_cast<size_t>(region)];
+          named.push_back(fine ? affinity_[static_cast<size_t>(row * c_.regions() + region)] : NAN);
           if (fine) seen[static_cast<size_t>(region)] = true;
         }
       }
-      expect_close(c_.name, "affinities", got.affinities.values(), best, 2e-6);
-      expect_close(c_.name, "those of the regions named", named, best, 2e-6);
+      expect_close(c_.name, "affinities", got.affinities.values(), best_, 2e-6);
+      expect_close(c_.name, "those of the regions named", named, best_, 2e-6);
     });
   }
 
@@ -119,6 +122,7 @@ class Problem {
   const Case& c_;
   View q_, k_;
   const std::vector<double> affinity_;  // [batch, region, region]
+  std::vector<double> best_;            // [batch, region, top]
 };
 
 }  // namespace
