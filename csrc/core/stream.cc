@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/error_of.h"
+#include "core/relax.h"
 
 namespace fovea {
 namespace {
@@ -17,14 +18,6 @@ constexpr int kSpins = 20000;  // about 50 us before the stream thread parks: a 
 
 thread_local CancelToken current_token;
 thread_local bool on_stream_thread = false;
-
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 // A task between what its device does before and after it.
 class Ordered {

@@ -17,6 +17,7 @@
 #include "core/error.h"
 #include "core/float_mode.h"
 #include "core/red_zone.h"
+#include "core/relax.h"
 #include "core/system_memory.h"
 
 namespace fovea {
@@ -24,14 +25,6 @@ namespace {
 
 constexpr int kMaxThreads = 256;
 constexpr int kSpins = 4000;  // about 20 us before a thread parks
-
-void relax() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 // CPUs granted by a cgroup v2 quota, or 0 when there is none.
 int cgroup_cpus() {

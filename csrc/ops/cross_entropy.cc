@@ -17,6 +17,16 @@ constexpr const char* kName = "crossEntropy";
 enum Reduction { kNone, kSum, kMean };
 
 // [loss, lse, count]: loss [] or [rows], f32; lse [rows]; count [] is the number of rows not ignored.
+CrossEntropyRows rows_of(const Tensor& logits, const Tensor& targets, double ignore, double smoothing) {
+  return {logits.shape[0],
+          logits.shape[1],
+          logits.dtype,
+          logits.data(),
+          indices_of(targets),
+          static_cast<int64_t>(ignore),
+          static_cast<float>(smoothing)};
+}
+
 std::vector<Tensor> cross_entropy(const Tensor& logits_in, const Tensor& targets_in, double ignore, double smoothing, int64_t reduction) {
   check_float(kName, logits_in);
   check_index_dtype(kName, targets_in);
@@ -29,16 +39,7 @@ std::vector<Tensor> cross_entropy(const Tensor& logits_in, const Tensor& targets
   auto scratch = [&](const Dims& shape) { return Tensor::empty(shape, DType::F32, device); };
   Tensor lse = scratch({rows}), losses = scratch({rows}), count = scratch({}), loss = reduction == kNone ? losses : scratch({});
 
-  cpu::CrossEntropyParams p{};
-  p.rows = rows;
-  p.classes = logits.shape[1];
-  p.dtype = logits.dtype;
-  p.logits = logits.data();
-  p.targets = indices_of(targets);
-  p.ignore = static_cast<int64_t>(ignore);
-  p.smoothing = static_cast<float>(smoothing);
-  p.lse = lse.data<float>();
-  p.losses = losses.data<float>();
+  const cpu::CrossEntropyParams p{rows_of(logits, targets, ignore, smoothing), lse.data<float>(), losses.data<float>()};
   float *total = loss.data<float>(), *counted = count.data<float>();
   launch(
       kName, device, {logits.storage.get(), targets.storage.get()},
@@ -71,19 +72,9 @@ Tensor cross_entropy_backward(const Tensor& grad_in, const Tensor& logits_in, co
   Tensor logits = contiguous(logits_in), targets = contiguous(targets_in);
   Tensor grad = grad_in.dtype == DType::F32 ? contiguous(grad_in) : copy_as(grad_in, DType::F32);
   Tensor out = Tensor::empty(logits.shape, logits.dtype, device);
-  cpu::CrossEntropyBackwardParams p{};
-  p.rows = logits.shape[0];
-  p.classes = logits.shape[1];
-  p.dtype = logits.dtype;
-  p.logits = logits.data();
-  p.targets = indices_of(targets);
-  p.ignore = static_cast<int64_t>(ignore);
-  p.smoothing = static_cast<float>(smoothing);
-  p.lse = lse.data<float>();
-  p.grad = grad.data<float>();
-  p.grad_stride = reduction == kNone ? 1 : 0;
-  p.count = reduction == kMean ? count.data<float>() : nullptr;
-  p.grad_logits = out.data();
+  const cpu::CrossEntropyBackwardParams p{
+      rows_of(logits, targets, ignore, smoothing),        lse.data<float>(), grad.data<float>(), reduction == kNone ? 1 : 0,
+      reduction == kMean ? count.data<float>() : nullptr, out.data()};
   launch(
       kName, device, {grad.storage.get(), logits.storage.get(), targets.storage.get(), lse.storage.get(), count.storage.get()},
       {out.storage.get()},

@@ -4,16 +4,13 @@
 //   matmul [--cases=60] [--seed=1]
 #include "cuda/matmul.h"
 
+#include "../native/random.h"
 #include "twin.h"
 
 using namespace fovea;
 using namespace fovea::gpu;
 
 namespace {
-
-std::mt19937_64 engine;
-int64_t uniform(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(engine); }
-bool chance(double p) { return std::uniform_real_distribution<>(0, 1)(engine) < p; }
 
 struct Layout {
   bool transposed = false, shared = false;  // shared: one for all batches

@@ -144,11 +144,13 @@ void check_model_parts(Comparison& on) {
     Twin logits = on.uniform(dtype, logits_count, -4, 4), targets = on.integers(DType::I64, r, -1, classes - 1);
     Twin lse = on.blank(DType::F32, r), losses = on.blank(DType::F32, r), grads = on.blank(dtype, logits_count),
          one = on.filled(DType::F32, 1, 1);
+    const auto labelled = [&](Side side) {
+      return CrossEntropyRows{rows, classes, dtype, logits.at(side), {targets.at(side), DType::I64}, -1, 0.1f};
+    };
     on.check(
         named("cross entropy", dtype), {&lse, &losses}, 2e-5,
         [&](Side side) {
-          return CrossEntropyParams{
-              rows, classes, dtype, logits.at(side), {targets.at(side), DType::I64}, -1, 0.1f, lse.at<float>(side), losses.at<float>(side)};
+          return CrossEntropyParams{labelled(side), lse.at<float>(side), losses.at<float>(side)};
         },
         FOVEA_ON_CPU(cross_entropy), FOVEA_INDEXED(cross_entropy));
     Twin total = on.blank(DType::F32, 1), counted = on.blank(DType::F32, 1);
@@ -167,18 +169,7 @@ void check_model_parts(Comparison& on) {
     on.check(
         named("cross entropy backward", dtype), {&grads}, tolerance_of(dtype),
         [&](Side side) {
-          return CrossEntropyBackwardParams{rows,
-                                            classes,
-                                            dtype,
-                                            logits.at(side),
-                                            {targets.at(side), DType::I64},
-                                            -1,
-                                            0.1f,
-                                            lse.at<float>(side),
-                                            one.at<float>(side),
-                                            0,
-                                            nullptr,
-                                            grads.at(side)};
+          return CrossEntropyBackwardParams{labelled(side), lse.at<float>(side), one.at<float>(side), 0, nullptr, grads.at(side)};
         },
         FOVEA_ON_CPU(cross_entropy_backward), cuda::cross_entropy_backward);
   }

@@ -3,6 +3,7 @@
 //   neighborhood [--cases=60] [--seed=1]
 #include "cuda/neighborhood_pair.h"
 
+#include "../native/random.h"
 #include "neighborhood_call.h"
 
 using namespace fovea;
@@ -10,21 +11,8 @@ using namespace fovea::gpu;
 
 namespace {
 
-std::mt19937_64 engine;
-int64_t uniform(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(engine); }
-bool chance(double p) { return std::uniform_real_distribution<>(0, 1)(engine) < p; }
-
 // Normal numbers that `dtype` holds.
-std::vector<double> normals(DType dtype, int64_t count) {
-  std::normal_distribution<double> normal;
-  std::vector<double> x(static_cast<size_t>(count));
-  uint64_t memory;
-  for (double& value : x) {
-    set_element(dtype, &memory, 0, normal(engine));
-    value = element(dtype, &memory, 0);
-  }
-  return x;
-}
+std::vector<double> normals(DType dtype, int64_t count) { return rounded(dtype, normals(count)); }
 
 NeighborhoodParams call_of(DType dtype, int64_t batch, int64_t heads_q, int64_t heads_kv, int64_t dim, int64_t dim_v,
                            const std::vector<NeighborhoodAxis>& axes) {

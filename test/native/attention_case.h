@@ -6,21 +6,17 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "core/attention_params.h"
+#include "random.h"
 #include "sixteen_bit.h"
 
 using namespace fovea;
 
 namespace {
 
-std::mt19937_64 engine;
-
-int64_t uniform(int64_t lo, int64_t hi) { return std::uniform_int_distribution<int64_t>(lo, hi)(engine); }
-bool chance(double p) { return std::uniform_real_distribution<>(0, 1)(engine) < p; }
 float normal() { return std::normal_distribution<float>(0, 1)(engine); }
 
 // A tensor [b, h, l, d] with padded, permuted or reversed-inner strides.

@@ -3,10 +3,10 @@
 #include "cpu/cluster_top.h"
 
 #include <numeric>
-#include <random>
 
 #include "exact_view.h"
 #include "levels.h"
+#include "random.h"
 
 using namespace fovea;
 
@@ -60,14 +60,9 @@ const Case kCases[] = {
 class Problem {
  public:
   explicit Problem(const Case& c) : c_(c) {
-    std::mt19937 engine(1);
     const int64_t most = c.dtype == DType::F32 ? 300 : 30;  // bf16 has 8 bits
-    const auto whole = [&](int64_t count) {
-      std::vector<double> x;
-      for (int64_t i = 0; i < count; i++) x.push_back(static_cast<double>(static_cast<int64_t>(engine() % (2 * most + 1)) - most));
-      return x;
-    };
-    std::vector<double> x = whole(c.batch * c.heads * c.length * c.dim), centroids = whole(c.heads * c.clusters * c.dim);
+    std::vector<double> x = whole_numbers(c.batch * c.heads * c.length * c.dim, -most, most);
+    const std::vector<double> centroids = whole_numbers(c.heads * c.clusters * c.dim, -most, most);
     for (size_t i = 0; i < x.size(); i++) x[i] = changed(static_cast<int64_t>(i) / c.dim % c.length, x[i]);
     x_ = View(c.dtype, {c.batch, c.heads, c.length, c.dim}, x, c.layout);
     centroids_ = View(DType::F32, {c.heads, c.clusters, c.dim}, centroids);

@@ -1,6 +1,8 @@
 // Elements of every dtype as doubles.
 #pragma once
 
+#include <vector>
+
 #include "sixteen_bit.h"
 
 namespace {
@@ -26,6 +28,16 @@ inline void set_element(DType dtype, void* data, size_t i, double x) {
     case DType::Bool: static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(x); break;
     default: static_cast<uint16_t*>(data)[i] = narrow(dtype, static_cast<float>(x));
   }
+}
+
+// The nearest that `dtype` holds.
+inline std::vector<double> rounded(DType dtype, std::vector<double> values) {
+  uint64_t memory;
+  for (double& x : values) {
+    set_element(dtype, &memory, 0, x);
+    x = element(dtype, &memory, 0);
+  }
+  return values;
 }
 
 }  // namespace

@@ -3,12 +3,12 @@
 #include "cpu/neighborhood.h"
 
 #include <cstdlib>
-#include <random>
 #include <string>
 
 #include "exact_view.h"
 #include "levels.h"
 #include "neighborhood_reference.h"
+#include "random.h"
 
 using namespace fovea;
 
@@ -76,41 +76,27 @@ const std::vector<Case> kCases = {
     {.name = "heads first", .heads_q = 4, .heads_kv = 2, .extra = 2, .layout = {.turned = true}},
 };
 
-class Random {
- public:
-  explicit Random(uint64_t seed) : engine_(seed) {}
-  int64_t uniform(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(engine_); }
-  bool chance(double p) { return std::uniform_real_distribution<>(0, 1)(engine_) < p; }
-  // Normal numbers that `dtype` holds.
-  std::vector<double> normals(DType dtype, int64_t count) {
-    std::normal_distribution<double> normal;
-    std::vector<double> x;
-    for (int64_t i = 0; i < count; i++) x.push_back(normal(engine_));
-    return View(dtype, {count}, x).values();
-  }
+// Normal numbers that `dtype` holds.
+std::vector<double> normals(DType dtype, int64_t count) { return rounded(dtype, normals(count)); }
 
- private:
-  std::mt19937_64 engine_;
-};
-
-NeighborhoodAxis random_axis(Random& random, int64_t most) {
+NeighborhoodAxis random_axis(int64_t most) {
   NeighborhoodAxis a;
-  a.length = random.uniform(1, most), a.dilation = random.chance(0.6) ? 1 : random.uniform(1, std::min<int64_t>(3, a.length));
-  a.kernel = random.uniform(1, std::min<int64_t>(a.length / a.dilation, 9));
-  a.stride = random.chance(0.7) ? 1 : random.uniform(1, a.kernel), a.causal = random.chance(0.3);
+  a.length = uniform(1, most), a.dilation = chance(0.6) ? 1 : uniform(1, std::min<int64_t>(3, a.length));
+  a.kernel = uniform(1, std::min<int64_t>(a.length / a.dilation, 9));
+  a.stride = chance(0.7) ? 1 : uniform(1, a.kernel), a.causal = chance(0.3);
   return a;
 }
 
 Case random_case(uint64_t seed) {
   constexpr DType dtypes[] = {DType::F32, DType::BF16, DType::F16};
-  Random random(seed);
-  Case c{.name = "seed " + std::to_string(seed), .axes = {}, .dtype = dtypes[random.uniform(0, 2)]};
-  const int64_t rank = random.uniform(1, 3);
-  for (int64_t i = 0; i < rank; i++) c.axes.push_back(random_axis(random, i + 1 == rank ? 70 : rank == 3 ? 6 : 20));
-  c.batch = random.uniform(1, 2), c.heads_kv = random.uniform(1, 2), c.heads_q = c.heads_kv * random.uniform(1, 3);
-  c.dim = random.uniform(1, 40), c.dim_v = random.chance(0.5) ? c.dim : random.uniform(1, 40);
-  c.extra = random.chance(0.2) ? random.uniform(1, 9) : 0, c.bias = random.chance(0.4), c.dlse = random.chance(0.5);
-  c.layout = {.turned = random.chance(0.3), .padding = random.chance(0.3) ? random.uniform(1, 3) : 0, .step = random.chance(0.1) ? 2 : 1};
+  engine.seed(seed);
+  Case c{.name = "seed " + std::to_string(seed), .axes = {}, .dtype = dtypes[uniform(0, 2)]};
+  const int64_t rank = uniform(1, 3);
+  for (int64_t i = 0; i < rank; i++) c.axes.push_back(random_axis(i + 1 == rank ? 70 : rank == 3 ? 6 : 20));
+  c.batch = uniform(1, 2), c.heads_kv = uniform(1, 2), c.heads_q = c.heads_kv * uniform(1, 3);
+  c.dim = uniform(1, 40), c.dim_v = chance(0.5) ? c.dim : uniform(1, 40);
+  c.extra = chance(0.2) ? uniform(1, 9) : 0, c.bias = chance(0.4), c.dlse = chance(0.5);
+  c.layout = {.turned = chance(0.3), .padding = chance(0.3) ? uniform(1, 3) : 0, .step = chance(0.1) ? 2 : 1};
   return c;
 }
 
@@ -129,13 +115,12 @@ class Problem {
     p_.scale = 1 / std::sqrt(static_cast<float>(c.dim)), p_.extra = c.extra, p_.tokens = 1;
     for (size_t i = 0; i < c.axes.size(); i++) p_.axis[kNeighborhoodAxes - c.axes.size() + i] = c.axes[i];
     for (const NeighborhoodAxis& a : p_.axis) p_.tokens *= a.length;
-    Random random(1);
     const int64_t rows = p_.batch * p_.tokens, extra = p_.batch * p_.extra * p_.heads_kv;
-    a_.q = random.normals(c.dtype, rows * c.heads_q * c.dim), a_.k = random.normals(c.dtype, rows * c.heads_kv * c.dim);
-    a_.v = random.normals(c.dtype, rows * c.heads_kv * c.dim_v), a_.dout = random.normals(c.dtype, rows * c.heads_q * c.dim_v);
-    a_.extra_k = random.normals(c.dtype, extra * c.dim), a_.extra_v = random.normals(c.dtype, extra * c.dim_v);
-    if (c.bias) a_.rpb = random.normals(DType::F32, c.heads_q * bias_size(p_));
-    if (c.dlse) a_.dlse = random.normals(DType::F32, rows * c.heads_q);
+    a_.q = normals(c.dtype, rows * c.heads_q * c.dim), a_.k = normals(c.dtype, rows * c.heads_kv * c.dim);
+    a_.v = normals(c.dtype, rows * c.heads_kv * c.dim_v), a_.dout = normals(c.dtype, rows * c.heads_q * c.dim_v);
+    a_.extra_k = normals(c.dtype, extra * c.dim), a_.extra_v = normals(c.dtype, extra * c.dim_v);
+    if (c.bias) a_.rpb = normals(DType::F32, c.heads_q * bias_size(p_));
+    if (c.dlse) a_.dlse = normals(DType::F32, rows * c.heads_q);
     neighborhood_reference(p_, a_);
 
     q_ = lattice(c.heads_q, c.dim, &a_.q), k_ = lattice(c.heads_kv, c.dim, &a_.k), v_ = lattice(c.heads_kv, c.dim_v, &a_.v);

@@ -1,11 +1,10 @@
 // The products of neighborhood attention by themselves, their transpose, and attention in plain loops, against double-precision loops.
 #include "cpu/neighborhood_pair.h"
 
-#include <random>
-
 #include "exact_view.h"
 #include "levels.h"
 #include "neighborhood_reference.h"
+#include "random.h"
 
 using namespace fovea;
 
@@ -45,8 +44,8 @@ class Problem {
     p_.slots = 1, p_.scale = kScale, p_.unseen = kUnseen;
     for (const NeighborhoodAxis& a : s.axis) s.tokens *= a.length, p_.slots *= a.kernel;
     const int64_t rows = c.batch * s.tokens;
-    x_ = normals(rows * c.heads_q * c.dim), keys_ = normals(rows * c.heads_kv * c.dim), values_ = normals(rows * c.heads_kv * c.dim);
-    weights_ = normals(rows * c.heads_q * p_.slots);
+    x_ = row(rows * c.heads_q * c.dim), keys_ = row(rows * c.heads_kv * c.dim), values_ = row(rows * c.heads_kv * c.dim);
+    weights_ = row(rows * c.heads_q * p_.slots);
     find_wanted();
   }
 
@@ -79,12 +78,7 @@ class Problem {
   }
 
  private:
-  View normals(int64_t count) {
-    std::normal_distribution<double> normal;
-    std::vector<double> x;
-    for (int64_t i = 0; i < count; i++) x.push_back(normal(engine_));
-    return View(DType::F32, {count}, x);
-  }
+  static View row(int64_t count) { return View(DType::F32, {count}, normals(count)); }
 
   void find_wanted() {
     const NeighborhoodParams& s = p_.space;
@@ -113,7 +107,6 @@ class Problem {
     attended_ = a.out;
   }
 
-  std::mt19937_64 engine_{1};
   NeighborhoodPairParams p_{};
   View x_, keys_, values_, weights_;
   std::vector<double> dots_, gathered_, scattered_, attended_;

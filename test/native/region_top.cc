@@ -1,10 +1,9 @@
 // The regions nearest to each, against double-precision loops: affinities within rounding, and among those nothing better left out.
 #include "cpu/region_top.h"
 
-#include <random>
-
 #include "exact_view.h"
 #include "levels.h"
+#include "random.h"
 
 using namespace fovea;
 
@@ -71,11 +70,8 @@ class Problem {
     bool operator==(const Result& other) const { return indices == other.indices && affinities == other.affinities; }
   };
 
-  View image() {
-    std::normal_distribution<double> normal;
-    std::vector<double> x;
-    for (int64_t i = 0; i < c_.batch * c_.height * c_.width * c_.channels; i++) x.push_back(normal(engine_));
-    return View(c_.dtype, {c_.batch, c_.height, c_.width, c_.channels}, x);
+  View image() const {
+    return View(c_.dtype, {c_.batch, c_.height, c_.width, c_.channels}, normals(c_.batch * c_.height * c_.width * c_.channels));
   }
 
   std::vector<double> means(const std::vector<double>& x) const {
@@ -118,7 +114,6 @@ class Problem {
   }
 
   static constexpr float kScale = 0.375f;
-  std::mt19937_64 engine_{1};
   const Case& c_;
   View q_, k_;
   const std::vector<double> affinity_;  // [batch, region, region]

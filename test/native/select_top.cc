@@ -4,16 +4,14 @@
 
 #include <functional>
 #include <numeric>
-#include <random>
 
 #include "exact_view.h"
 #include "levels.h"
+#include "random.h"
 
 using namespace fovea;
 
 namespace {
-
-std::mt19937 engine(1);
 
 double normal(int64_t, int64_t) { return std::normal_distribution<double>()(engine); }
 
@@ -24,7 +22,7 @@ struct Case {
   std::function<double(int64_t i, int64_t n)> value = normal;
 };
 
-double few(int64_t, int64_t) { return static_cast<double>(engine() % 5); }
+double few(int64_t, int64_t) { return static_cast<double>(uniform(0, 4)); }
 double no_numbers(int64_t i, int64_t) {
   constexpr double kValues[] = {NAN, INFINITY, -INFINITY, -0.0, 0.0, -1, 1};
   return kValues[i * 31 % 7];

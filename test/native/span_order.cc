@@ -1,10 +1,9 @@
 // The order of spans against a stable sort.
 #include "cpu/span_order.h"
 
-#include <random>
-
 #include "exact_view.h"
 #include "levels.h"
+#include "random.h"
 
 using namespace fovea;
 
@@ -26,12 +25,11 @@ const Case kCases[] = {
 };
 
 void check_case(const Case& c) {
-  std::mt19937 engine(1);
   const int64_t each = c.group * c.queries * c.spans, count = c.lists * each;
   std::vector<double> ranges, pairs, rows, sorted;
   for (int64_t i = 0; i < count; i++) {
-    const int64_t begin = static_cast<int64_t>(engine()) % (c.len_kv + 1), length = static_cast<int64_t>(engine()) % (c.longest + 1);
-    ranges.push_back(static_cast<double>(begin)), ranges.push_back(static_cast<double>(std::min(begin + length, c.len_kv)));
+    const int64_t begin = uniform(0, c.len_kv), end = std::min(begin + uniform(0, c.longest), c.len_kv);
+    ranges.push_back(static_cast<double>(begin)), ranges.push_back(static_cast<double>(end));
   }
   for (int64_t list = 0; list < c.lists; list++) {
     struct Pair {

@@ -2,10 +2,9 @@
 // that anchors must be equal.
 #include "cpu/span_search.h"
 
-#include <random>
-
 #include "exact_view.h"
 #include "levels.h"
+#include "random.h"
 
 using namespace fovea;
 
@@ -88,13 +87,10 @@ class Problem {
     int64_t key;
   };
 
-  View whole(DType dtype, std::vector<int64_t> shape, int64_t low, int64_t high, Layout layout = {}) {
-    std::uniform_int_distribution<int64_t> draw(low, high);
+  static View whole(DType dtype, const std::vector<int64_t>& shape, int64_t low, int64_t high, Layout layout = {}) {
     int64_t count = 1;
     for (int64_t n : shape) count *= n;
-    std::vector<double> x;
-    for (int64_t i = 0; i < count; i++) x.push_back(static_cast<double>(draw(engine_)));
-    return View(dtype, std::move(shape), x, layout);
+    return View(dtype, shape, whole_numbers(count, low, high), layout);
   }
   static AttentionTensor bound(View& v) { return {v.data(), v.stride(0), v.stride(1), v.stride(2), v.stride(3)}; }
 
@@ -142,7 +138,6 @@ class Problem {
     return r;
   }
 
-  std::mt19937_64 engine_{1};
   const Case& c_;
   SpanSearchParams p_{};
   View q_, k_, steps_, reach_, distances_, mask_;
