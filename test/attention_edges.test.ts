@@ -8,12 +8,17 @@ import {
   full,
   grad,
   mergeAttentions,
+  memory,
   mul,
+  neighborhoodAttention,
   noGrad,
   permute,
+  randn,
   scope,
   setNumThreads,
   slice,
+  sum,
+  synchronizeSync,
   tensor,
   type AttentionOptions,
   type Tensor,
@@ -296,4 +301,17 @@ describe('AbortSignal', () => {
       expect.objectContaining({ code: 'ERR_ABORTED' }) as Error,
     );
   });
+});
+
+it('what a call leaves behind is what it returns, with gradients and without', () => {
+  const [q, k, v] = [1, 2, 3].map((seed) => randn([1, 6, 2, 8], { seed }));
+  const leaf = randn([1, 6, 2, 8], { seed: 4, requiresGrad: true });
+  for (const call of [() => attention(q, k, v), () => neighborhoodAttention(q, k, v, { kernelSize: 3 })]) {
+    const before = memory();
+    call().dispose();
+    synchronizeSync();
+    expect(memory()).toMatchObject({ tensors: before.tensors, liveBytes: before.liveBytes });
+  }
+  for (const out of [attention(leaf, k, v), neighborhoodAttention(leaf, k, v, { kernelSize: 3 })])
+    expect(grad(sum(out), [leaf])[0]?.shape).toEqual([1, 6, 2, 8]);
 });

@@ -240,7 +240,10 @@ function masksOf(
     else if (m instanceof BlockMask) blocks.push(m);
     else if (typeof m === 'object' && m !== null && m.kind === 'mask') functions.push(m);
     else
-      throw bad('mask must be made by mask(fn, captures) or blockMask(...), or be a bool tensor, or an array of them');
+      throw bad(
+        'mask must be made by mask(fn, captures) or blockMask(...), or be a bool tensor, or an array of them; a block mask that another ' +
+          'thread posted is new BlockMask(message)',
+      );
   }
   if (functions.length > 0) {
     const packed = cuSeqlens !== undefined;

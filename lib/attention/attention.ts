@@ -52,7 +52,9 @@ export function attention(
 ): Tensor | AttentionResult {
   const call = bindAttention(q, k, v, options);
   const result = runAttention(call, options.signal);
-  return options.returnLse ? result : result.out;
+  if (options.returnLse) return result;
+  result.lse.dispose();
+  return result.out;
 }
 
 /** Runs a bound call and records it. */

@@ -101,7 +101,9 @@ export function neighborhoodAttention(
     const rule = (grads: Gradients): Gradients => backward(call, saved, grads);
     record('neighborhoodAttention', [out, lse], inputs, rule, [...inputs, saved.out, saved.lse]);
   }
-  return options.returnLse ? { out, lse } : out;
+  if (options.returnLse) return { out, lse };
+  lse.dispose();
+  return out;
 }
 
 const EXTRA_KV = { k: true, v: true } as const;

@@ -37,6 +37,51 @@ interface Transposed {
   readonly rowTiles: Int32Array;
 }
 
+/** Throws ERR_ARGUMENT for parts that do not fit each other: kernels follow them without looking. */
+function expectParts({ batch, heads, qLength, kvLength, block, rowBegin, columns, tiles, bits }: BlockMaskParts): void {
+  const bad = (what: string): FoveaError => new FoveaError('ERR_ARGUMENT', `BlockMask: ${what}`);
+  for (const [name, size, least] of [
+    ['batch', batch, 1],
+    ['heads', heads, 1],
+    ['qLength', qLength, 0],
+    ['kvLength', kvLength, 0],
+  ] as const)
+    if (!Number.isSafeInteger(size) || size < least)
+      throw bad(`${name} is ${String(size)}, expected a whole number of at least ${least}`);
+  if (
+    !Array.isArray(block) ||
+    block.length !== 2 ||
+    !block.every((n) => Number.isSafeInteger(n) && n > 0) ||
+    block[0] % 8
+  )
+    throw bad(`block is ${String(block)}, expected [queries, keys], queries a multiple of 8`);
+  if (![rowBegin, columns, tiles].every((list) => list instanceof Int32Array) || !(bits instanceof Uint8Array))
+    throw bad('rowBegin, columns and tiles must be Int32Arrays, bits a Uint8Array');
+  const [qBlocks, kvBlocks] = [Math.ceil(qLength / block[0]), Math.ceil(kvLength / block[1])];
+  const [rows, entries] = [batch * heads * qBlocks, columns.length];
+  if (rowBegin.length !== rows + 1 || rowBegin[0] !== 0 || rowBegin[rows] !== entries || tiles.length !== entries)
+    throw bad(
+      `${rowBegin.length} row beginnings, ${entries} columns and ${tiles.length} tiles for ${rows} rows of blocks`,
+    );
+  const distinct = bits.length / ((block[0] / 8) * block[1]);
+  if (!Number.isInteger(distinct)) throw bad(`${bits.length} bytes are no whole number of blocks of ${String(block)}`);
+  for (let row = 0; row < rows; ++row) {
+    if (rowBegin[row + 1] < rowBegin[row]) throw bad(`row ${row} ends before it begins`);
+    for (let i = rowBegin[row], past = -1; i < rowBegin[row + 1]; past = columns[i++])
+      if (!(columns[i] > past && columns[i] < kvBlocks && tiles[i] >= FULL && tiles[i] < distinct))
+        throw bad(
+          `row ${row} has tile ${tiles[i]} at column ${columns[i]}; expected tiles from ${FULL} to ${distinct - 1}, and columns ` +
+            `that ascend below ${kvBlocks}`,
+        );
+  }
+}
+
+/**
+ * Which blocks of keys each block of queries sees: wholly, in part (a bit matrix) or not at all (no entry). Made by blockMask() and
+ * blockMaskFromBoolean(), blockMaskFromBlocks(), blockMaskFromAdjacency().
+ *
+ * To hand one to a worker thread, post it and make it whole there: `new BlockMask(message)`.
+ */
 export class BlockMask {
   /** 1 where the mask is the same for every batch. */
   readonly batch: number;
@@ -60,7 +105,9 @@ export class BlockMask {
   #transposed: Transposed | undefined;
   #visiblePairs: number | undefined;
 
+  /** @throws FoveaError ERR_ARGUMENT for parts that do not fit each other */
   constructor(parts: BlockMaskParts) {
+    expectParts(parts);
     this.batch = parts.batch;
     this.heads = parts.heads;
     this.qLength = parts.qLength;

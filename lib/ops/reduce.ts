@@ -157,7 +157,6 @@ export function variance(t: Tensor, axes?: Axes, keepDims = false, correction = 
 /** The standard deviation: the square root of variance(); its gradient at 0, where all elements are equal, is 0. */
 export function std(t: Tensor, axes?: Axes, keepDims = false, correction = 1): Tensor {
   expectTensors('std', { t });
-  expectTensors('std', { t });
   const squares = variance(t, axes, keepDims, correction);
   const none = eq(squares, 0);
   return where(none, 0, sqrt(where(none, 1, squares)));

@@ -8,7 +8,7 @@ import { blockMaskFromAdjacency, blockMaskFromBlocks, blockMaskFromBoolean } fro
 import { native } from '../../lib/native.ts';
 import { EMPTY, FULL, TileStore } from '../../lib/mask/tile_store.ts';
 import { blockMask, evaluateTilesOn } from '../../lib/ops/block_mask.ts';
-import type { BlockMask } from '../../lib/mask/block_mask.ts';
+import { BlockMask } from '../../lib/mask/block_mask.ts';
 
 const LEVELS = ['baseline', 'avx2', 'avx512', 'avx512bf16', 'amx'];
 const best = native().bestIsa();
@@ -241,6 +241,33 @@ describe('other sources', () => {
     expect([bm.visible(0, 0, 17, 33), bm.visible(0, 0, 17, 16), bm.visible(0, 0, 59, 57)]).toEqual([true, false, true]);
     expect(() => blockMaskFromBlocks([[0], [4]], { q: 32, kv: 58, block: 16 })).toThrow(code('ERR_INDEX'));
     expect(() => blockMaskFromBlocks([[0]], { q: 32, kv: 58, block: 16 })).toThrow(code('ERR_SHAPE'));
+  });
+});
+
+describe('parts', () => {
+  const whole = blockMask(masks.causal(), { q: 70, block: 16 });
+
+  test('a copy that another thread posted becomes a block mask again', () => {
+    const again = new BlockMask(structuredClone(whole));
+    expect(again.stats).toEqual(whole.stats);
+    expect(again.visiblePairs()).toBe(whole.visiblePairs());
+  });
+
+  test.each([
+    ['columns out of range', { columns: whole.columns.map(() => 99) }, /row 0 has tile .* at column 99/],
+    ['columns that do not ascend', { columns: whole.columns.map(() => 0) }, /row 1 .* columns that ascend/],
+    ['tiles that are not there', { tiles: whole.tiles.map(() => 1000) }, /row 0 has tile 1000/],
+    ['rows too few', { rowBegin: whole.rowBegin.slice(1) }, /row beginnings/],
+    ['rows that descend', { rowBegin: whole.rowBegin.with(1, 3) }, /row 1 ends before it begins/],
+    ['bits missing', { bits: new Uint8Array(0) }, /tiles from -1 to -1/],
+    ['bits cut', { bits: whole.bits.slice(1) }, /no whole number of blocks/],
+    ['arrays of another kind', { columns: [...whole.columns] }, /must be Int32Arrays/],
+    ['a length that is none', { qLength: 1.5 }, /qLength is 1\.5/],
+    ['a block that is none', { block: [12, 16] }, /block is 12,16/],
+  ])('refused: %s', (_, parts, reason) => {
+    expect(() => new BlockMask({ ...whole, ...parts } as never)).toThrow(
+      expect.objectContaining({ code: 'ERR_ARGUMENT', message: expect.stringMatching(reason) as unknown }) as Error,
+    );
   });
 });
 
