@@ -6,7 +6,7 @@
  */
 import { FoveaError } from '../errors.ts';
 import { expectOptions } from '../options.ts';
-import { show, toSVG, type ShowOptions, type SvgOptions } from './show.ts';
+import { describe, show, toSVG, type ShowOptions, type SvgOptions } from './show.ts';
 import { FULL, tileExtent } from './tile_store.ts';
 
 export interface BlockMaskParts {
@@ -246,6 +246,15 @@ export class BlockMask {
   /** A drawing as an SVG document; see {@link toSVG}. */
   toSVG(options?: SvgOptions): string {
     return toSVG(this, options);
+  }
+
+  /** One line: sizes, blocks, density. */
+  toString(): string {
+    return describe(this);
+  }
+
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return `BlockMask(${describe(this)})`;
   }
 
   #shape() {

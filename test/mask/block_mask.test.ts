@@ -258,7 +258,7 @@ describe('parts', () => {
     ['columns that do not ascend', { columns: whole.columns.map(() => 0) }, /row 1 .* columns that ascend/],
     ['tiles that are not there', { tiles: whole.tiles.map(() => 1000) }, /row 0 has tile 1000/],
     ['rows too few', { rowBegin: whole.rowBegin.slice(1) }, /row beginnings/],
-    ['rows that descend', { rowBegin: whole.rowBegin.with(1, 3) }, /row 1 ends before it begins/],
+    ['rows that descend', { rowBegin: whole.rowBegin.with(2, 0) }, /row 1 ends before it begins/],
     ['bits missing', { bits: new Uint8Array(0) }, /tiles from -1 to -1/],
     ['bits cut', { bits: whole.bits.slice(1) }, /no whole number of blocks/],
     ['arrays of another kind', { columns: [...whole.columns] }, /must be Int32Arrays/],
@@ -272,6 +272,11 @@ describe('parts', () => {
 });
 
 describe('pictures', () => {
+  test('a block mask as text is one line', () => {
+    const text = String(blockMask(masks.causal(), { q: 64, block: 16 }));
+    expect(text).toBe('64 x 64, blocks of 16 x 16: 50.8 % visible; 6 full, 4 partial (1 distinct), 6 skipped');
+  });
+
   const bm = blockMask(masks.causal(), { q: 64, block: 16 });
 
   test('terminal', () => {
