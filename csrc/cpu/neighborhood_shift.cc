@@ -48,8 +48,8 @@ struct Workspace {
   float *scores, *bias;
   Steps* steps;  // of every query of a row
   Step* step;
-  Source* rows;   // of keys of a tile
-  int64_t* keys;  // of a tile: where each key vector lies in k for the first column of lanes
+  Source* rows;    // of keys of a tile
+  int64_t* slots;  // theirs in the rings
   RowGroup* groups;
 
   Workspace(const Plan& plan, Pieces& pieces) {
@@ -61,7 +61,7 @@ struct Workspace {
     bias = pieces.take(plan.heads * plan.group * plan.columns * plan.bias.floats);
     const int64_t most_rows = p.axis[0].kernel * ring.slots[1], n = group_length(p.axis[2], 0);
     steps = pieces.take<Steps>(n), step = pieces.take<Step>(n * p.axis[2].kernel);
-    rows = pieces.take<Source>(most_rows), keys = pieces.take<int64_t>(most_rows * p.axis[2].kernel);
+    rows = pieces.take<Source>(most_rows), slots = pieces.take<int64_t>(most_rows);
     groups = pieces.take<RowGroup>(most_rows);
   }
 };
@@ -131,7 +131,7 @@ class Unit {
       int64_t slot = ring_.slot(tile_.planes.begin, y);
       for (int64_t z = tile_.planes.begin; z < tile_.planes.end; z++, slot = ring_.next_plane(slot), rows_++, g->count++) {
         w_.rows[rows_] = {slot * l_.length[2] * plan_.pitch, rows_ * kernel * kLanes, first, end};
-        for (int64_t j = 0; j < kernel; j++) w_.keys[rows_ * kernel + j] = slot * ring_.pitch * p_.dim + j;
+        w_.slots[rows_] = slot;
       }
     }
     for (int a = 0; a < tile_.rows; a++) scores_[a] = nullptr;
@@ -152,11 +152,10 @@ class Unit {
     for (int i = 0; i < tile_.rows; i++) store(top_[i], set1(kLowest)), store(sum_[i], zero());
     for (const RowGroup* g = w_.groups; g < w_.groups + groups_; g++)
       with_count<kRows>(g->end - g->first, [&]<int A>() {
-        const int64_t from = g->from * p_.axis[2].kernel;
         float* scores[A];
-        for (int a = 0; a < A; a++) scores[a] = scores_[g->first + a] + from * kLanes;
-        score_rows<A>(w_.q + g->first * q_pitch, q_pitch, k, w_.keys + from, static_cast<int>(g->count * p_.axis[2].kernel), ring_.pitch,
-                      p_.dim, scores, top_[g->first]);
+        for (int a = 0; a < A; a++) scores[a] = scores_[g->first + a] + g->from * p_.axis[2].kernel * kLanes;
+        score_rows<A>(w_.q + g->first * q_pitch, q_pitch, {k, w_.slots + g->from, p_.axis[2].kernel, ring_.pitch, p_.dim}, g->count, scores,
+                      top_[g->first]);
       });
     const bool hides = p_.axis[2].causal && x0 < ring_.before;
     for (int i = 0; (p_.rpb || hides) && i < tile_.rows; i++) store(top_[i], change_scores(i, x0, hides, bias_of(h, x0 / kLanes)));
@@ -175,7 +174,7 @@ class Unit {
   // Weights times values, by shares of the rows of keys: their weights stay in the first cache from when they are made until the last query
   // of the column has taken them.
   void add_values(int64_t h, int64_t x0, int64_t lanes) {
-    constexpr int64_t kMostWeights = (28 << 10) / kVectorBytes;
+    constexpr int64_t kMostWeights = (20 << 10) / kVectorBytes;
     Product p{{}, {}, tile_.rows, false, w_.v + h / plan_.group * plan_.values, w_.rows, 0, p_.dim_v, plan_.pitch};
     for (int a = 0; a < tile_.rows; a++) p.weights[a] = scores_[a], p.sums[a] = w_.out + a * kLanes * plan_.pitch;
     for (const Source* end = w_.rows + rows_; p.sources < end; p.sources += p.count, p.add = true) {

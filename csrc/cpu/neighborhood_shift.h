@@ -35,18 +35,30 @@ FOVEA_INLINE void add_products(vf (&acc)[A][N], Left&& left, Right&& right) {
   }
 }
 
-// scores[q][i] = sum_d queries[q][d] * keys[i][d] for A query rows and N key vectors. Rows of queries are `q_pitch` apart, channels of a
-// key `pitch` floats. Unless it is null, `highest` [q] takes part in a maximum with them.
+// Rows of a ring as one list of key vectors, `kernel` of each row: they begin at neighbouring columns.
+struct KeyVectors {
+  const float* ring;     // at the column of the first key of a window
+  const int64_t* slots;  // of the rows
+  int64_t kernel, pitch, dim;
+};
+
+// scores[q][i] = sum_d queries[q][d] * keys[i][d] for A query rows and N key vectors from number `first` on. Rows of queries are `q_pitch`
+// apart. Unless it is null, `highest` [q] takes part in a maximum with them.
 template <int A, int N>
-FOVEA_INLINE void score_block(const float* queries, int64_t q_pitch, const float* keys, const int64_t* offset, int64_t pitch, int64_t dim,
-                              float* const* scores, int64_t first, float* highest) {
+FOVEA_INLINE void score_block(const float* queries, int64_t q_pitch, const KeyVectors& keys, int first, float* const* scores,
+                              float* highest) {
   vf acc[A][N];
   FOVEA_UNROLL
   for (int a = 0; a < A; a++) FOVEA_UNROLL
   for (int i = 0; i < N; i++) acc[a][i] = zero();
   const float* key[N];
+  const int64_t pitch = keys.pitch, dim = keys.dim;
+  int kernel = static_cast<int>(keys.kernel), row = first / kernel, j = first % kernel;
   FOVEA_UNROLL
-  for (int i = 0; i < N; i++) key[i] = keys + offset[i];
+  for (int i = 0; i < N; i++) {
+    key[i] = keys.ring + keys.slots[row] * dim * pitch + j;
+    if (++j == kernel) j = 0, row++;
+  }
 #pragma GCC unroll 4
   for (int64_t d = 0; d < dim; d++, queries += kLanes) {
     add_products(
@@ -80,10 +92,12 @@ FOVEA_INLINE void each_block(int count, F&& f) {
   }
 }
 
+// For the vectors of `rows` rows.
 template <int A>
-__attribute__((noinline)) void score_rows(const float* queries, int64_t q_pitch, const float* keys, const int64_t* offset, int count,
-                                          int64_t pitch, int64_t dim, float* const* scores, float* highest = nullptr) {
-  each_block<A>(count, [&]<int N>(int i) { score_block<A, N>(queries, q_pitch, keys, offset + i, pitch, dim, scores, i, highest); });
+__attribute__((noinline)) void score_rows(const float* queries, int64_t q_pitch, const KeyVectors& keys, int64_t rows, float* const* scores,
+                                          float* highest = nullptr) {
+  each_block<A>(static_cast<int>(rows * keys.kernel),
+                [&]<int N>(int first) { score_block<A, N>(queries, q_pitch, keys, first, scores, highest); });
 }
 
 // Rows of keys or values of one (batch, head, lattice) with channels apart: [slot][d][pitch]. A ring along the first axis that is longer

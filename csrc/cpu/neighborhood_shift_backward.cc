@@ -54,7 +54,7 @@ struct Workspace {
   float *bias, *dbias;            // [query head][column], see BiasColumns
   Steps *of_queries, *of_keys;    // of every place of the last axis
   Step* steps;
-  int64_t *keys, *values;  // of a plane of the tile: where each key vector lies in k and v for the first column of lanes
+  int64_t* slots;  // of the rows of keys of a plane of the tile
   RowGroup* groups;
   Source* key_sources;
   KeyBlock* blocks;
@@ -73,8 +73,7 @@ struct Workspace {
     bias = pieces.take(plan.group * plan.columns * plan.bias.floats), dbias = pieces.take(plan.group * plan.columns * plan.bias.floats);
     of_queries = pieces.take<Steps>(n), of_keys = pieces.take<Steps>(n), steps = pieces.take<Step>(2 * n * p.axis[2].kernel);
     const int64_t most_rows = ring.slots[1];
-    keys = pieces.take<int64_t>(most_rows * p.axis[2].kernel), values = pieces.take<int64_t>(most_rows * p.axis[2].kernel);
-    groups = pieces.take<RowGroup>(most_rows);
+    slots = pieces.take<int64_t>(most_rows), groups = pieces.take<RowGroup>(most_rows);
     key_sources = pieces.take<Source>(most_rows), blocks = pieces.take<KeyBlock>(divide_up(most_rows, kRows));
   }
 };
@@ -235,14 +234,9 @@ class Unit {
 
   // All pairs of the tile with the keys of plane z, for query head h of the group.
   void plane(int64_t h, int64_t z) {
-    const int64_t kernel = p_.axis[2].kernel, y0 = tile_.window[0].begin;
     for (int64_t r = 0; r < rows_; r++) {
-      const int64_t slot = ring_.slot(z, y0 + r);
-      w_.key_sources[r].row = slot * n_ * plan_.pitch;
-      for (int64_t j = 0; j < kernel; j++) {
-        w_.keys[r * kernel + j] = slot * p_.dim * ring_.pitch + j;
-        w_.values[r * kernel + j] = slot * p_.dim_v * ring_.pitch + j;
-      }
+      w_.slots[r] = ring_.slot(z, tile_.window[0].begin + r);
+      w_.key_sources[r].row = w_.slots[r] * n_ * plan_.pitch;
     }
     Product dq{{}, {}, tile_.rows, z > tile_.planes.begin, w_.k_tokens, w_.key_sources, rows_, p_.dim, plan_.pitch};
     for (int a = 0; a < tile_.rows; a++) dq.weights[a] = w_.grads + pairs_of(a), dq.sums[a] = w_.dq + a * n_ * plan_.pitch;
@@ -252,20 +246,19 @@ class Unit {
       add_tokens(dq, w_.of_queries, x0, x1);
       while (done < n_ && w_.of_keys[done].first + w_.of_keys[done].count <= x1) done++;
       for (int64_t r = 0; r < rows_; r += kRows) {
-        add_to_keys(w_.grads, w_.q_tokens, p_.dim, w_.dk, z, r, ready, done);
-        add_to_keys(w_.weights, w_.dout_tokens, p_.dim_v, w_.dv, z, r, ready, done);
+        add_to_keys(w_.grads, w_.q_tokens, p_.dim, w_.dk, r, ready, done);
+        add_to_keys(w_.weights, w_.dout_tokens, p_.dim_v, w_.dv, r, ready, done);
       }
     }
   }
 
   // From the row of keys `row` on.
-  void add_to_keys(const float* pairs, const float* tokens, int64_t dim, float* sums, int64_t z, int64_t row, int64_t from,
-                   int64_t to) const {
+  void add_to_keys(const float* pairs, const float* tokens, int64_t dim, float* sums, int64_t row, int64_t from, int64_t to) const {
     const KeyBlock& block = w_.blocks[row / kRows];
     Product product{{}, {}, least(kRows, rows_ - row), true, tokens, block.sources, block.count, dim, plan_.pitch};
     for (int64_t i = 0; i < product.rows; i++) {
       product.weights[i] = pairs + (row + i) * plan_.row_pairs;
-      product.sums[i] = sums + ring_.slot(z, tile_.window[0].begin + row + i) * n_ * plan_.pitch;
+      product.sums[i] = sums + w_.slots[row + i] * n_ * plan_.pitch;
     }
     add_tokens(product, w_.of_keys, from, to);
   }
@@ -281,9 +274,9 @@ class Unit {
           weights[a] = w_.weights + at, grads[a] = w_.grads + at;
         }
         const float *q = w_.q + (x0 * kRows + g->first * kLanes) * p_.dim, *dout = w_.dout + (x0 * kRows + g->first * kLanes) * p_.dim_v;
-        const int count = static_cast<int>(g->count * kernel);
-        score_rows<A>(q, p_.dim * kLanes, w_.k + x0, w_.keys + g->from * kernel, count, ring_.pitch, p_.dim, weights);
-        score_rows<A>(dout, p_.dim_v * kLanes, w_.v + x0, w_.values + g->from * kernel, count, ring_.pitch, p_.dim_v, grads);
+        const int64_t* slots = w_.slots + g->from;
+        score_rows<A>(q, p_.dim * kLanes, {w_.k + x0, slots, kernel, ring_.pitch, p_.dim}, g->count, weights);
+        score_rows<A>(dout, p_.dim_v * kLanes, {w_.v + x0, slots, kernel, ring_.pitch, p_.dim_v}, g->count, grads);
       });
       for (int64_t a = g->first; a < g->end; a++) {
         float* bias = nullptr;
