@@ -177,3 +177,24 @@ test('data that is none', () => {
 test('an argument of the wrong kind that reaches the addon is named by function, place and kind', () => {
   expect(() => F.leakyRelu(x, 'steep' as never)).toThrow(refused(/argument 2 is a string, expected a number/));
 });
+
+/** Functions that call what they are given, or have an effect on the process. */
+const CALLERS = 'abortable checkpoint noGrad scope withMatmulPrecision headHunter setMemoryLimit setNumThreads'.split(
+  ' ',
+);
+
+test('no exported function answers nonsense with an error of its inside', async () => {
+  const functions = Object.entries(F as unknown as Record<string, unknown>).filter(
+    ([name, f]) => typeof f === 'function' && !/^class\b/.test(String(f)) && !CALLERS.includes(name),
+  ) as [string, (...args: unknown[]) => unknown][];
+  expect(functions.length).toBeGreaterThan(150);
+  const inside: string[] = [];
+  for (const [name, f] of functions)
+    for (const nonsense of [undefined, null, 7, 'x', {}, [], [7]])
+      try {
+        await f(nonsense, nonsense, nonsense, nonsense);
+      } catch (error) {
+        if (!(error instanceof F.FoveaError)) inside.push(`${name}(${String(nonsense)}): ${String(error)}`);
+      }
+  expect(inside).toEqual([]);
+});

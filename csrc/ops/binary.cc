@@ -1,5 +1,5 @@
-// Arithmetic, comparisons and logic of two tensors, or of a tensor and a number. Which op is meant is a code (cpu/elementwise.h): one
-// export serves them all, lib/ops/binary.ts has the names.
+// Arithmetic, comparisons and logic of two tensors, or of a tensor and a number. Which op is meant is a code (core/elementwise_params.h):
+// one export serves them all, lib/ops/binary.ts has the names.
 #include "core/op.h"
 #include "core/stream.h"
 #include "cuda/elementwise.h"

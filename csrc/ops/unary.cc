@@ -1,4 +1,4 @@
-// Functions of one tensor, and their gradients. Which one is meant is a code (cpu/elementwise.h); lib/ops/unary.ts has the names.
+// Functions of one tensor, and their gradients. Which one is meant is a code (core/elementwise_params.h); lib/ops/unary.ts has the names.
 #include "core/op.h"
 #include "core/stream.h"
 #include "cuda/elementwise.h"

@@ -6,6 +6,7 @@
 
 import { FoveaError } from '../errors.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectObject } from '../tensor/expect.ts';
 
 /** Sizes of a call. */
 export interface CostSizes {
@@ -80,5 +81,6 @@ export function causalPairs(length: number): number {
 
 /** The sum of costs. */
 export function addCosts(...costs: readonly Cost[]): Cost {
+  for (const cost of costs) expectObject('addCosts', 'a cost', cost);
   return costs.reduce((a, b) => ({ flops: a.flops + b.flops, bytes: a.bytes + b.bytes }));
 }

@@ -18,7 +18,7 @@ import { abs, clamp, exp, expm1, neg } from '../ops/unary.ts';
 import { permute, reshape, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { expectOptions } from '../options.ts';
-import { expectTensors } from '../tensor/expect.ts';
+import { expectObject, expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
@@ -72,11 +72,16 @@ export interface Regression {
   readonly mu: Tensor;
 }
 
+function tensorsOf(op: string, regression: Regression): Regression {
+  expectObject(op, 'regression', regression);
+  const { x, y, xq, omega, mu } = regression;
+  expectTensors(op, { x, y, xq, omega, mu });
+  return regression;
+}
+
 /** (2 omega mu / L) sum_l y_l x_l . xq, [1]; with `debiased`, x_l less the mean of the examples. */
-export function gradientStep(
-  { x, y, xq, omega, mu }: Regression,
-  options: { readonly debiased?: boolean } = {},
-): Tensor {
+export function gradientStep(regression: Regression, options: { readonly debiased?: boolean } = {}): Tensor {
+  const { x, y, xq, omega, mu } = tensorsOf('gradientStep', regression);
   expectOptions('gradientStep', options, { debiased: true });
   const { debiased = true } = options;
   const inputs = debiased ? sub(x, mean(x, 1, true)) : x;
@@ -93,7 +98,8 @@ const SMALL = 8;
  * Small logits a leave two nearly equal heads, whose difference would keep few digits. With s = sinh a, c = cosh a and their sums S, C that is
  * 2 (C y.s - S y.c) / (C + S)(C - S), which keeps them.
  */
-export function twoHeadPrediction({ x, y, xq, omega, mu }: Regression): Tensor {
+export function twoHeadPrediction(regression: Regression): Tensor {
+  const { x, y, xq, omega, mu } = tensorsOf('twoHeadPrediction', regression);
   const logits = mul(reshape(matmul(unsqueeze(xq, 0), x), [x.shape[1]]), omega);
   const head = (sign: number): Tensor => sum(mul(y, softmax(mul(logits, sign))));
   const a = clamp(logits, -SMALL, SMALL);

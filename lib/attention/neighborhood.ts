@@ -15,7 +15,7 @@ import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import type { AttentionResult } from './attention.ts';
-import { pairsCost, type Cost, type CostSizes } from './cost.ts';
+import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import type { RefusedKernel } from './explain.ts';
 
 /** A value for every axis, or one for all. */
@@ -224,7 +224,8 @@ export function neighborhoodCost(
   options: Partial<NeighborhoodWindow> & { readonly space?: readonly number[] } = {},
 ): Cost {
   expectOptions('neighborhoodCost', options, { ...NEIGHBORHOOD_WINDOW, space: true });
-  const { space = [sizes.length], kernelSize = 7, stride = 1, dilation = 1, causal = false } = options;
+  const { length } = fullSizes(sizes);
+  const { space = [length], kernelSize = 7, stride = 1, dilation = 1, causal = false } = options;
   const at = <T extends number | boolean>(value: PerAxis<T>, i: number): number =>
     Number(typeof value === 'object' ? value[i] : value);
   const pairs = space.reduce(

@@ -22,7 +22,7 @@ import { exp } from '../ops/unary.ts';
 import { expand, reshape, slice, transpose, unsqueeze } from '../ops/view.ts';
 import { div, maximum } from '../ops/binary.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
-import { expectTensors } from '../tensor/expect.ts';
+import { expectObject, expectTensors } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import type { AttentionMask } from './arguments.ts';
@@ -96,7 +96,11 @@ export interface PromptRoles {
  *
  * @throws FoveaError ERR_SHAPE where the indices don't fit together
  */
-export function promptMask({ cls, image }: PromptRoles): Tensor {
+export function promptMask(roles: PromptRoles): Tensor {
+  expectObject('promptMask', 'roles', roles);
+  const { cls, image } = roles;
+  expectObject('promptMask', 'cls', cls);
+  expectObject('promptMask', 'image', image);
   expectRank('promptMask', '[batch, kc]', 2, { 'cls.index': cls.index });
   expectRank('promptMask', '[batch, n, ki]', 3, { 'image.index': image.index });
   const [batch, n] = image.index.shape;

@@ -21,7 +21,7 @@ import { cos, exp, neg, sin, square } from '../ops/unary.ts';
 import { reshape, select, slice, transpose, unsqueeze } from '../ops/view.ts';
 import { expectOptions } from '../options.ts';
 import { tensor } from '../tensor/create.ts';
-import { expectTensors } from '../tensor/expect.ts';
+import { expectObject, expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { fullSizes, type Cost, type CostSizes } from './cost.ts';
@@ -70,6 +70,9 @@ function prepare({ c, logDt, logWReal, wImag }: S4dParameters): { rate: Complex;
 
 /** The kernel at lags 0..length-1: [channels, features, length]. Differentiable in c, logDt, logWReal, wImag. */
 export function s4dKernel(parameters: S4dParameters, length: number): Tensor {
+  expectObject('s4dKernel', 'parameters', parameters);
+  const { c, logDt, logWReal, wImag } = parameters;
+  expectTensors('s4dKernel', { c, logDt, logWReal, wImag });
   const { rate, gain } = prepare(parameters);
   return kernelAt(rate, gain, length);
 }
@@ -92,6 +95,7 @@ const CHUNK = 64;
 export function s4d(u: Tensor, parameters: S4dParameters, options: { readonly bidirectional?: boolean } = {}): Tensor {
   expectOptions('s4d', options, { bidirectional: true });
   const { bidirectional = false } = options;
+  expectObject('s4d', 'parameters', parameters);
   const { c, d, logDt, logWReal, wImag } = parameters;
   expectTensors('s4d', { u, c, d, logDt, logWReal, wImag });
   const channels = c.shape[0] / (bidirectional ? 2 : 1);

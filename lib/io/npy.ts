@@ -9,7 +9,7 @@ import { DTYPE_BYTES, type DType } from '../tensor/dtype.ts';
 import { fromBytes } from '../tensor/create.ts';
 import { permute } from '../ops/view.ts';
 import { cast } from '../ops/copy.ts';
-import { expectTensors } from '../tensor/expect.ts';
+import { expectTensors, kindText } from '../tensor/expect.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
 const MAGIC = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59]; // "\x93NUMPY"
@@ -83,6 +83,8 @@ async function readBytes(path: string): Promise<Uint8Array> {
  */
 export async function loadNpy(source: string | Uint8Array): Promise<Tensor> {
   const bytes = typeof source === 'string' ? await readBytes(source) : source;
+  if (!(bytes instanceof Uint8Array))
+    throw new FoveaError('ERR_ARGUMENT', `loadNpy: got ${kindText(bytes)}, expected a path or the bytes of a file`);
   const { dtype, fortran, shape, dataOffset } = parseHeader(bytes);
   const expected = shape.reduce((n, extent) => n * extent, 1) * DTYPE_BYTES[dtype];
   if (bytes.length - dataOffset !== expected)

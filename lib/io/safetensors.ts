@@ -12,6 +12,7 @@ import { basename, dirname, join } from 'node:path';
 import { FoveaError } from '../errors.ts';
 import { native, type Handle } from '../native.ts';
 import { DTYPE_BYTES, dtypeCode, type DType } from '../tensor/dtype.ts';
+import { kindText } from '../tensor/expect.ts';
 import { Tensor } from '../tensor/tensor.ts';
 
 const MAX_HEADER_BYTES = 100 * 2 ** 20;
@@ -278,6 +279,8 @@ export function loadSafetensors(source: string | Uint8Array | ArrayBuffer): Safe
     const part = openPart(native().mapFile(source), source);
     return new Safetensors([part], part.header.metadata);
   }
+  if (!(source instanceof ArrayBuffer || source instanceof Uint8Array))
+    throw new FoveaError('ERR_ARGUMENT', `loadSafetensors: got ${kindText(source)}, expected a path or bytes`);
   const part = openPart(native().fromBytes(source, dtypeCode('u8'), [source.byteLength]), 'safetensors bytes');
   return new Safetensors([part], part.header.metadata);
 }
@@ -349,9 +352,17 @@ export async function saveSafetensors(
   }
 }
 
-/** The header of a file, without mapping it: names, dtypes, shapes, metadata. */
+/**
+ * The header of a file, without mapping it: names, dtypes, shapes, metadata.
+ *
+ * @throws (rejects) FoveaError ERR_FILE_FORMAT when the file cannot be opened or its header is not as the format says
+ */
 export async function inspectSafetensors(path: string): Promise<SafetensorsHeader> {
-  const file = await open(path, 'r');
+  if (typeof path !== 'string')
+    throw new FoveaError('ERR_ARGUMENT', `inspectSafetensors: got ${kindText(path)}, expected a path`);
+  const file = await open(path, 'r').catch((cause: Error) => {
+    throw new FoveaError('ERR_FILE_FORMAT', `cannot open ${path}: ${cause.message}`, { cause });
+  });
   try {
     const { size } = await file.stat();
     const start = Buffer.alloc(8);

@@ -2,7 +2,7 @@
 import { FoveaError } from '../errors.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
 import { isFloating } from '../tensor/dtype.ts';
-import { expectNumbers, expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
+import { expectNumbers, expectObject, expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
 import { axisOf, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { add, mul, sub } from './binary.ts';
@@ -54,6 +54,7 @@ export function batchNorm(
   options: BatchNormOptions = {},
 ): Tensor {
   expectTensors('batchNorm', { x });
+  expectObject('batchNorm', 'statistics', statistics);
   expectTensors('batchNorm', { mean: statistics.mean, variance: statistics.variance });
   expectOptionalTensors('batchNorm', { weight, bias });
   expectOptions('batchNorm', options, BATCH_NORM_OPTIONS);

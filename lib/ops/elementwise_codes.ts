@@ -1,4 +1,4 @@
-/** Op codes of the seam's `binary` and `unary`: the order is that of the enums in csrc/cpu/elementwise.h. */
+/** Op codes of the seam's `binary` and `unary`: the order is that of the enums in csrc/core/elementwise_params.h. */
 const BINARY = [
   'add',
   'sub',

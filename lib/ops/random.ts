@@ -11,7 +11,7 @@ import { expectOptions, type OptionNames } from '../options.ts';
 import { checkShape, TENSOR_OPTIONS, type TensorOptions } from '../tensor/create.ts';
 import { chosenDevice } from '../tensor/device.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
-import { expectNumbers } from '../tensor/expect.ts';
+import { expectNumbers, expectObject } from '../tensor/expect.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { finish } from './creation.ts';
 
@@ -46,7 +46,10 @@ export function randomState(): RandomState {
   return { ...state };
 }
 
-export function setRandomState({ seed, offset }: RandomState): void {
+/** Goes on from a place that randomState() gave. Throws ERR_ARGUMENT for what is none. */
+export function setRandomState(place: RandomState): void {
+  expectObject('setRandomState', 'state', place);
+  const { seed, offset } = place;
   checkSeed('setRandomState', seed);
   checkSeed('setRandomState', offset);
   Object.assign(state, { seed, offset });

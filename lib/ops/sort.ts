@@ -60,6 +60,7 @@ export function argsort(t: Tensor, axis = -1, options: { descending?: boolean } 
  * integer between 0 and the axis. Differentiable in the values.
  */
 export function topK(t: Tensor, k: number, axis = -1, options: { largest?: boolean } = {}): Sorted {
+  expectTensors('topK', { t });
   expectOptions('topK', options, TOP_K_OPTIONS);
   if (!Number.isInteger(k) || k < 0) {
     throw new FoveaError('ERR_ARGUMENT', `topK: k must be a non-negative integer, got ${k} for ${shapeText(t.shape)}`);

@@ -11,6 +11,12 @@ export function kindText(value: unknown): string {
   return name ? `${/^[AEIO]/.test(name) ? 'an' : 'a'} ${name}` : 'an object';
 }
 
+/** Throws ERR_ARGUMENT unless `value` is an object, whose members are then looked at. */
+export function expectObject(op: string, name: string, value: unknown): void {
+  if (typeof value !== 'object' || value === null)
+    throw new FoveaError('ERR_ARGUMENT', `${op}: ${name} must be an object, got ${kindText(value)}`);
+}
+
 /** Throws ERR_ARGUMENT unless every value is a tensor. */
 export function expectTensors(op: string, tensors: Readonly<Record<string, unknown>>): void {
   for (const name in tensors)
