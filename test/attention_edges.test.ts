@@ -306,7 +306,17 @@ describe('AbortSignal', () => {
 it('what a call leaves behind is what it returns, with gradients and without', () => {
   const [q, k, v] = [1, 2, 3].map((seed) => randn([1, 6, 2, 8], { seed }));
   const leaf = randn([1, 6, 2, 8], { seed: 4, requiresGrad: true });
-  for (const call of [() => attention(q, k, v), () => neighborhoodAttention(q, k, v, { kernelSize: 3 })]) {
+  const bias = randn([2, 5], { seed: 5 });
+  const lengths = tensor([1], null, { dtype: 'i32' });
+  const calls = [
+    () => attention(q, k, v),
+    () => attention(q, k, v, { kvLengths: [2] }),
+    () => attention(q, k, v, { kvLengths: lengths }),
+    () => attention(q, k, v, { cuSeqlens: [0, 1, 2] }),
+    () => neighborhoodAttention(q, k, v, { kernelSize: 3 }),
+    () => neighborhoodAttention(q, k, v, { kernelSize: 3, rpb: bias }),
+  ];
+  for (const call of calls) {
     const before = memory();
     call().dispose();
     synchronizeSync();

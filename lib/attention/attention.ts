@@ -10,6 +10,7 @@ import { native } from '../native.ts';
 import { cast, contiguous, to } from '../ops/copy.ts';
 import { abortable } from '../runtime.ts';
 import { dtypeCode } from '../tensor/dtype.ts';
+import { scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { bindAttention, nativeCall, type AttentionCall, type AttentionOptions } from './arguments.ts';
 
@@ -50,11 +51,11 @@ export function attention(
   v: Tensor,
   options: AttentionOptions & { readonly returnLse?: boolean } = {},
 ): Tensor | AttentionResult {
-  const call = bindAttention(q, k, v, options);
-  const result = runAttention(call, options.signal);
-  if (options.returnLse) return result;
-  result.lse.dispose();
-  return result.out;
+  return scope(() => {
+    const call = bindAttention(q, k, v, options);
+    const result = runAttention(call, options.signal);
+    return options.returnLse ? result : result.out;
+  });
 }
 
 /** Runs a bound call and records it. */

@@ -91,19 +91,19 @@ export function neighborhoodAttention(
   v: Tensor,
   options: NeighborhoodOptions & { readonly returnLse?: boolean },
 ): Tensor | AttentionResult {
-  const call = bind('neighborhoodAttention', q, k, v, options);
-  const [outHandle, lseHandle] = native().neighborhoodAttention(handles(call.operands), call.axes, call.scale);
-  const out = new Tensor(outHandle);
-  const lse = new Tensor(lseHandle);
-  const inputs = call.operands.filter((t) => t !== null);
-  if (gradEnabled() && inputs.some((t) => t.requiresGrad)) {
-    const saved = { out: out.detach(), lse: lse.detach() };
-    const rule = (grads: Gradients): Gradients => backward(call, saved, grads);
-    record('neighborhoodAttention', [out, lse], inputs, rule, [...inputs, saved.out, saved.lse]);
-  }
-  if (options.returnLse) return { out, lse };
-  lse.dispose();
-  return out;
+  return scope(() => {
+    const call = bind('neighborhoodAttention', q, k, v, options);
+    const [outHandle, lseHandle] = native().neighborhoodAttention(handles(call.operands), call.axes, call.scale);
+    const out = new Tensor(outHandle);
+    const lse = new Tensor(lseHandle);
+    const inputs = call.operands.filter((t) => t !== null);
+    if (gradEnabled() && inputs.some((t) => t.requiresGrad)) {
+      const saved = { out: out.detach(), lse: lse.detach() };
+      const rule = (grads: Gradients): Gradients => backward(call, saved, grads);
+      record('neighborhoodAttention', [out, lse], inputs, rule, [...inputs, saved.out, saved.lse]);
+    }
+    return options.returnLse ? { out, lse } : out;
+  });
 }
 
 const EXTRA_KV = { k: true, v: true } as const;
