@@ -98,6 +98,29 @@ function fences(h: Native): Promise<unknown>[] {
   });
 }
 
+/** The calls that a signal stops: all by one listener, since Node warns of a signal that has more than ten. */
+const stoppedBy = new WeakMap<AbortSignal, { readonly calls: Set<number>; readonly stop: () => void }>();
+
+/** Has `signal` stop the call; returns what undoes it. */
+function stopAt(signal: AbortSignal, call: number): () => void {
+  const entry = stoppedBy.get(signal) ?? newListener(signal);
+  entry.calls.add(call);
+  return () => {
+    entry.calls.delete(call);
+    if (entry.calls.size > 0 || stoppedBy.get(signal) !== entry) return;
+    signal.removeEventListener('abort', entry.stop);
+    stoppedBy.delete(signal);
+  };
+}
+
+function newListener(signal: AbortSignal) {
+  const calls = new Set<number>();
+  const entry = { calls, stop: () => calls.forEach((call) => native().abort(call)) };
+  signal.addEventListener('abort', entry.stop, { once: true });
+  stoppedBy.set(signal, entry);
+  return entry;
+}
+
 /**
  * Calls `fn`, whose operations stop at `signal`: those still queued are skipped and the one running ends at its next tile; their results
  * reject with ERR_ABORTED. `fn` must be synchronous.
@@ -110,14 +133,13 @@ export function abortable<R>(signal: AbortSignal | undefined, fn: () => R): R {
     throw new FoveaError('ERR_ABORTED', 'the signal was aborted before the call', { cause: signal.reason });
   const h = native();
   const id = h.beginAbortable();
-  const onAbort = (): void => h.abort(id);
-  signal.addEventListener('abort', onAbort, { once: true });
+  const undo = stopAt(signal, id);
   try {
     return fn();
   } finally {
     h.endAbortable();
     const forget = (): void => {
-      signal.removeEventListener('abort', onAbort);
+      undo();
       h.forgetAbortable(id);
     };
     void Promise.allSettled(fences(h)).then(forget);

@@ -1,4 +1,6 @@
 /** attention() beyond values: merging, explain, which bits a row has, empty and unseen inputs, errors, aborting. */
+import { getEventListeners } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
 import {
   attention,
@@ -293,6 +295,18 @@ describe('AbortSignal', () => {
     setTimeout(() => controller.abort(), 20);
     await expect(out.data()).rejects.toMatchObject({ code: 'ERR_ABORTED' });
     await expect(attention(long, long, long, { window: 4 }).data()).resolves.toHaveLength(long.size);
+  });
+
+  it('takes one listener of a signal for any number of calls, and none once they ran', async () => {
+    const controller = new AbortController();
+    const q = randn([1, 1, 4, 8], { seed: 1 });
+    let x = q;
+    for (let layer = 0; layer < 24; layer++) x = attention(x, x, x, { signal: controller.signal });
+    expect(getEventListeners(controller.signal, 'abort').length).toBe(1);
+    await x.data();
+    while (getEventListeners(controller.signal, 'abort').length > 0) await setImmediate();
+    const late = attention(q, q, q, { signal: controller.signal });
+    expect((await late.data()).length).toBe(32);
   });
 
   it('refuses a signal that was aborted before', () => {
