@@ -54,7 +54,7 @@ export interface HeadHunterResult<C> {
  * Searches; costs about rounds x candidates evaluations, one at a time. Equal scores go to the earlier candidate.
  *
  * @throws (rejects) FoveaError ERR_ARGUMENT for counts below 1, fewer candidates than rounds x k, a score that is not a number, or a state of
- * another search; the signal's reason when aborted; whatever `evaluate` throws
+ * another search; ERR_ABORTED when the signal was aborted; whatever `evaluate` throws
  */
 export async function headHunter<C>(options: HeadHunterOptions<C>): Promise<HeadHunterResult<C>> {
   expectOptions('headHunter', options, HEAD_HUNTER_OPTIONS);
@@ -76,7 +76,8 @@ export async function headHunter<C>(options: HeadHunterOptions<C>): Promise<Head
     if (current.length === 0) current = candidates.map(() => null);
     for (let i = 0; i < candidates.length; i++) {
       if (current[i] !== null || chosen.includes(i)) continue;
-      signal?.throwIfAborted();
+      if (signal?.aborted)
+        throw new FoveaError('ERR_ABORTED', 'headHunter: the signal was aborted', { cause: signal.reason });
       const score = await evaluate([...chosen, i].map((at) => candidates[at]));
       if (typeof score !== 'number' || Number.isNaN(score))
         throw bad(`evaluate gave ${String(score)} for candidate ${i}, expected a number`);
