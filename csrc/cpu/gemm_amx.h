@@ -1,7 +1,8 @@
 // The micro-kernel of gemm.h on the tile unit (amx.h): up to 32 rows by a panel of up to 48 columns, steps are pairs of bf16.
 //
 // Rows of A are read where they lie and the panel's layout is that of B tiles already. 32 rows keep six accumulators, for which a step of
-// 32 bf16 loads three tiles of B and three times both of A: the panel then streams from the L2 cache at 32 bytes a cycle. What does not
+// 32 bf16 loads both tiles of A once and walks those of B there and back: seven loads for six products, and the panel streams from the L2
+// cache at 32 bytes a cycle. What does not
 // fill tiles (the last steps of k, rows below 16, incomplete columns) is copied to where it does, or the registers are made shorter.
 // One or two rows are not worth the tile unit's latency: vectors do what it does, bit for bit. An instruction sums the even and the odd
 // elements of 16 steps each in a chain of fused multiply-adds from zero, in the order of k, then adds their sum to the accumulator;
@@ -51,11 +52,15 @@ void tile_rows(const MicroTile& t, const TileRest<vectors>& rest, int first, int
   });
   auto step = [](const char* a, int64_t a_bytes, const char* b, int64_t b_bytes) __attribute__((always_inline)) {
     if constexpr (both) {
+      tile_load<6>(a, a_bytes);
       each_tile<vectors>([&]<int z>() __attribute__((always_inline)) {
         tile_load<7>(b + z * kVectorBytes, b_bytes);
-        tile_load<6>(a, a_bytes);
         tile_multiply<z, 6, 7>();
-        tile_load<6>(a + kTileRows * a_bytes, a_bytes);
+      });
+      tile_load<6>(a + kTileRows * a_bytes, a_bytes);
+      each_tile<vectors>([&]<int i>() __attribute__((always_inline)) {
+        constexpr int z = vectors - 1 - i;
+        if constexpr (i > 0) tile_load<7>(b + z * kVectorBytes, b_bytes);
         tile_multiply<3 + z, 6, 7>();
       });
     } else {
