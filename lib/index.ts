@@ -17,7 +17,7 @@ export {
 } from './runtime.ts';
 
 export { getDevice, setDevice, type DeviceName } from './tensor/device.ts';
-export { DTYPES, DTYPE_BYTES, type DType, type TensorData } from './tensor/dtype.ts';
+export { DTYPES, DTYPE_BYTES, type ArrayDType, type DataOf, type DType, type TensorData } from './tensor/dtype.ts';
 export { receive, Tensor, type BackwardOptions, type NestedNumbers, type SharedTensor } from './tensor/tensor.ts';
 export { Stream, StreamEvent } from './stream.ts';
 export { keep, scope } from './tensor/scope.ts';

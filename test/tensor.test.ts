@@ -21,6 +21,23 @@ import { indices, sizeOf, type Plain } from './reference.ts';
 const code = (c: string) => expect.objectContaining({ name: 'FoveaError', code: c });
 
 describe('creation', () => {
+  it('elements read in a dtype of choice come as an array of known type', async () => {
+    const t = tensor([1.5, -2.25, 300]);
+    const wide: Float64Array = await t.data('f64');
+    expect(wide).toEqual(Float64Array.of(1.5, -2.25, 300));
+    const whole: BigInt64Array = t.dataSync('i64');
+    expect(whole).toEqual(BigInt64Array.of(1n, -2n, 300n));
+    const same: Float32Array = t.dataSync('f32');
+    expect(same).toEqual(t.dataSync());
+    const half: Float32Array = await t.to('bf16').data('f32');
+    expect(half).toEqual(Float32Array.of(1.5, -2.25, 300));
+    const before = memory().tensors;
+    await t.data('u8');
+    expect(memory().tensors).toBe(before);
+    for (const dtype of ['bf16', 'f33'])
+      await expect(t.data(dtype as never)).rejects.toMatchObject({ code: 'ERR_DTYPE' });
+  });
+
   it('from nested arrays, numbers and booleans', async () => {
     const t = tensor([[1, 2, 3], [4, 5, 6]]); // prettier-ignore
     expect([t.shape, t.strides, t.dtype, t.rank, t.size, t.device]).toEqual([[2, 3], [3, 1], 'f32', 2, 6, 'cpu']);

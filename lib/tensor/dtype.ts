@@ -17,6 +17,14 @@ export interface DataOf {
 }
 export type TensorData = DataOf[DType];
 
+/** Dtypes whose elements an array type of JavaScript holds. */
+export type ArrayDType = Exclude<DType, 'bf16' | 'f16'>;
+
+/** The dtype that elements of `dtype` are read as. */
+export function arrayDType(dtype: DType): ArrayDType {
+  return dtype === 'bf16' || dtype === 'f16' ? 'f32' : dtype;
+}
+
 /** Bytes per element. */
 export const DTYPE_BYTES: Readonly<Record<DType, number>> = {
   f32: 4,
@@ -44,7 +52,8 @@ export function isFloating(dtype: DType): boolean {
   return dtype === 'f32' || dtype === 'bf16' || dtype === 'f16' || dtype === 'f64';
 }
 
-/** Views a buffer as the array type of `dtype`; 16-bit floats are not views, see Tensor.data(). */
+/** Views a buffer as the array type of `dtype`. Throws ERR_DTYPE for 16-bit floats, which have none. */
+export function viewBuffer<D extends ArrayDType>(buffer: ArrayBuffer, dtype: D): DataOf[D];
 export function viewBuffer(buffer: ArrayBuffer, dtype: DType): TensorData {
   switch (dtype) {
     case 'f32':
@@ -59,6 +68,6 @@ export function viewBuffer(buffer: ArrayBuffer, dtype: DType): TensorData {
     case 'bool':
       return new Uint8Array(buffer);
     default:
-      throw new FoveaError('ERR_INTERNAL', `no array type views ${dtype}`);
+      throw new FoveaError('ERR_DTYPE', `no array type holds ${dtype}; read it as f32, or its bytes by bytes()`);
   }
 }

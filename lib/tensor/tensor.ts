@@ -3,7 +3,16 @@ import { FoveaError } from '../errors.ts';
 import { native, type Handle } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
 import { deviceName, type DeviceName } from './device.ts';
-import { DTYPES, dtypeCode, viewBuffer, type DataOf, type DType, type TensorData } from './dtype.ts';
+import {
+  arrayDType,
+  DTYPES,
+  dtypeCode,
+  viewBuffer,
+  type ArrayDType,
+  type DataOf,
+  type DType,
+  type TensorData,
+} from './dtype.ts';
 import { print } from './print.ts';
 import { track } from './scope.ts';
 
@@ -116,30 +125,37 @@ export class Tensor {
   }
 
   /**
-   * The elements in row-major order, once the stream has computed them. bf16 and f16 come as Float32Array, bool as Uint8Array of 0 and 1.
+   * The elements in row-major order, once the stream has computed them, as the array type of the dtype; bf16 and f16 come as Float32Array,
+   * bool as Uint8Array of 0 and 1. With a `dtype` they are converted as by cast(), and the type of the array is known: `data('f32')`.
    * Rejects with the error of the kernel that failed to compute this tensor or one it depends on.
    */
-  async data(): Promise<TensorData> {
-    const { dtype } = this;
-    if (dtype !== 'bf16' && dtype !== 'f16') return viewBuffer(await native().read(this.handle), dtype);
-    const wide = native().cast(this.handle, dtypeCode('f32'));
+  data(): Promise<TensorData>;
+  data<D extends ArrayDType>(dtype: D): Promise<DataOf[D]>;
+  async data(dtype?: ArrayDType): Promise<TensorData> {
+    const [handle, as] = this.#readable(dtype);
     try {
-      return new Float32Array(await native().read(wide));
+      return viewBuffer(await native().read(handle), as);
     } finally {
-      native().release(wide);
+      if (handle !== this.handle) native().release(handle);
     }
   }
 
   /** As data(), blocking the thread. */
-  dataSync(): TensorData {
-    const { dtype } = this;
-    if (dtype !== 'bf16' && dtype !== 'f16') return viewBuffer(native().readSync(this.handle), dtype);
-    const wide = native().cast(this.handle, dtypeCode('f32'));
+  dataSync(): TensorData;
+  dataSync<D extends ArrayDType>(dtype: D): DataOf[D];
+  dataSync(dtype?: ArrayDType): TensorData {
+    const [handle, as] = this.#readable(dtype);
     try {
-      return new Float32Array(native().readSync(wide));
+      return viewBuffer(native().readSync(handle), as);
     } finally {
-      native().release(wide);
+      if (handle !== this.handle) native().release(handle);
     }
+  }
+
+  /** This tensor's handle where its elements can be viewed as they are, else one of a copy in a dtype that can; and that dtype. */
+  #readable(asked: ArrayDType | undefined): [handle: Handle, dtype: ArrayDType] {
+    const dtype = asked ?? arrayDType(this.dtype);
+    return [dtype === this.dtype ? this.handle : native().cast(this.handle, dtypeCode(dtype)), dtype];
   }
 
   /** The elements as mask and score functions capture them (lib/mask/program.ts): read once, blocking. */
@@ -250,5 +266,3 @@ let backwardHook: (t: Tensor, options: BackwardOptions) => void = () => {
 export function setBackwardHook(hook: typeof backwardHook): void {
   backwardHook = hook;
 }
-
-export type { DataOf };
