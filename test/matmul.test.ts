@@ -54,6 +54,7 @@ describe.each(LEVELS)('on %s', (level) => {
         [261, 1300, 17],
         [9, 9003, 17],
         [140, 2050, 100],
+        [45, 2048, 49],
       ]) {
         scope(() => {
           const a = random([m, k], dtype, 1);
@@ -202,6 +203,10 @@ describe('gives a row the same bits in any batch, with any neighbours and any nu
 
   it.each(DTYPES)('of several tiles, panels and pieces in %s', (dtype) => {
     for (const turned of [false, true]) check({ m: 270, k: 2053, n: 110, dtype, turned });
+  });
+
+  it('of rows that fall into one cache set', () => {
+    for (const turned of [false, true]) check({ m: 70, k: 2048, n: 60, dtype: 'bf16', turned });
   });
 });
 

@@ -31,8 +31,7 @@ constexpr int64_t kSharedBytes = 16 << 20;  // of packed B
 constexpr int64_t kShortStride = 256;       // elements between rows of B that are not worth packing ...
 constexpr int64_t kFewBlocks = 8;           // ... for so few blocks of rows
 constexpr int64_t kRowPad = 16;             // steps, so that packed rows do not share cache sets
-constexpr int64_t kSharedSetBytes =
-    1024;  // rows of A a multiple of it apart share one cache set: the tile unit, which reads 32, wants them packed
+constexpr int64_t kSameSetBytes = 4096;     // rows of A that far apart fall into one cache set, too many for tiles of 32
 
 int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -148,8 +147,8 @@ Plan make_plan(const MatmulParams& p, const Panels& panels, const Lanes<T>& a, c
   plan.steps = a.steps();
   plan.batches = 1;
   for (int i = 0; i < p.batch_rank; i++) plan.batches *= p.batch_shape[i];
-  const bool shares_set = kTiled<T> && p.m > kBlockRows<T> && a.lane_stride * static_cast<int64_t>(sizeof(T)) % kSharedSetBytes == 0;
-  plan.pack_a = !rows_in_place(a) || shares_set;
+  const bool same_set = kTiled<T> && p.m > kBlockRows<T> && a.lane_stride * static_cast<int64_t>(sizeof(T)) % kSameSetBytes == 0;
+  plan.pack_a = !rows_in_place(a) || same_set;
   plan.direct = p.out_dtype == DType::F32 && p.out.column == 1;
   const int64_t work = plan.batches * most(p.m, kGemmRows) * p.n * p.k;  // fewer rows wait for B just as long
   const int64_t wanted = threads > 1 ? most(1, least(kTasksPerThread * threads, work / kTaskWork)) : 1;
