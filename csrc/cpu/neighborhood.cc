@@ -89,10 +89,7 @@ void run_box(const Box& b, const Later::Rows (&later)[4], const Workspace& w) {
   }
   KeyWalk walk(b, NZ, w.rows, w.pitch);
   for (Chunk chunk; walk.next(chunk);) {
-    const float* rows[kChunkKeys + kRowsOfTile];
-    for (int j = 0; j < chunk.count; j++) rows[j] = chunk.k[j];
-    for (int j = chunk.count; j % kRowsOfTile; j++) rows[j] = chunk.k[chunk.count - 1];
-    multiply_rows<NZ>(chunk, rows, w.queries, p.dim, w.scores, ahead);
+    multiply_rows<NZ>(chunk, chunk.k, w.queries, p.dim, w.scores, ahead);
     finish_scores<NZ>(b, chunk, w.bias, w.scores);
     weigh<NZ>(chunk, w.scores, maximum, sum, w.factor);
     sum_rows(b, chunk, chunk.v, w.scores, NZ * kLanes, w.factor, w.out, w.out_pitch, ahead);

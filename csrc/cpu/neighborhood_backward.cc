@@ -134,16 +134,11 @@ struct BoxPass {
     Ahead<5> ahead(b, later);
     KeyWalk walk(b, NZ, w.rows, w.pitch);
     for (Chunk chunk; walk.next(chunk);) {
-      const float *k[kChunkKeys + kRowsOfTile], *v[kChunkKeys + kRowsOfTile];
-      for (int j = 0; j < whole(chunk.count, kRowsOfTile); j++) {
-        const int64_t from = least(j, chunk.count - 1);
-        k[j] = chunk.k[from], v[j] = chunk.v[from];
-      }
-      multiply_rows<NZ>(chunk, k, w.q, p.dim, w.weights, ahead);
+      multiply_rows<NZ>(chunk, chunk.k, w.q, p.dim, w.weights, ahead);
       finish_scores<NZ>(b, chunk, w.bias, w.weights);
-      multiply_rows<NZ>(chunk, v, w.dout, p.dim_v, w.grads, ahead);
+      multiply_rows<NZ>(chunk, chunk.v, w.dout, p.dim_v, w.grads, ahead);
       differentiate(chunk);
-      sum_rows(b, chunk, k, w.grads, NZ * kLanes, w.ones, w.dq, w.dq_pitch, ahead);
+      sum_rows(b, chunk, chunk.k, w.grads, NZ * kLanes, w.ones, w.dq, w.dq_pitch, ahead);
       float *dk[kChunkKeys], *dv[kChunkKeys];
       for (const Chunk::Line* line = chunk.line; line < chunk.line + chunk.lines; line++) {
         const bool extra = line->at[0] < 0;

@@ -55,16 +55,14 @@ struct Box {
     }
     count = static_cast<int>(n[0] * n[1] * n[2]), groups = static_cast<int>(divide_up(count, group));
     const int lanes = shape.vectors * kLanes;
-    int64_t own[3] = {0, 0, 0};
-    for (int lane = 0; lane < lanes; lane++) {
-      for (int a = 0; a < 3; a++) at[a][lane] = static_cast<int32_t>(first[a] + own[a]);
-      if (lane + 1 >= count) continue;
-      for (int a = 2; a >= 0; a--) {
-        own[a] = own[a] + 1 < n[a] ? own[a] + 1 : 0;
-        if (own[a]) break;
-      }
-    }
-    for (int a = 0; a < 3; a++) place_windows(a, lanes, n[a] == 1);
+    int lane = 0;
+    for (int64_t i = first[0]; i < first[0] + n[0]; i++)
+      for (int64_t j = first[1]; j < first[1] + n[1]; j++)
+        for (int64_t k = first[2]; k < first[2] + n[2]; k++, lane++)
+          at[0][lane] = static_cast<int32_t>(i), at[1][lane] = static_cast<int32_t>(j), at[2][lane] = static_cast<int32_t>(k);
+    for (; lane < lanes; lane++)
+      for (auto& coordinate : at) coordinate[lane] = coordinate[count - 1];
+    for (int a = 0; a < 3; a++) place_windows(a, lanes);
     return true;
   }
 
@@ -83,8 +81,8 @@ struct Box {
   }
 
  private:
-  // Windows of all lanes along an axis, and what vectors and groups of lanes see together. `shared`: their coordinate is the same.
-  void place_windows(int a, int lanes, bool shared) {
+  // Windows of all lanes along an axis, and what vectors and groups of lanes see together.
+  void place_windows(int a, int lanes) {
     const NeighborhoodAxis& axis = p.axis[a];
     const int32_t kernel = static_cast<int32_t>(axis.kernel), last = static_cast<int32_t>(lattice.length[a]) - kernel;
     int32_t *from = begin[a], *size = width[a];
@@ -100,26 +98,23 @@ struct Box {
         from[i] = static_cast<int32_t>(r.begin), size[i] = static_cast<int32_t>(r.end - r.begin);
       }
     }
-    if (shared) {
-      for (int g = 0; g < lanes / group; g++) keys[g].lo[a] = from[0], keys[g].hi[a] = from[0] + size[0];
-      for (int z = 0; z < lanes / kLanes; z++)
-        seen[z].lo[a] = seen[z].full_lo[a] = from[0], seen[z].hi[a] = seen[z].full_hi[a] = from[0] + size[0];
-      return;
+    for (int g = 0; g < lanes / group; g++) {
+      const auto [low, high] = ends(a, g * group, group, lanes);
+      keys[g].lo[a] = from[low], keys[g].hi[a] = from[high] + size[high];
     }
-    for (int first = 0; first < lanes; first += group) {
-      Keys& k = keys[first / group];
-      Seen& s = seen[first / kLanes];
-      k.lo[a] = from[first], k.hi[a] = from[first] + size[first];
-      int32_t full_lo = k.lo[a], full_hi = k.hi[a];
-      for (int i = first + 1; i < first + group; i++) {
-        const int32_t end = from[i] + size[i];
-        k.lo[a] = smaller(k.lo[a], from[i]), k.hi[a] = greater(k.hi[a], end);
-        full_lo = greater(full_lo, from[i]), full_hi = smaller(full_hi, end);
-      }
-      if (first % kLanes == 0) s.lo[a] = k.lo[a], s.hi[a] = k.hi[a], s.full_lo[a] = full_lo, s.full_hi[a] = full_hi;
-      s.lo[a] = least(s.lo[a], k.lo[a]), s.hi[a] = most(s.hi[a], k.hi[a]);
-      s.full_lo[a] = most(s.full_lo[a], full_lo), s.full_hi[a] = least(s.full_hi[a], full_hi);
+    for (int z = 0; z < lanes / kLanes; z++) {
+      const auto [low, high] = ends(a, z * kLanes, kLanes, lanes);
+      seen[z].lo[a] = from[low], seen[z].hi[a] = from[high] + size[high];
+      seen[z].full_lo[a] = from[high], seen[z].full_hi[a] = from[low] + size[low];
     }
+  }
+  // Of n lanes from `first` on, one with the first window along an axis and one with the last; windows only move forward. Lanes between
+  // which a slower axis moves on meet both ends of this axis, where the first and the last of all lanes are.
+  std::pair<int, int> ends(int a, int first, int n, int lanes) const {
+    const int last = first + n - 1;
+    for (int slower = 0; slower < a; slower++)
+      if (at[slower][first] != at[slower][last]) return {0, lanes - 1};
+    return {first, last};
   }
   static int32_t smaller(int32_t x, int32_t y) { return x < y ? x : y; }
   static int32_t greater(int32_t x, int32_t y) { return x > y ? x : y; }
@@ -173,7 +168,7 @@ struct Chunk {
   uint8_t runs[kMostGroups];
   Run run[kMostGroups][kChunkKeys];  // of keys that a group of queries sees
   Block block[kChunkKeys / kRowsOfTile];
-  const float* k[kChunkKeys];
+  const float* k[kChunkKeys];  // the last row is repeated to whole blocks
   const float* v[kChunkKeys];
 
   void add_run(int group, int64_t begin, int64_t end) {
@@ -217,6 +212,7 @@ class KeyWalk {
       put(chunk, n, {-1, 0, extra_}, p_.extra_k, extra_ * step_k, step_k, p_.extra_v, extra_ * step_v, step_v);
       extra_ += n;
     }
+    for (int j = chunk.count; j % kRowsOfTile; j++) chunk.k[j] = chunk.k[chunk.count - 1], chunk.v[j] = chunk.v[chunk.count - 1];
     return chunk.count > 0;
   }
 
@@ -340,7 +336,7 @@ FOVEA_INLINE void multiply_tile(const float* const* rows, const float* columns, 
   }
 }
 
-// to[j][z] = rows[j] . columns of z, where z sees j (whole blocks: the caller repeats the last row). meanwhile() is called between blocks.
+// to[j][z] = rows[j] . columns of z, where z sees some of a block of keys. meanwhile() is called between blocks.
 template <int NZ, class Meanwhile>
 __attribute__((noinline)) void multiply_rows(const Chunk& chunk, const float* const* rows, const float* columns, int64_t words, float* to,
                                              Meanwhile&& meanwhile) {
