@@ -142,6 +142,7 @@ describe('printing', () => {
     expect(String(tensor([[1, -20], [3, 4]]))).toBe('Tensor(f32, [2, 2])\n[[  1., -20.],\n [  3.,   4.]]'); // prettier-ignore
     expect(String(tensor([0.5, NaN, Infinity]))).toContain('[  0.5000,      NaN, Infinity]');
     expect(String(tensor([1, 2], null, { dtype: 'i32' }))).toBe('Tensor(i32, [2])\n[1, 2]');
+    expect(String(tensor([2n ** 60n + 1n, -1n]))).toBe('Tensor(i64, [2])\n[1152921504606846977,                  -1]');
     expect(String(tensor([1e-9, 1]))).toContain('1.0000e-9');
     expect(String(tensor([]))).toBe('Tensor(f32, [0]) []');
     expect(String(tensor([1], null, { requiresGrad: true }))).toContain('requiresGrad');

@@ -233,7 +233,11 @@ function openIndex(path: string): Safetensors {
   try {
     json = JSON.parse(readFileSync(path, 'utf8'));
   } catch (cause) {
-    throw new FoveaError('ERR_FILE_FORMAT', `${path}: not a safetensors index: it cannot be read as JSON`, { cause });
+    throw new FoveaError(
+      'ERR_FILE_FORMAT',
+      `${path}: not a safetensors index: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { cause },
+    );
   }
   if (!isObject(json) || !isObject(json.weight_map))
     throw new FoveaError('ERR_FILE_FORMAT', `${path}: not a safetensors index: no weight_map`);

@@ -4,8 +4,8 @@ import type { Tensor } from './tensor.ts';
 const EDGE = 3;
 const MAX_ELEMENTS = 1000;
 
-function formatter(values: readonly number[], floating: boolean): (x: number) => string {
-  if (!floating) return String;
+/** How floating values are written, all in one form. */
+function formatter(values: readonly number[]): (x: number) => string {
   const finite = values.filter(Number.isFinite).map(Math.abs);
   const largest = Math.max(0, ...finite);
   const smallest = Math.min(Infinity, ...finite.filter((x) => x > 0));
@@ -22,9 +22,9 @@ export function print(t: Tensor): string {
   const data: TensorData = t.dataSync();
   const shorten = t.size > MAX_ELEMENTS;
   const floating = !['i32', 'i64', 'u8', 'bool'].includes(dtype);
-  const shown: number[] = [];
-  const visit = (axis: number, at: number, each: (value: number) => string): string => {
-    if (axis === shape.length) return each(Number(data[at]));
+  const shown: (number | bigint)[] = [];
+  const visit = (axis: number, at: number, each: (value: number | bigint) => string): string => {
+    if (axis === shape.length) return each(data[at]);
     const step = shape.slice(axis + 1).reduce((n, extent) => n * extent, 1);
     const parts: string[] = [];
     for (let i = 0; i < shape[axis]; i++) {
@@ -38,7 +38,8 @@ export function print(t: Tensor): string {
     return `[${parts.join(inner ? ', ' : `,${'\n'.repeat(shape.length - axis - 1)}${' '.repeat(axis + 1)}`)}]`;
   };
   visit(0, 0, (value) => String(shown.push(value)));
-  const format = formatter(shown, floating);
-  const width = Math.max(...shown.map((x) => format(x).length));
+  const pretty = formatter(shown.map(Number));
+  const format = (value: number | bigint): string => (floating ? pretty(Number(value)) : String(value));
+  const width = Math.max(...shown.map((value) => format(value).length));
   return `${head}\n${visit(0, 0, (value) => format(value).padStart(width))}`;
 }
