@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FoveaError } from './errors.ts';
+import { VERSION } from './version.ts';
 
 export type Handle = number;
 export type MaybeHandle = Handle | null;
@@ -312,11 +313,6 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const require = createRequire(import.meta.url);
 const REBUILD = 'run "npm run build:native" in a checkout, or "npx fovea build" in a project that depends on fovea';
 
-/** The version in package.json, which lies beside lib/ and dist/ alike. */
-export function version(): string {
-  return (require(join(root, 'package.json')) as { version: string }).version;
-}
-
 function load(): Native {
   const override = process.env.FOVEA_NATIVE;
   const place = override || root;
@@ -334,10 +330,10 @@ function load(): Native {
     );
   }
   const built = typeof addon.buildVersion === 'function' ? addon.buildVersion() : 'none that is known';
-  if (built !== version())
+  if (built !== VERSION)
     throw new FoveaError(
       'ERR_NATIVE',
-      `the addon in ${place} was built for version ${built}, this is fovea ${version()}; ${REBUILD}`,
+      `the addon in ${place} was built for version ${built}, this is fovea ${VERSION}; ${REBUILD}`,
     );
   addon.setErrorClass(FoveaError);
   return addon;

@@ -3,16 +3,19 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, syml
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { VERSION } from '../lib/version.ts';
 
 const root = new URL('..', import.meta.url).pathname;
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+  version: string;
   gypfile: boolean;
   files: string[];
   scripts: Record<string, string>;
   binary: { napi_versions: number[] };
 };
 
-test('the manifest runs nothing at install time', () => {
+test('the manifest names the version and runs nothing at install time', () => {
+  expect(manifest.version).toBe(VERSION);
   expect(manifest.gypfile).toBe(false);
   expect(manifest.files).not.toContain('binding.gyp');
   for (const hook of ['preinstall', 'install', 'postinstall', 'prepare', 'prebuild'])

@@ -1,9 +1,9 @@
 import { cpus, totalmem, release } from 'node:os';
 import { devices, getNumThreads, type DeviceReport } from '../runtime.ts';
 import { FoveaError } from '../errors.ts';
-import { version } from '../native.ts';
 import { tensor } from '../tensor/create.ts';
 import '../tensor/methods.ts';
+import { VERSION } from '../version.ts';
 import { bytesText, report, table, type CommonOptions } from './output.ts';
 
 interface Diagnosis {
@@ -18,7 +18,7 @@ interface Diagnosis {
 
 function diagnose(): Diagnosis {
   const facts = {
-    fovea: version(),
+    fovea: VERSION,
     node: process.version,
     platform: `${process.platform}-${process.arch} ${release()}`,
     cpu: cpus()[0]?.model ?? 'unknown',

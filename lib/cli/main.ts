@@ -2,7 +2,7 @@
 /** The fovea command. Exit codes: 0 done, 1 failed, 2 wrong use. Results on stdout, everything else on stderr. */
 import cac from 'cac';
 import { FoveaError } from '../errors.ts';
-import { version } from '../native.ts';
+import { VERSION } from '../version.ts';
 
 const cli = cac('fovea');
 
@@ -89,7 +89,7 @@ cli
   .action((options) => finish(async () => (await import('./build.ts')).build(options)));
 
 cli.help();
-cli.version(version());
+cli.version(VERSION);
 
 try {
   const { options } = cli.parse(process.argv, { run: false });
