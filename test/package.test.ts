@@ -109,8 +109,11 @@ describe.skipIf(process.platform !== 'linux')('the tarball', () => {
     expect(status, stdout + stderr).toBe(0);
   });
 
-  const PROGRAM = `import { attention, masks, tensor, type Tensor } from 'fovea';
+  const PROGRAM = `import { attention, mask, masks, score, tensor, type Tensor } from 'fovea';
     const t: Tensor = tensor([[1, 2], [3, 4]]).mul(2).slice(0, 0, 1).sum(0, true);
+    export const first: Promise<number | undefined> = t.data('f32').then((values) => values[0]);
+    export const slopes = score(({ s, h }, { slope }) => s - slope[h]!, { slope: tensor([0.5]) });
+    export const odd = mask(({ q, kv }, { by }) => (q - kv) % by === 0, { by: 2 });
     export const lse: Tensor = attention(t, t, t, { mask: masks.causal(), returnLse: true }).lse;
     // @ts-expect-error axes are numbers
     t.sum('rows');

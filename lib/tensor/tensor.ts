@@ -36,13 +36,13 @@ const BACKWARD_OPTIONS: OptionNames<BackwardOptions> = { gradient: true, retainG
  * Memory is freed by `dispose()`, by `using`, at the end of a `scope()`, or some time after the object is unreachable.
  */
 export class Tensor {
-  /** The addon's handle; internal. */
+  /** @internal The addon's handle. */
   readonly handle: Handle;
-  /** True for tensors taken out of their scope by keep(). */
+  /** @internal True for tensors taken out of their scope by keep(). */
   kept = false;
-  /** How this tensor was computed, when a gradient may flow through it; internal to autograd. */
+  /** @internal How this tensor was computed, when a gradient may flow through it. */
   node: GradNode | null = null;
-  /** Which output of `node` this tensor is. */
+  /** @internal Which output of `node` this tensor is. */
   nodeOutput = 0;
   /** Accumulated gradient of a leaf with requiresGrad, after backward(). */
   grad: Tensor | null = null;
@@ -60,7 +60,7 @@ export class Tensor {
     if (!track(this)) this.releaseWhenUnreachable();
   }
 
-  /** Has the collector free the memory; a tensor in a scope does without, since the scope holds it to its end. Internal. */
+  /** @internal Has the collector free the memory; a tensor in a scope does without, since the scope holds it to its end. */
   releaseWhenUnreachable(): void {
     if (this.#collected) return;
     this.#collected = true;
