@@ -184,6 +184,37 @@ describe('determinism', () => {
     });
 });
 
+describe('values that a thread keeps for the next query tiles', () => {
+  const bytes = (t: Tensor): Buffer => Buffer.from(valuesOf(t).buffer);
+  const tile = (t: Tensor, i: number): Tensor => slice(t, 2, 48 * i, 48 * i + 48);
+  const expectSame = (q: Tensor, k: Tensor, v: Tensor, out = attention(q, k, v)): void => {
+    for (let i = 0; i < q.shape[2] / 48; i++) {
+      const alone = attention(tile(q, i), k, v); // a call of one tile keeps none
+      expect(Buffer.compare(bytes(tile(out, i)), bytes(alone)), `tile ${i}`).toBe(0);
+    }
+  };
+
+  it.each([
+    ['whole blocks', size(1, 2, 2, 288, 256, 64)],
+    ['a last block that is not whole, heads that share keys', size(2, 4, 2, 192, 301, 32, 20)],
+    ['more keys than are kept', size(1, 2, 1, 96, 1190, 64, 256)],
+    ['a single key', size(2, 2, 1, 96, 1, 16)],
+    ['fewer keys than a block', size(2, 1, 1, 240, 23, 16, 1)],
+  ])('change no bit: %s', (_name, s) => {
+    for (const threads of [1, 2])
+      scope(() => {
+        setNumThreads(threads);
+        const [q, k, v] = (['q', 'k', 'v'] as const).map((name) => operands(s, 'bf16', 3)[name].t.detach());
+        expectSame(q, k, v);
+        const turned = permute(contiguous(permute(v, [0, 1, 3, 2])), [0, 1, 3, 2]);
+        expectSame(q, k, turned);
+        attention(q, k, v);
+        v.copyFrom(mul(v, -3)); // those kept by the call before are not of these
+        expectSame(q, k, v);
+      });
+  });
+});
+
 describe('edges', () => {
   it('gives zero gradients to queries that see nothing, also where lse is used', () => {
     scope(() => {

@@ -15,7 +15,12 @@ class TileBlock {
 
   // Rows of the block's keys and values as the tensors have them; those of keys go on to the end of the last tile.
   TileBlock(const Call& call, const Workspace& w, const Block& block, const float* const* key, const float* const* value)
-      : c_(call), w_(w), b_(block), key_(key), value_(reinterpret_cast<const bf16* const*>(value)) {}
+      : c_(call), w_(w), b_(block), key_(key), value_(reinterpret_cast<const bf16* const*>(value)) {
+    const int64_t first = b_.first / kTileDepth, end = ceil_div(b_.first + b_.count, kTileDepth);
+    const bool keeps = b_.first % kTileDepth == 0 && end <= c_.kept_values;
+    kept_ = keeps ? w_.kept + first : nullptr;
+    turned_ = reinterpret_cast<bf16*>(w_.values) + (keeps ? kTileKeys + first * kTileDepth : 0) * c_.turned_dim();
+  }
 
   // Stores the raw scores of kTileRows keys from key j. Rows that are no rows of neighbouring words at one distance from each other, down
   // to the last of the tile, are copied to be that.
@@ -34,10 +39,15 @@ class TileBlock {
     tile_scores<NZ>(rows, row_bytes, w_.queries, c_.words, b_.scores + static_cast<size_t>(j) * kRow);
   }
 
-  // Turns the values of kTileDepth keys from key j.
-  __attribute__((noinline)) void turn(int j) const {
+  // Turns the values of kTileDepth keys from key j, unless an earlier tile of queries left them.
+  FOVEA_INLINE void turn(int j) const {
     const int count = b_.count - j < kTileDepth ? b_.count - j : kTileDepth;
-    turn_values(value_ + j, count, c_.p.v.sd, c_.dim_v, reinterpret_cast<bf16*>(w_.values) + j * turned_dim());
+    if (kept_) {
+      TurnedKeys& kept = kept_[j / kTileDepth];
+      if (kept.row == value_[j] && kept.count == count) return;
+      kept = {value_[j], count};
+    }
+    turn(j, count);
   }
 
   // O^T += turned values x weights. Keys behind the last that share a tile with it get weights of 0.
@@ -45,7 +55,7 @@ class TileBlock {
     for (int pair = (b_.count + 1) / 2; pair % kTileWords; pair++) FOVEA_UNROLL
     for (int z = 0; z < NZ; z++) store(b_.weights + pair * kRow + z * kLanes, zero());
     const int steps = (b_.count + kTileDepth - 1) / kTileDepth;
-    tile_accumulate<NZ>(reinterpret_cast<const bf16*>(w_.values), steps, c_.dim_v, kTileDepth * turned_dim(), b_.weights, w_.out);
+    tile_accumulate<NZ>(turned_, steps, c_.dim_v, kTileDepth * c_.turned_dim(), b_.weights, w_.out);
   }
 
   // The whole block. False: estimate(), called once the first scores exist, says so, or some lane outgrew its maximum; nothing was kept.
@@ -94,13 +104,17 @@ class TileBlock {
  private:
   static constexpr int kRow = Block::kRow;
 
-  FOVEA_INLINE int64_t turned_dim() const { return round_up(c_.dim_v, kTileDepth); }
+  __attribute__((noinline)) void turn(int j, int count) const {
+    turn_values(value_ + j, count, c_.p.v.sd, c_.dim_v, turned_ + j * c_.turned_dim());
+  }
 
   const Call& c_;
   const Workspace& w_;
   const Block& b_;
   const float* const* key_;
   const bf16* const* value_;
+  TurnedKeys* kept_;  // of the block, or null: its turned values are for this tile alone
+  bf16* turned_;
 };
 
 }  // namespace

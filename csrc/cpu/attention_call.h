@@ -9,6 +9,8 @@
 namespace fovea::cpu {
 namespace {
 
+constexpr int64_t kMostKeptBytes = 512 << 10;  // of turned values: a quarter of the second cache
+
 // What all tiles of a call share: which body they run, and the factors between raw products and logits in units of log2.
 struct Call {
   const AttentionParams& p;
@@ -25,6 +27,7 @@ struct Call {
   float cap, cap_rate;          // logit = cap tanh(raw * cap_rate / (2 log2 e)); 0 = no cap, or the program's pass applies it
   bool copy_keys, copy_values;  // to f32, pairs, or neighbouring elements
   bool tiles;                   // products are the tile unit's, which copies what it must itself
+  int64_t kept_values;          // of tiles: blocks of kTileDepth keys whose turned values a thread keeps for the next query tiles
 
   Call(const AttentionParams& params, const ProgramPlan* program, Words kind)
       : p(params), score(program && program->addend ? nullptr : program), addend(program ? program->addend : nullptr) {
@@ -47,7 +50,13 @@ struct Call {
     const bool narrow = element_bytes == 2;
     copy_keys = !tiles && (p.k.sd != 1 || (narrow && !pairs) || (pairs && p.dim % 2));
     copy_values = p.v.sd != 1 || narrow;
+    const bool many_tiles = p.len_q * (p.heads_q / p.heads_kv) >= 4 * kTileQueries;
+    kept_values =
+        tiles && !sparse && many_tiles ? min64(ceil_div(p.len_kv, kTileDepth), kMostKeptBytes / (kTileDepth * 2 * turned_dim())) : 0;
   }
+
+  // Values of a key in turned blocks.
+  int64_t turned_dim() const { return round_up(p.dim_v, kTileDepth); }
 
   const ProgramPlan* program() const { return addend ? addend : score; }
   // One row of terms stands for a whole tile.
@@ -56,10 +65,17 @@ struct Call {
 
 constexpr int kDistanceRows = 64;  // rows of a tile's lanes evaluated at once; 128 keys by the narrowest tile need 33
 
+// A block of keys whose values are turned: the first key's row, and their number.
+struct TurnedKeys {
+  const void* row;
+  int count;
+};
+
 // Buffers of one thread, cut from its scratch memory.
 struct Workspace {
   float *queries, *scores, *weights, *out, *maximum, *sum, *keys, *values, *rows, *bias, *program;  // bias: terms known before the scores
   uint64_t* visible;  // lanes that see each key of a block, by mask tensor and absent rows
+  TurnedKeys* kept;   // of the values behind those of one block
 
   Workspace(const Call& c, Pieces& pieces) {
     auto take = [&](int64_t count) { return pieces.take(count); };
@@ -70,7 +86,10 @@ struct Workspace {
     maximum = take(kTileQueries);
     sum = take(kTileQueries);
     keys = take(c.copy_keys ? int64_t{kTileKeys} * c.words : c.tiles ? int64_t{kTileRows} * c.words : 0);
-    values = take(c.tiles ? kTileKeys / 2 * round_up(c.dim_v, kTileDepth) : c.copy_values ? int64_t{kTileKeys} * c.dim_v : 0);
+    values = take(c.tiles         ? (kTileKeys + c.kept_values * kTileDepth) / 2 * c.turned_dim()
+                  : c.copy_values ? int64_t{kTileKeys} * c.dim_v
+                                  : 0);
+    kept = pieces.take<TurnedKeys>(c.kept_values);
     rows = take(kLanes);
     bias = take(c.by_distance()             ? int64_t{kDistanceRows} * kTileQueries
                 : c.p.bias.data || c.addend ? int64_t{kTileKeys} * kTileQueries

@@ -4,6 +4,8 @@
 // results, merged in key order by a second round, so the result depends on shapes only.
 #pragma once
 
+#include <utility>
+
 #include "core/call_memory.h"
 #include "core/float_mode.h"
 #include "cpu/attention.h"
@@ -55,6 +57,10 @@ void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& poo
   const int64_t splits = split_count(p), part = partial_floats(call);
   const CallMemory memory(splits > 1 ? grid.tiles * splits * part * 4 : 0);
   float* const partials = static_cast<float*>(memory.data);
+  // Of every thread: whether what its workspace keeps is of this call.
+  const CallMemory kept(call.kept_values ? pool.threads() : 0);
+  bool* const keeps = static_cast<bool*>(kept.data);
+  if (keeps) __builtin_memset(keeps, 0, static_cast<size_t>(pool.threads()));
   Pieces needed(nullptr);
   Workspace(call, needed);
   const size_t bytes = static_cast<size_t>(needed.bytes());
@@ -64,6 +70,8 @@ void forward(const AttentionParams& p, const ProgramPlan* score, ThreadPool& poo
     grid.at(index, t);
     Pieces pieces(pool.scratch(thread, bytes));
     const Workspace w(call, pieces);
+    if (keeps && !std::exchange(keeps[thread], true))
+      for (int64_t i = 0; i < call.kept_values; i++) w.kept[i] = {};
     dispatch_vectors(t.vectors, [&]<int NZ>() { body.template operator()<NZ>(t, w); });
   };
   auto finish = [&](const QueryTile& t, const Workspace& w) {
