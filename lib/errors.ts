@@ -18,6 +18,7 @@ export type ErrorCode =
 
 /** The one error class of the library: `code` says what kind, `message` says what was got, what was expected and what to do. */
 export class FoveaError extends Error {
+  /** What kind of error it is, to switch on. */
   readonly code: ErrorCode;
 
   constructor(code: ErrorCode, message: string, options?: ErrorOptions) {

@@ -52,6 +52,7 @@ export function trimMemory(): void {
   native().trim();
 }
 
+/** Makes `memory().peakBytes` count from now. */
 export function resetPeakMemory(): void {
   native().resetPeak();
 }
@@ -70,6 +71,7 @@ export function setNumThreads(n: number): void {
   native().setThreads(n);
 }
 
+/** Number of threads kernels use; at first one for each processor that the process may run on. */
 export function getNumThreads(): number {
   return native().threads();
 }

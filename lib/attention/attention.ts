@@ -15,8 +15,11 @@ import { Tensor } from '../tensor/tensor.ts';
 import { bindAttention, nativeCall, type AttentionCall, type AttentionOptions } from './arguments.ts';
 
 /** A partial result of attention: `out` [batch, heads, q, dim] and `lse` [batch, heads, q], the natural log of the softmax's denominator. */
+/** Attention over some keys, and what it takes to join it with that over others (mergeAttentions). */
 export interface AttentionResult {
+  /** Weighted values [..., queries, dim_v], in the dtype of q. */
   readonly out: Tensor;
+  /** Natural logarithm of the sum of exponentials of each query's logits, f32; -Infinity where it saw no key. */
   readonly lse: Tensor;
 }
 

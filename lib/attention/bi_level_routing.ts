@@ -51,6 +51,7 @@ export interface BiLevelRoutingOptions {
   readonly diffRouting?: boolean;
   /** Local enhancement: a depth-wise convolution of v, added to the result; weight [channels, 1, odd, odd]. */
   readonly lepe?: { readonly weight: Tensor; readonly bias?: Tensor | null };
+  /** As in attention(). */
   readonly signal?: AbortSignal;
 }
 

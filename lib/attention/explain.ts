@@ -12,6 +12,7 @@ export interface RefusedKernel {
 }
 
 export interface AttentionExplanation {
+  /** The kernel that takes the call. */
   readonly kernel: string;
   /** Instruction set the kernel runs with. */
   readonly isa: string;
@@ -19,6 +20,7 @@ export interface AttentionExplanation {
   readonly refused: readonly RefusedKernel[];
   /** Queries and keys of the tiles counted below. */
   readonly tile: readonly [number, number];
+  /** Tiles visited without looking at a mask, with one, and not at all. */
   readonly tiles: { readonly full: number; readonly partial: number; readonly skipped: number };
   /** Floating-point operations of the tiles that are visited, and of all tiles; a multiplication with an addition counts 2. */
   readonly flops: number;

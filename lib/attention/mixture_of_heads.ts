@@ -64,6 +64,7 @@ export interface MixtureOptions {
   readonly scale?: number;
   /** bool [batch, tokens, heads]: which heads take part; default: those whose gate is not 0. */
   readonly active?: Tensor;
+  /** As in attention(). */
   readonly signal?: AbortSignal;
 }
 

@@ -29,6 +29,7 @@ export interface RegionalOptions {
   readonly keyRegionSize?: number | readonly [number, number];
   /** Factor of q.k; default 1 / sqrt(dim of a head). */
   readonly scale?: number;
+  /** As in attention(). */
   readonly signal?: AbortSignal;
 }
 

@@ -57,6 +57,7 @@ export interface RoutingOptions {
   readonly local?: { readonly heads: number; readonly window: number };
   /** Factor of q.k; default 1 / sqrt(dim). */
   readonly scale?: number;
+  /** As in attention(). */
   readonly signal?: AbortSignal;
 }
 

@@ -22,6 +22,7 @@ export interface SpanAttentionOptions {
   readonly scale?: number;
   /** bool [batch, keys]: false = nobody sees the key. */
   readonly keyMask?: Tensor;
+  /** As in attention(). */
   readonly signal?: AbortSignal;
 }
 

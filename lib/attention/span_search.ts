@@ -42,6 +42,7 @@ export interface SpanSearchOptions {
   readonly cachePosition?: number;
   /** bool [batch, keys]: false = not a key. Positions count from the first that is one. */
   readonly keyMask?: Tensor;
+  /** As in attention(). */
   readonly signal?: AbortSignal;
 }
 

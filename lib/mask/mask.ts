@@ -17,14 +17,19 @@ import { FoveaError } from '../errors.ts';
 
 /** Where a mask is asked: batch, query head, query and key position, all counted from 0. */
 export interface Coordinates {
+  /** Batch entry. */
   readonly b: number;
+  /** Query head. */
   readonly h: number;
+  /** Position of the query, from 0 in its sequence. */
   readonly q: number;
+  /** Position of the key, from 0 in its sequence. */
   readonly kv: number;
 }
 
 /** A score function also gets `s`, the scaled logit. */
 export interface ScoreCoordinates extends Coordinates {
+  /** The logit so far: scaled and capped. */
   readonly s: number;
 }
 

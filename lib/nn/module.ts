@@ -60,10 +60,15 @@ export interface LoadOptions {
 
 const LOAD_OPTIONS: OptionNames<LoadOptions> = { strict: true };
 
+/**
+ * What owns parameters and other modules: the tensors, modules and arrays of either among its own properties. Their names are joined by dots
+ * ("layers.0.norm1.weight"), as in PyTorch. Extend it, make parts in the constructor or as fields, and write `forward`.
+ */
 export abstract class Module {
   /** Set by train() and eval(); dropout reads it. */
   training = true;
 
+  /** What the module computes. */
   abstract forward(...inputs: never[]): unknown;
 
   /** This module and all below it, with their dotted names ('' for this one). */
@@ -142,6 +147,7 @@ export abstract class Module {
     return this;
   }
 
+  /** As train(false): dropout does nothing, batch normalisation takes its running statistics. */
   eval(): this {
     return this.train(false);
   }

@@ -33,6 +33,7 @@ export function setMatmulPrecision(precision: MatmulPrecision): void {
   current = checked(precision, 'setMatmulPrecision');
 }
 
+/** The precision of products that are not told otherwise, on this thread. */
 export function getMatmulPrecision(): MatmulPrecision {
   return current;
 }

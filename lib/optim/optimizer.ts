@@ -47,7 +47,9 @@ export function expectSetting(name: string, value: number, limit = Infinity): vo
     );
 }
 
+/** What AdamW and SGD share: groups of parameters with their settings, steps, and state to save. */
 export abstract class Optimizer<Settings extends { lr: number }> {
+  /** Parameters by settings, which may be changed between steps. */
   readonly groups: Group<Settings>[] = [];
   readonly #state = new Map<Tensor, Record<string, Tensor>>();
   readonly #steps = new Map<Tensor, number>();

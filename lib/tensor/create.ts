@@ -11,6 +11,7 @@ export interface TensorOptions {
   dtype?: DType;
   /** 'cpu', 'cuda' or 'cuda:N'; default: that of setDevice(), at first the CPU. Throws ERR_DEVICE with the reason when it is not there. */
   device?: string;
+  /** Whether gradients are collected for it. Default false. */
   requiresGrad?: boolean;
 }
 

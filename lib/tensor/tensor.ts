@@ -67,10 +67,12 @@ export class Tensor {
     registry.register(this, this.handle);
   }
 
+  /** Sizes of the dimensions; [] for a scalar. */
   get shape(): readonly number[] {
     return (this.#shape ??= Object.freeze(native().shape(this.handle)));
   }
 
+  /** Type of the elements. */
   get dtype(): DType {
     return (this.#dtype ??= DTYPES[native().dtype(this.handle)]);
   }
@@ -85,6 +87,7 @@ export class Tensor {
     return (this.#strides ??= Object.freeze(native().strides(this.handle)));
   }
 
+  /** Number of dimensions. */
   get rank(): number {
     return this.shape.length;
   }
@@ -94,6 +97,7 @@ export class Tensor {
     return this.shape.reduce((n, extent) => n * extent, 1);
   }
 
+  /** True after dispose(), or the end of the scope the tensor was made in. */
   get disposed(): boolean {
     return this.#disposed;
   }
@@ -228,6 +232,7 @@ export class Tensor {
     this.dispose();
   }
 
+  /** Shape, dtype and elements, those of long axes at their ends; blocks until they are computed. */
   toString(): string {
     return this.#disposed ? 'Tensor(disposed)' : print(this);
   }
