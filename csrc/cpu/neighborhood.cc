@@ -18,7 +18,7 @@ namespace {
 
 struct Workspace {
   int64_t pitch, out_pitch;
-  float *queries, *scores, *out, *factor;
+  float *queries, *scores, *out, *factor, *scale;
   int32_t* bias;
   float* rows;
 
@@ -28,7 +28,7 @@ struct Workspace {
     queries = pieces.take(p.dim * lanes);
     scores = pieces.take((kChunkKeys + kRowsOfTile) * lanes);
     out_pitch = whole(p.dim_v, kLanes);
-    out = pieces.take(out_pitch * lanes), factor = pieces.take(lanes);
+    out = pieces.take(out_pitch * lanes), factor = pieces.take(lanes), scale = pieces.take(lanes);
     bias = pieces.take<int32_t>(lanes);
     rows = KeyWalk::copies(p) ? pieces.take(2 * kChunkKeys * pitch) : nullptr;
   }
@@ -81,25 +81,25 @@ void run_box(const Box& b, const Later::Rows (&later)[4], const Workspace& w) {
   Later ahead(b, later);
   vf maximum[NZ], sum[NZ];
   for (int z = 0; z < NZ; z++) maximum[z] = set1(kLowest), sum[z] = zero();
-  for (int64_t i = 0; i < w.out_pitch * NZ; i++) store(w.out + i * kLanes, zero());
   pack_queries(b, p.q, p.dim, p.scale * kLog2E, NZ, w.queries);
   if (p.rpb) {
     const BiasIndex index(p);
     for (int lane = 0; lane < NZ * kLanes; lane++) w.bias[lane] = static_cast<int32_t>(index.query(b, lane));
   }
+  const QueryRows out(b, p.out, p.dim_v, w.out, w.out_pitch);
   KeyWalk walk(b, NZ, w.rows, w.pitch);
   for (Chunk chunk; walk.next(chunk);) {
     multiply_rows<NZ>(chunk, chunk.k, w.queries, p.dim, w.scores, ahead);
     finish_scores<NZ>(b, chunk, w.bias, w.scores);
     weigh<NZ>(chunk, w.scores, maximum, sum, w.factor);
-    sum_rows(b, chunk, chunk.v, w.scores, NZ * kLanes, w.factor, w.out, w.out_pitch, ahead);
+    for (int z = 0; z < NZ; z++) store(w.scale + z * kLanes, 1.f / sum[z]);
+    sum_rows(b, chunk, chunk.v, w.scores, NZ * kLanes, {w.out, w.out_pitch, w.factor, w.scale, out.row}, ahead);
   }
   for (int z = 0; z < NZ; z++) {
-    store(w.factor + z * kLanes, 1.f / sum[z]);
     const vf lse = (maximum[z] + log_positive(sum[z]) * kLog2E) * kLn2;
     for (int i = 0; p.lse && i < kLanes && z * kLanes + i < b.count; i++) p.lse[b.row_of(z * kLanes + i)] = lse[i];
   }
-  write_queries(b, p.out, p.dim_v, w.factor, w.out, w.out_pitch);
+  out.finish();
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ namespace {
 
 struct Workspace {
   int64_t pitch, dq_pitch;
-  float *q, *dout, *q_rows, *dout_rows, *weights, *grads, *dq, *out, *ones;
+  float *q, *dout, *q_rows, *dout_rows, *weights, *grads, *dq, *out, *ones, *scale;
   int32_t* bias;
   float* rows;
 
@@ -26,7 +26,7 @@ struct Workspace {
     q_rows = pieces.take(whole(p.dim, kLanes) * lanes), dout_rows = pieces.take(whole(p.dim_v, kLanes) * lanes);
     weights = pieces.take(pairs), grads = pieces.take(pairs);
     dq_pitch = whole(p.dim, kLanes);
-    dq = pieces.take(dq_pitch * lanes), out = pieces.take(p.dim_v * lanes), ones = pieces.take(lanes);
+    dq = pieces.take(dq_pitch * lanes), out = pieces.take(p.dim_v * lanes), ones = pieces.take(lanes), scale = pieces.take(lanes);
     bias = pieces.take<int32_t>(lanes);
     rows = KeyWalk::copies(p) ? pieces.take(2 * kChunkKeys * pitch) : nullptr;
   }
@@ -115,8 +115,7 @@ struct BoxPass {
         if (g.dlse) delta[z][i] -= g.dlse[row];
       }
     }
-    for (int64_t i = 0; i < w.dq_pitch * NZ; i++) store(w.dq + i * kLanes, zero());
-    for (int z = 0; z < NZ; z++) store(w.ones + z * kLanes, set1(1.f));
+    for (int z = 0; z < NZ; z++) store(w.ones + z * kLanes, set1(1.f)), store(w.scale + z * kLanes, set1(p.scale));
     if (!p.rpb) return;
     const BiasIndex index(p);
     for (int lane = 0; lane < NZ * kLanes; lane++) w.bias[lane] = static_cast<int32_t>(index.query(b, lane));
@@ -132,13 +131,14 @@ struct BoxPass {
                                     {p.k, p.dim, keys * p.k.sp[2]},
                                     {p.v, p.dim_v, keys * p.v.sp[2]}};
     Ahead<5> ahead(b, later);
+    const QueryRows dq(b, g.dq, p.dim, w.dq, w.dq_pitch);
     KeyWalk walk(b, NZ, w.rows, w.pitch);
     for (Chunk chunk; walk.next(chunk);) {
       multiply_rows<NZ>(chunk, chunk.k, w.q, p.dim, w.weights, ahead);
       finish_scores<NZ>(b, chunk, w.bias, w.weights);
       multiply_rows<NZ>(chunk, chunk.v, w.dout, p.dim_v, w.grads, ahead);
       differentiate(chunk);
-      sum_rows(b, chunk, chunk.k, w.grads, NZ * kLanes, w.ones, w.dq, w.dq_pitch, ahead);
+      sum_rows(b, chunk, chunk.k, w.grads, NZ * kLanes, {w.dq, w.dq_pitch, w.ones, w.scale, dq.row}, ahead);
       float *dk[kChunkKeys], *dv[kChunkKeys];
       for (const Chunk::Line* line = chunk.line; line < chunk.line + chunk.lines; line++) {
         const bool extra = line->at[0] < 0;
@@ -152,8 +152,7 @@ struct BoxPass {
       add_outer<NZ>(chunk, w.weights, p.dim_v, w.dout_rows, dv);
       if (bands.bias) add_bias(chunk);
     }
-    for (int z = 0; z < NZ; z++) store(w.ones + z * kLanes, set1(p.scale));
-    write_queries(b, g.dq, p.dim, w.ones, w.dq, w.dq_pitch);
+    dq.finish();
   }
 
   // Scores to weights, and products dP to dS.

@@ -164,6 +164,7 @@ struct Chunk {
     int32_t at[3];
   };
   int count, lines;
+  bool first, last;  // of the box
   Line line[kChunkKeys];
   uint8_t runs[kMostGroups];
   Run run[kMostGroups][kChunkKeys];  // of keys that a group of queries sees
@@ -193,6 +194,7 @@ class KeyWalk {
 
   bool next(Chunk& chunk) {
     chunk.count = chunk.lines = 0;
+    chunk.first = first_, first_ = false;
     for (Block& block : chunk.block) block = {static_cast<uint8_t>(vectors_), 0, 0};
     for (uint8_t& runs : chunk.runs) runs = 0;
     while (chunk.count < kChunkKeys && c_[0] < b_.hi[0]) {
@@ -213,6 +215,7 @@ class KeyWalk {
       extra_ += n;
     }
     for (int j = chunk.count; j % kRowsOfTile; j++) chunk.k[j] = chunk.k[chunk.count - 1], chunk.v[j] = chunk.v[chunk.count - 1];
+    chunk.last = c_[0] == b_.hi[0] && extra_ == p_.extra;
     return chunk.count > 0;
   }
 
@@ -275,6 +278,7 @@ class KeyWalk {
   const int vectors_;
   float* rows_;
   int64_t pitch_, c_[3], extra_ = 0;
+  bool first_ = true;
 };
 
 // to[d][z] = factor * row of query z, lanes as columns, in `vectors` vectors; rows are at data + query_offset.
@@ -286,16 +290,30 @@ inline void pack_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim,
   }
 }
 
-// Rows of the first b.count queries from `from` [lane][pitch], each times its factor; what is in `from` is lost.
-inline void write_queries(const Box& b, const NeighborhoodTensor& t, int64_t dim, const float* factor, float* from, int64_t pitch) {
-  const bool direct = b.p.dtype == DType::F32 && t.sd == 1 && dim == pitch;
-  for (int lane = 0; lane < b.count; lane++, from += pitch) {
-    char* row = const_cast<char*>(element(t, b.p.dtype, b.query_offset(t, lane)));
-    float* to = direct ? reinterpret_cast<float*>(row) : from;
-    for (int64_t d = 0; d < pitch; d += kLanes) store(to + d, load(from + d) * factor[lane]);
-    if (!direct) narrow_to(b.p.dtype, from, dim, row, t.sd);
+// Rows of a box's queries in a tensor, to be written by lane: the tensor's own where they are f32 in whole vectors, else those of `scratch`
+// [lane][pitch], which finish() narrows. Lanes beyond the last query have theirs in `scratch` too.
+class QueryRows {
+ public:
+  float* row[kVectors * kLanes];
+
+  QueryRows(const Box& b, const NeighborhoodTensor& t, int64_t dim, float* scratch, int64_t pitch)
+      : b_(b), t_(t), dim_(dim), direct_(b.p.dtype == DType::F32 && t.sd == 1 && dim == pitch) {
+    for (int lane = 0; lane < b.groups * b.group; lane++)
+      row[lane] = direct_ && lane < b.count ? static_cast<float*>(own(lane)) : scratch + lane * pitch;
   }
-}
+  void finish() const {
+    if (direct_) return;
+    for (int lane = 0; lane < b_.count; lane++) narrow_to(b_.p.dtype, row[lane], dim_, own(lane), t_.sd);
+  }
+
+ private:
+  void* own(int lane) const { return const_cast<char*>(element(t_, b_.p.dtype, b_.query_offset(t_, lane))); }
+
+  const Box& b_;
+  const NeighborhoodTensor& t_;
+  const int64_t dim_;
+  const bool direct_;
+};
 
 // Calls visit.operator()<n>(begin, end, first) for runs of keys that vectors [first, first + n) see; whole blocks, so that end may lie
 // beyond the last key.
@@ -356,62 +374,77 @@ __attribute__((noinline)) void multiply_rows(const Chunk& chunk, const float* co
 template <int R>
 constexpr int kSumVectors = R == kFewQueries && kRegisters == 32 ? 6 : 3;
 
-// out[i] = factor[i] * out[i] + sum over the keys j of the group's runs of weights[j][i] * rows[j], for R queries and W vectors from d on.
+// Where sums of rows go, by lane: between chunks they are kept, the next chunk starts from them times `factor`, and the last one writes
+// them, times `scale`, to rows `to`.
+struct RowSums {
+  float* kept;  // [lane][pitch]
+  int64_t pitch;
+  const float *factor, *scale;
+  float* const* to;
+};
+
+// Adds weights[j][i] * rows[j] over the keys j of a group's runs, for its R queries and W vectors from d on.
 template <int R, int W>
 FOVEA_INLINE void sum_group(const Chunk& chunk, int group, const float* const* rows, int64_t d, const float* weights, int64_t lanes,
-                            const float* factor, float* out, int64_t pitch) {
+                            const RowSums& sums) {
+  const int lane = group * R;
+  float* kept = sums.kept + lane * sums.pitch + d;
   vf acc[R][W];
   FOVEA_UNROLL
   for (int i = 0; i < R; i++) FOVEA_UNROLL
-  for (int w = 0; w < W; w++) acc[i][w] = load(out + i * pitch + w * kLanes) * factor[i];
+  for (int w = 0; w < W; w++) acc[i][w] = zero();
+  if (!chunk.first) FOVEA_UNROLL
+  for (int i = 0; i < R; i++) FOVEA_UNROLL
+  for (int w = 0; w < W; w++) acc[i][w] = load(kept + i * sums.pitch + w * kLanes) * sums.factor[lane + i];
   for (const Chunk::Run *run = chunk.run[group], *last = run + chunk.runs[group]; run < last; run++)
     for (int64_t j = run->begin; j < run->end; j++) {
-      const float *row = rows[j] + d, *weight = weights + j * lanes;
-      vf kept[W];
+      const float *row = rows[j] + d, *weight = weights + j * lanes + lane;
+      vf part[W];
       FOVEA_UNROLL
-      for (int w = 0; w < W; w++) kept[w] = load_once(row + w * kLanes);
+      for (int w = 0; w < W; w++) part[w] = load_once(row + w * kLanes);
       FOVEA_UNROLL
       for (int i = 0; i < R; i++) {
         const vf x = broadcast(weight + i);
         FOVEA_UNROLL
-        for (int w = 0; w < W; w++) acc[i][w] = fma(x, kept[w], acc[i][w]);
+        for (int w = 0; w < W; w++) acc[i][w] = fma(x, part[w], acc[i][w]);
       }
     }
   FOVEA_UNROLL
-  for (int i = 0; i < R; i++) FOVEA_UNROLL
-  for (int w = 0; w < W; w++) store(out + i * pitch + w * kLanes, acc[i][w]);
+  for (int i = 0; i < R; i++) {
+    float* to = chunk.last ? sums.to[lane + i] + d : kept + i * sums.pitch;
+    const float scale = chunk.last ? sums.scale[lane + i] : 1.f;
+    FOVEA_UNROLL
+    for (int w = 0; w < W; w++) store(to + w * kLanes, acc[i][w] * scale);
+  }
 }
 
 template <int R, int W, class Meanwhile>
 __attribute__((noinline)) void sum_groups(const Box& b, const Chunk& chunk, const float* const* rows, int64_t d, const float* weights,
-                                          int64_t lanes, const float* factor, float* out, int64_t pitch, Meanwhile&& meanwhile) {
+                                          int64_t lanes, const RowSums& sums, Meanwhile&& meanwhile) {
   for (int g = 0; g < b.groups; g++)
-    if (chunk.runs[g]) {
-      sum_group<R, W>(chunk, g, rows, d, weights + g * R, lanes, factor + g * R, out + g * R * pitch, pitch);
+    if (chunk.runs[g] || chunk.first || chunk.last) {
+      sum_group<R, W>(chunk, g, rows, d, weights, lanes, sums);
       meanwhile();
     }
 }
 
 template <int R, class Meanwhile>
-void sum_rows_of(const Box& b, const Chunk& chunk, const float* const* rows, const float* weights, int64_t lanes, const float* factor,
-                 float* out, int64_t pitch, Meanwhile&& meanwhile) {
-  const int vectors = static_cast<int>(pitch / kLanes);
+void sum_rows_of(const Box& b, const Chunk& chunk, const float* const* rows, const float* weights, int64_t lanes, const RowSums& sums,
+                 Meanwhile&& meanwhile) {
+  const int vectors = static_cast<int>(sums.pitch / kLanes);
   for (int first = 0, panels = (vectors + kSumVectors<R> - 1) / kSumVectors<R>; panels > 0; panels--) {
     const int n = (vectors - first + panels - 1) / panels;
-    with_count<kSumVectors<R>>(n, [&]<int W>() {
-      sum_groups<R, W>(b, chunk, rows, first * kLanes, weights, lanes, factor, out + first * kLanes, pitch, meanwhile);
-    });
+    with_count<kSumVectors<R>>(n, [&]<int W>() { sum_groups<R, W>(b, chunk, rows, first * kLanes, weights, lanes, sums, meanwhile); });
     first += n;
   }
 }
 
-// out[lane] = factor[lane] * out[lane] + sum of weights[j][lane] * rows[j] over the keys j that the lane's group sees; rows of whole
-// vectors, `pitch` floats. Queries that see none are left as they are.
+// Adds the sum of weights[j][lane] * rows[j] over the keys j that the lane's group sees; rows of whole vectors, `pitch` floats.
 template <class Meanwhile>
-void sum_rows(const Box& b, const Chunk& chunk, const float* const* rows, const float* weights, int64_t lanes, const float* factor,
-              float* out, int64_t pitch, Meanwhile&& meanwhile) {
-  if (b.group == kFewQueries) return sum_rows_of<kFewQueries>(b, chunk, rows, weights, lanes, factor, out, pitch, meanwhile);
-  if constexpr (kManyQueries != kFewQueries) sum_rows_of<kManyQueries>(b, chunk, rows, weights, lanes, factor, out, pitch, meanwhile);
+void sum_rows(const Box& b, const Chunk& chunk, const float* const* rows, const float* weights, int64_t lanes, const RowSums& sums,
+              Meanwhile&& meanwhile) {
+  if (b.group == kFewQueries) return sum_rows_of<kFewQueries>(b, chunk, rows, weights, lanes, sums, meanwhile);
+  if constexpr (kManyQueries != kFewQueries) sum_rows_of<kManyQueries>(b, chunk, rows, weights, lanes, sums, meanwhile);
 }
 
 // Index of a query's and a key's coordinates in one head of the bias table: their difference, see NeighborhoodParams::rpb.
