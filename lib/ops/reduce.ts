@@ -20,7 +20,7 @@ import { where } from './where.ts';
 
 export type Axes = number | readonly number[] | null;
 
-/** In the order of the enum in csrc/cpu/reduce.h. */
+/** In the order of the enum in csrc/core/reduce_params.h. */
 const OPS = [
   'sum',
   'mean',
