@@ -197,7 +197,7 @@ describe('values that a thread keeps for the next query tiles', () => {
   it.each([
     ['whole blocks', size(1, 2, 2, 288, 256, 64)],
     ['a last block that is not whole, heads that share keys', size(2, 4, 2, 192, 301, 32, 20)],
-    ['more keys than are kept', size(1, 2, 1, 96, 1190, 64, 256)],
+    ['more keys than are kept', size(1, 2, 1, 96, 2090, 64, 256)],
     ['a single key', size(2, 2, 1, 96, 1, 16)],
     ['fewer keys than a block', size(2, 1, 1, 240, 23, 16, 1)],
   ])('change no bit: %s', (_name, s) => {

@@ -9,7 +9,7 @@
 namespace fovea::cpu {
 namespace {
 
-constexpr int64_t kMostKeptBytes = 512 << 10;  // of turned values: a quarter of the second cache
+constexpr int64_t kMostKeptBytes = 1 << 20;  // of turned values: half of the second cache
 
 // What all tiles of a call share: which body they run, and the factors between raw products and logits in units of log2.
 struct Call {
