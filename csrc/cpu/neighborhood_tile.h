@@ -152,7 +152,7 @@ struct Block {
   uint8_t first, end, full;
 };
 
-// Up to kChunkKeys keys of a box: coordinates, and rows of k and v.
+// Up to kChunkKeys keys of a box: coordinates, and rows of k and v, of which the last is repeated to whole blocks.
 struct Chunk {
   struct Run {
     uint8_t begin, end;
@@ -169,7 +169,7 @@ struct Chunk {
   uint8_t runs[kMostGroups];
   Run run[kMostGroups][kChunkKeys];  // of keys that a group of queries sees
   Block block[kChunkKeys / kRowsOfTile];
-  const float* k[kChunkKeys];  // the last row is repeated to whole blocks
+  const float* k[kChunkKeys];
   const float* v[kChunkKeys];
 
   void add_run(int group, int64_t begin, int64_t end) {
