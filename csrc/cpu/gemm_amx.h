@@ -2,8 +2,8 @@
 //
 // Rows of A are read where they lie and the panel's layout is that of B tiles already. 32 rows keep six accumulators, for which a step of
 // 32 bf16 loads both tiles of A once and walks those of B there and back: seven loads for six products, and the panel streams from the L2
-// cache at 32 bytes a cycle. What does not
-// fill tiles (the last steps of k, rows below 16, incomplete columns) is copied to where it does, or the registers are made shorter.
+// cache at 32 bytes a cycle. What does not fill tiles (the last steps of k, rows below 16, incomplete columns) is copied to where it does,
+// or the registers are made shorter.
 // One or two rows are not worth the tile unit's latency: vectors do what it does, bit for bit. An instruction sums the even and the odd
 // elements of 16 steps each in a chain of fused multiply-adds from zero, in the order of k, then adds their sum to the accumulator;
 // denormals are zero.

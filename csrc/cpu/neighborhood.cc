@@ -10,7 +10,7 @@
 #include <optional>
 
 #include "core/float_mode.h"
-#include "cpu/neighborhood_tile.h"
+#include "cpu/neighborhood_row_sums.h"
 #include "cpu/pieces.h"
 
 namespace fovea::cpu {

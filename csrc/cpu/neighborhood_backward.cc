@@ -6,8 +6,8 @@
 // A key is seen from several boxes; dK and dV are added up as neighborhood_sums.h says, whose bands are whole boxes.
 #include "core/float_mode.h"
 #include "cpu/neighborhood.h"
+#include "cpu/neighborhood_row_sums.h"
 #include "cpu/neighborhood_sums.h"
-#include "cpu/neighborhood_tile.h"
 #include "cpu/pieces.h"
 
 namespace fovea::cpu {
