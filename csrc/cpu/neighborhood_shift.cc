@@ -19,14 +19,17 @@ struct Plan {
   const NeighborhoodParams& p;
   Ring ring;
   BiasColumns bias;
-  int64_t group, columns;  // query heads of a key head; columns of lanes of a row
-  int64_t pitch, values;   // floats of a row of values of one token, of a head's ring of them
-  int64_t heads, parts;    // key heads of a unit, units that the key heads of a batch make
+  int64_t group, columns;             // query heads of a key head; columns of lanes of a row
+  int64_t row_scores;                 // floats of scores of a query row
+  int64_t pitch, row_values, values;  // floats of a value, of a row of them, of a head's ring of them
+  int64_t heads, parts;               // key heads of a unit, units that the key heads of a batch make
   int64_t tiles, bands, of_band;
 
   Plan(const NeighborhoodParams& params, int64_t threads) : p(params), ring(p), bias(p) {
     group = p.heads_q / p.heads_kv, columns = divide_up(group_length(p.axis[2], 0), kLanes);
-    pitch = whole(p.dim_v, 16), values = ring.slots[0] * ring.slots[1] * group_length(p.axis[2], 0) * pitch;
+    row_scores = p.axis[0].kernel * p.axis[1].kernel * p.axis[2].kernel * kLanes;
+    pitch = whole(p.dim_v, 16), row_values = row_pitch(group_length(p.axis[2], 0), pitch);
+    values = ring.slots[0] * ring.slots[1] * row_values;
     // Heads of a token are neighbours in memory, so a unit takes all whose rings fit the second cache. Fewer heads or bands of tiles give
     // every thread work; results do not depend on them. A band packs the rows around it once more.
     constexpr int64_t kRingBytes = 1200 << 10;
@@ -57,9 +60,9 @@ struct Workspace {
     const Ring& ring = plan.ring;
     k = pieces.take(plan.heads * ring.floats(p.dim)), v = pieces.take(plan.heads * plan.values);
     q = pieces.take(kRows * p.dim * kLanes), out = pieces.take(kRows * kLanes * plan.pitch);
-    scores = pieces.take(kRows * p.axis[0].kernel * p.axis[1].kernel * p.axis[2].kernel * kLanes);
     bias = pieces.take(plan.heads * plan.group * plan.columns * plan.bias.floats);
     const int64_t most_rows = p.axis[0].kernel * ring.slots[1], n = group_length(p.axis[2], 0);
+    scores = pieces.take((kRows - 1) * plan.row_scores + most_rows * p.axis[2].kernel * kLanes);
     steps = pieces.take<Steps>(n), step = pieces.take<Step>(n * p.axis[2].kernel);
     rows = pieces.take<Source>(most_rows), slots = pieces.take<int64_t>(most_rows);
     groups = pieces.take<RowGroup>(most_rows);
@@ -100,6 +103,10 @@ class Unit {
  private:
   float* bias_of(int64_t h, int64_t column) const { return w_.bias + (h * plan_.columns + column) * plan_.bias.floats; }
 
+  // Scores of a query row with row r of keys are r * kernel * kLanes floats from here. They do not meet those of the next query row, which
+  // sees no keys before those of this one.
+  float* scores_of(int row) const { return w_.scores + row * plan_.row_scores; }
+
   // Packs what the tile reads and no tile before it did.
   void pack_keys() {
     const Range keys = tile_.keys(p_, l_);
@@ -110,7 +117,7 @@ class Unit {
       for (int64_t x0 = 0; x0 < l_.length[2]; x0 += kLanes)
         for (int64_t h = 0; h < heads_; h++)
           read_row(p_.dtype, v + h * p_.v.sh * element_bytes(p_.dtype) + x0 * rows_of_.step(p_.v), rows_of_.step(p_.v), p_.v.sd,
-                   least(kLanes, l_.length[2] - x0), p_.dim_v, 1.f, w_.v + h * plan_.values + (slot * l_.length[2] + x0) * plan_.pitch,
+                   least(kLanes, l_.length[2] - x0), p_.dim_v, 1.f, w_.v + h * plan_.values + slot * plan_.row_values + x0 * plan_.pitch,
                    plan_.pitch);
     }
   }
@@ -130,14 +137,10 @@ class Unit {
       }
       int64_t slot = ring_.slot(tile_.planes.begin, y);
       for (int64_t z = tile_.planes.begin; z < tile_.planes.end; z++, slot = ring_.next_plane(slot), rows_++, g->count++) {
-        w_.rows[rows_] = {slot * l_.length[2] * plan_.pitch, rows_ * kernel * kLanes, first, end};
+        w_.rows[rows_] = {slot * plan_.row_values, rows_ * kernel * kLanes, first, end};
         w_.slots[rows_] = slot;
       }
     }
-    for (int a = 0; a < tile_.rows; a++) scores_[a] = nullptr;
-    for (g = w_.groups; g < w_.groups + groups_; g++)
-      for (int a = g->first; a < g->end; a++)
-        if (!scores_[a]) scores_[a] = w_.scores + (a * p_.axis[0].kernel * p_.axis[1].kernel - g->from) * kernel * kLanes;
   }
 
   // The column of lanes that begins at query x0, of query head h of the unit.
@@ -153,7 +156,7 @@ class Unit {
     for (const RowGroup* g = w_.groups; g < w_.groups + groups_; g++)
       with_count<kRows>(g->end - g->first, [&]<int A>() {
         float* scores[A];
-        for (int a = 0; a < A; a++) scores[a] = scores_[g->first + a] + g->from * p_.axis[2].kernel * kLanes;
+        for (int a = 0; a < A; a++) scores[a] = scores_of(g->first + a) + g->from * p_.axis[2].kernel * kLanes;
         score_rows<A>(w_.q + g->first * q_pitch, q_pitch, {k, w_.slots + g->from, p_.axis[2].kernel, ring_.pitch, p_.dim}, g->count, scores,
                       top_[g->first]);
       });
@@ -175,8 +178,8 @@ class Unit {
   // of the column has taken them.
   void add_values(int64_t h, int64_t x0, int64_t lanes) {
     constexpr int64_t kMostWeights = (20 << 10) / kVectorBytes;
-    Product p{{}, {}, tile_.rows, false, w_.v + h / plan_.group * plan_.values, w_.rows, 0, p_.dim_v, plan_.pitch};
-    for (int a = 0; a < tile_.rows; a++) p.weights[a] = scores_[a], p.sums[a] = w_.out + a * kLanes * plan_.pitch;
+    Product p{w_.scores, plan_.row_scores, {}, tile_.rows, false, w_.v + h / plan_.group * plan_.values, w_.rows, 0, p_.dim_v, plan_.pitch};
+    for (int a = 0; a < tile_.rows; a++) p.sums[a] = w_.out + a * kLanes * plan_.pitch;
     for (const Source* end = w_.rows + rows_; p.sources < end; p.sources += p.count, p.add = true) {
       int64_t vectors = 0;
       for (p.count = 0; p.sources + p.count < end; p.count++) {
@@ -188,7 +191,7 @@ class Unit {
         auto seen = [a](const Source& s) { return s.first <= a && a < s.end; };
         const Source *first = std::find_if(p.sources, p.sources + p.count, seen),
                      *last = std::find_if_not(first, p.sources + p.count, seen);
-        weigh(a, scores_[a] + (first - w_.rows) * p_.axis[2].kernel * kLanes, (last - first) * p_.axis[2].kernel);
+        weigh(a, scores_of(a) + (first - w_.rows) * p_.axis[2].kernel * kLanes, (last - first) * p_.axis[2].kernel);
       }
       add_tokens(p, w_.steps + x0, 0, lanes);
     }
@@ -212,7 +215,9 @@ class Unit {
 
   // Adds the bias to the scores of a query row, and makes those that are not seen -inf; gives the highest.
   vf change_scores(int row, int64_t x0, bool hides, const float* bias) const {
-    float* scores = w_.scores + row * p_.axis[0].kernel * p_.axis[1].kernel * p_.axis[2].kernel * kLanes;
+    const RowGroup* seen = w_.groups;
+    while (seen->end <= row) seen++;
+    float* scores = scores_of(row) + seen->from * p_.axis[2].kernel * kLanes;
     const Range window = tile_.window[row];
     const int64_t kernel = p_.axis[2].kernel, count = (tile_.planes.end - tile_.planes.begin) * (window.end - window.begin) * kernel;
     if (p_.rpb) add_bias(row, bias, scores);
@@ -255,7 +260,6 @@ class Unit {
   int64_t packed_ = 0;    // rows of keys packed so far, numbered plane by plane
   Tile tile_{};
   int64_t rows_ = 0, groups_ = 0;                              // of keys in the tile
-  float* scores_[kRows] = {};                                  // of every query row: where those of the tile's first row of keys would be
   alignas(64) float top_[kRows][kLanes], sum_[kRows][kLanes];  // of scores, of weights
 };
 

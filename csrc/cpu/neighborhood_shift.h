@@ -113,7 +113,7 @@ struct Ring {
   Ring(const NeighborhoodParams& p) {
     const NeighborhoodAxis &y = p.axis[1], &x = p.axis[2];
     const int64_t n = group_length(y, 0);
-    int64_t span = n;
+    int64_t span = n | 1;  // odd, see row_pitch
     if (p.axis[0].length == 1) {
       span = 0;
       for (int64_t i = 0; i < n; i += kRows) {

@@ -26,14 +26,14 @@ struct Plan {
   int64_t group, columns;           // query heads of a key head; columns of lanes of a row
   int64_t kept;                     // columns whose pairs are kept
   int64_t row_pairs, column_pairs;  // pairs of a query row with a row of keys, and of all query rows; of a column of lanes
-  int64_t pitch;                    // of rows of tokens
+  int64_t pitch, row_tokens;        // floats of a token, of a row of them
 
   Plan(const NeighborhoodParams& params, const NeighborhoodGrads& grads)
       : p(params), g(grads), ring(p), bias(p), bands(p, Bands::axis_of(p) == 1 ? kRows : 1, g.drpb != nullptr, true) {
     group = p.heads_q / p.heads_kv, columns = divide_up(group_length(p.axis[2], 0), kLanes);
     kept = least(columns, 1 + divide_up(2 * p.axis[2].kernel, kLanes));  // a key is seen from fewer than 2 kernel queries
-    row_pairs = p.axis[2].kernel * kLanes, column_pairs = kRows * p.axis[1].kernel * row_pairs;
-    pitch = whole(most(p.dim, p.dim_v), 16);
+    row_pairs = p.axis[2].kernel * kLanes, column_pairs = ((kRows - 1) * p.axis[1].kernel + ring.slots[1]) * row_pairs;
+    pitch = whole(most(p.dim, p.dim_v), 16), row_tokens = row_pitch(group_length(p.axis[2], 0), pitch);
   }
 };
 
@@ -62,12 +62,12 @@ struct Workspace {
   Workspace(const Plan& plan, Pieces& pieces) {
     const NeighborhoodParams& p = plan.p;
     const Ring& ring = plan.ring;
-    const int64_t n = group_length(p.axis[2], 0), lanes = plan.columns * kLanes, tile_rows = kRows * n * plan.pitch;
+    const int64_t n = group_length(p.axis[2], 0), lanes = plan.columns * kLanes, tile_rows = kRows * plan.row_tokens;
     k = pieces.take(ring.floats(p.dim)), v = pieces.take(ring.floats(p.dim_v));
-    for (float** tokens : {&k_tokens, &dk, &dv}) *tokens = pieces.take(ring.slots[0] * ring.slots[1] * n * plan.pitch);
+    for (float** tokens : {&k_tokens, &dk, &dv}) *tokens = pieces.take(ring.slots[0] * ring.slots[1] * plan.row_tokens);
     q = pieces.take(kRows * p.dim * lanes), dout = pieces.take(kRows * p.dim_v * lanes);
     q_tokens = pieces.take(tile_rows), dout_tokens = pieces.take(tile_rows);
-    dq = pieces.take(tile_rows), out = pieces.take(n * plan.pitch);
+    dq = pieces.take(tile_rows), out = pieces.take(plan.row_tokens);
     lse = pieces.take(kRows * lanes), delta = pieces.take(kRows * lanes);
     weights = pieces.take(plan.kept * plan.column_pairs), grads = pieces.take(plan.kept * plan.column_pairs);
     bias = pieces.take(plan.group * plan.columns * plan.bias.floats), dbias = pieces.take(plan.group * plan.columns * plan.bias.floats);
@@ -113,7 +113,7 @@ class Unit {
         for (int64_t z = tile_.planes.begin; z < tile_.planes.end; z++) plane(h, z);
         for (int i = 0; i < tile_.rows; i++)
           write_row(p_.dtype, const_cast<char*>(rows_of_.at(plan_.g.dq, head_kv_ * plan_.group + h, tile_.z, tile_.y + i)),
-                    rows_of_.step(plan_.g.dq), plan_.g.dq.sd, n_, p_.dim, &p_.scale, 0, w_.dq + i * n_ * plan_.pitch, plan_.pitch);
+                    rows_of_.step(plan_.g.dq), plan_.g.dq.sd, n_, p_.dim, &p_.scale, 0, w_.dq + i * plan_.row_tokens, plan_.pitch);
       }
     }
     finish_keys(packed_);
@@ -130,9 +130,9 @@ class Unit {
     finish_keys(keys.begin);
     for (packed_ = most(packed_, keys.begin); packed_ < keys.end; packed_++) {
       const int64_t z = packed_ / l_.length[1], y = packed_ % l_.length[1], slot = ring_.slot(z, y);
-      for (float* sums : {w_.dk, w_.dv}) __builtin_memset(sums + slot * n_ * plan_.pitch, 0, static_cast<size_t>(n_ * plan_.pitch) * 4);
+      for (float* sums : {w_.dk, w_.dv}) __builtin_memset(sums + slot * plan_.row_tokens, 0, static_cast<size_t>(plan_.row_tokens) * 4);
       read_row(p_.dtype, rows_of_.at(p_.k, head_kv_, z, y), rows_of_.step(p_.k), p_.k.sd, n_, p_.dim, 1.f,
-               w_.k_tokens + slot * n_ * plan_.pitch, plan_.pitch);
+               w_.k_tokens + slot * plan_.row_tokens, plan_.pitch);
       rows_of_.pack(ring_, p_.k, head_kv_, 1, z, y, p_.dim, w_.k + slot * ring_.pitch * p_.dim, 0);
       rows_of_.pack(ring_, p_.v, head_kv_, 1, z, y, p_.dim_v, w_.v + slot * ring_.pitch * p_.dim_v, 0);
     }
@@ -141,7 +141,7 @@ class Unit {
   // Hands out dK and dV of the rows before `end`, which are complete.
   void finish_keys(int64_t end) {
     for (; finished_ < end; finished_++) {
-      const int64_t at[3] = {finished_ / l_.length[1], finished_ % l_.length[1], 0}, from = ring_.slot(at[0], at[1]) * n_ * plan_.pitch;
+      const int64_t at[3] = {finished_ / l_.length[1], finished_ % l_.length[1], 0}, from = ring_.slot(at[0], at[1]) * plan_.row_tokens;
       const bool shared = plan_.bands.shares(l_.length[plan_.bands.axis], at[plan_.bands.axis]);
       const float one = 1;
       auto finish = [&](const NeighborhoodTensor& t, int64_t dim, const float* sums, float* partial, int64_t pitch) {
@@ -157,8 +157,9 @@ class Unit {
     }
   }
 
-  // Where the pairs of query row a with row r of keys are: at pairs_of(a) + r * row_pairs.
-  int64_t pairs_of(int64_t a) const { return (a * p_.axis[1].kernel - (tile_.window[a].begin - tile_.window[0].begin)) * plan_.row_pairs; }
+  // Where the pairs of query row a with row r of keys are: at pairs_of(a) + r * row_pairs. They do not meet those of the next row, which
+  // sees no keys before those of this one.
+  int64_t pairs_of(int64_t a) const { return a * p_.axis[1].kernel * plan_.row_pairs; }
 
   // What rows of keys of a plane of the tile meet; they are numbered from the first that is seen.
   void list_rows() {
@@ -181,13 +182,13 @@ class Unit {
       for (int a = 0; a < tile_.rows; a++) {
         const int64_t first = most(tile_.window[a].begin - y0 - r, 0), end = least(tile_.window[a].end - y0 - r, kRows);
         if (first < end)
-          block.sources[block.count++] = {a * n_ * plan_.pitch, pairs_of(a), static_cast<int32_t>(first), static_cast<int32_t>(end)};
+          block.sources[block.count++] = {a * plan_.row_tokens, pairs_of(a), static_cast<int32_t>(first), static_cast<int32_t>(end)};
       }
     }
   }
 
   void pack_queries(int64_t head) {
-    const int64_t lanes = plan_.columns * kLanes, row = n_ * plan_.pitch;
+    const int64_t lanes = plan_.columns * kLanes, row = plan_.row_tokens;
     for (int i = 0; i < tile_.rows; i++) {
       float *q = w_.q_tokens + i * row, *dout = w_.dout_tokens + i * row;
       auto read = [&](const NeighborhoodTensor& t, int64_t dim, float factor, float* to) {
@@ -236,10 +237,10 @@ class Unit {
   void plane(int64_t h, int64_t z) {
     for (int64_t r = 0; r < rows_; r++) {
       w_.slots[r] = ring_.slot(z, tile_.window[0].begin + r);
-      w_.key_sources[r].row = w_.slots[r] * n_ * plan_.pitch;
+      w_.key_sources[r].row = w_.slots[r] * plan_.row_tokens;
     }
-    Product dq{{}, {}, tile_.rows, z > tile_.planes.begin, w_.k_tokens, w_.key_sources, rows_, p_.dim, plan_.pitch};
-    for (int a = 0; a < tile_.rows; a++) dq.weights[a] = w_.grads + pairs_of(a), dq.sums[a] = w_.dq + a * n_ * plan_.pitch;
+    Product dq{w_.grads, pairs_of(1), {}, tile_.rows, z > tile_.planes.begin, w_.k_tokens, w_.key_sources, rows_, p_.dim, plan_.pitch};
+    for (int a = 0; a < tile_.rows; a++) dq.sums[a] = w_.dq + a * plan_.row_tokens;
     for (int64_t x0 = 0, done = 0; x0 < n_; x0 += kLanes) {
       make_pairs(h, z, x0);
       const int64_t x1 = least(x0 + kLanes, n_), ready = done;
@@ -255,11 +256,9 @@ class Unit {
   // From the row of keys `row` on.
   void add_to_keys(const float* pairs, const float* tokens, int64_t dim, float* sums, int64_t row, int64_t from, int64_t to) const {
     const KeyBlock& block = w_.blocks[row / kRows];
-    Product product{{}, {}, least(kRows, rows_ - row), true, tokens, block.sources, block.count, dim, plan_.pitch};
-    for (int64_t i = 0; i < product.rows; i++) {
-      product.weights[i] = pairs + (row + i) * plan_.row_pairs;
-      product.sums[i] = sums + w_.slots[row + i] * n_ * plan_.pitch;
-    }
+    const int64_t rows = least(kRows, rows_ - row), pitch = plan_.row_pairs;
+    Product product{pairs + row * pitch, pitch, {}, rows, true, tokens, block.sources, block.count, dim, plan_.pitch};
+    for (int64_t i = 0; i < rows; i++) product.sums[i] = sums + w_.slots[row + i] * plan_.row_tokens;
     add_tokens(product, w_.of_keys, from, to);
   }
 

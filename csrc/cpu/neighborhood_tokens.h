@@ -36,6 +36,10 @@ void each_pair(const NeighborhoodAxis& axis, const Ring& ring, int64_t n, F&& f)
     for (int64_t j = axis.causal ? most(ring.before - x, 0) : 0; j < axis.kernel; j++) f(x, j, ring.token(axis, n, x + j));
 }
 
+// Floats from a row of n tokens to the next: an odd number of cache lines. Tokens at one place of neighbouring rows, and of planes of an
+// odd number of rows, fall into different sets of the first cache, though rows and planes are often powers of two.
+inline int64_t row_pitch(int64_t n, int64_t pitch) { return (n * pitch / 16 | 1) * 16; }
+
 // Lists what queries of a row of n tokens meet, the keys j of their windows, and the reverse where of_keys is given. weight(x, j) is where
 // the weight of query x and key j lies.
 template <class Weight>
@@ -61,7 +65,8 @@ void list_steps(const NeighborhoodAxis& axis, const Ring& ring, int64_t n, int64
 }
 
 struct Product {
-  const float* weights[kRows];  // of every row of sums
+  const float* weights;   // of the first row of sums
+  int64_t weights_pitch;  // floats to those of the next
   float* sums[kRows];
   int64_t rows;  // of sums
   bool add;      // to what sums hold; or else they are set
@@ -89,21 +94,23 @@ FOVEA_INLINE void with_range(int first, int end, F&& f) {
 template <int kFirst, int A, int V>
 FOVEA_INLINE const Source* add_sources(vf (&acc)[kRows][V], const Product& p, const Source* s, const float* tokens, const Steps& steps) {
   auto at = [](const float* p, int64_t bytes) { return reinterpret_cast<const float*>(reinterpret_cast<const char*>(p) + bytes); };
+  const int64_t pitch = p.weights_pitch * 4;
   do {
-    const float* weights[A];
-    FOVEA_UNROLL
-    for (int i = 0; i < A; i++) weights[i] = p.weights[kFirst + i] + s->weights;
-    const float* row = tokens + s->row;
+    const float *row = tokens + s->row, *weights = p.weights + kFirst * p.weights_pitch + s->weights;
+    asm("" : "+r"(row), "+r"(weights));  // or else their terms are added at every step
     for (const Step* step = steps.begin; step < steps.begin + steps.count; step++) {
-      const float* token = at(row, step->token);
+      const float *token = at(row, step->token), *weight = at(weights, step->weight);
       asm("" : "+r"(token));  // one address, or else every vector of the token would take a register
       vf x[V];
       FOVEA_UNROLL
       for (int v = 0; v < V; v++) x[v] = load(token + v * kLanes);
-      const int64_t weight = step->weight;
       FOVEA_UNROLL
       for (int i = 0; i < A; i++) {
-        const vf w = broadcast(at(weights[i], weight));
+        if (i % 4 == 0) {  // an address for four weights: one for each would take all registers
+          if (i) weight = at(weight, 4 * pitch);
+          asm("" : "+r"(weight));
+        }
+        const vf w = broadcast(at(weight, i % 4 * pitch));
         FOVEA_UNROLL
         for (int v = 0; v < V; v++) acc[kFirst + i][v] = fma(w, x[v], acc[kFirst + i][v]);
       }
@@ -113,17 +120,16 @@ FOVEA_INLINE const Source* add_sources(vf (&acc)[kRows][V], const Product& p, co
   return s;
 }
 
-// Sums at place `at`, V vectors of channels from d on. Asks for the next place's, which lie in the second cache.
+// Sums at place `at`, V vectors of channels from d on.
 template <int V>
 FOVEA_INLINE void add_panel(const Product& p, const Steps& steps, int64_t at, int64_t d) {
-  const int64_t sum = at * p.pitch + d;
+  const int64_t sum = at * p.pitch + d, rows = p.rows, held = p.add ? rows : 0;
   vf acc[kRows][V];
   FOVEA_UNROLL
   for (int i = 0; i < kRows; i++) {
+    const float* from = i < held ? p.sums[i] + sum : nullptr;
     FOVEA_UNROLL
-    for (int v = 0; v < V; v++) acc[i][v] = p.add && i < p.rows ? load(p.sums[i] + sum + v * kLanes) : zero();
-    if (i < p.rows)
-      for (int v = 0; v < V; v++) __builtin_prefetch(p.sums[i] + sum + p.pitch + v * kLanes);
+    for (int v = 0; v < V; v++) acc[i][v] = from ? load(from + v * kLanes) : zero();
   }
   const float* tokens = p.tokens + steps.first * p.pitch + d;
   for (const Source* s = p.sources; s < p.sources + p.count;) {
@@ -132,9 +138,12 @@ FOVEA_INLINE void add_panel(const Product& p, const Steps& steps, int64_t at, in
     with_range<kRows>(s->first, s->end, add);
   }
   FOVEA_UNROLL
-  for (int i = 0; i < kRows; i++) FOVEA_UNROLL
-  for (int v = 0; v < V; v++)
-    if (i < p.rows) store(p.sums[i] + sum + v * kLanes, acc[i][v]);
+  for (int i = 0; i < kRows; i++)
+    if (i < rows) {
+      float* to = p.sums[i] + sum;
+      FOVEA_UNROLL
+      for (int v = 0; v < V; v++) store(to + v * kLanes, acc[i][v]);
+    }
 }
 
 // At places [from, to).
