@@ -5,7 +5,7 @@ const root = new URL('..', import.meta.url).pathname;
 
 function run(script: string): { status: number | null; signal: string | null; stdout: string; stderr: string } {
   const source = `
-    import { tensor, cast, abortable, mergeAttentions, synchronize, synchronizeSync, zeros } from ${JSON.stringify(root + 'lib/index.ts')};
+    import { tensor, cast, abortable, mergeAttentions, setNumThreads, synchronize, synchronizeSync, zeros } from ${JSON.stringify(root + 'lib/index.ts')};
     process.on('unhandledRejection', (error) => { console.log('unhandled', error); });
     const queue = () => {
       let t = tensor(new Float32Array(1 << 18));
@@ -77,5 +77,18 @@ test('the event loop turns while kernels run', () => {
     await queue().data();
     done = true;
     console.log(turns > 10);`);
+  expect(result.stdout).toBe('true\n');
+});
+
+test('a process without work takes no processor time', () => {
+  const result = run(`
+    const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    setNumThreads(2);
+    await queue().data();
+    await sleep(100);
+    const before = process.cpuUsage();
+    await sleep(1000);
+    const { user, system } = process.cpuUsage(before);
+    console.log(user + system < 500_000);`);
   expect(result.stdout).toBe('true\n');
 });

@@ -8,13 +8,12 @@
 #include <vector>
 
 #include "core/error_of.h"
-#include "core/relax.h"
+#include "core/spin.h"
 
 namespace fovea {
 namespace {
 
 constexpr uint64_t kCapacity = 4096;
-constexpr int kSpins = 20000;  // about 50 us before the stream thread parks: a burst of small ops needs no wake-ups
 
 thread_local CancelToken current_token;
 thread_local bool on_stream_thread = false;
@@ -143,11 +142,7 @@ void Stream::loop(Block* first) {
   uint64_t next = 0;
   Block* block = first;
   for (;;) {
-    for (int spins = 0; enqueued_.load(std::memory_order_acquire) == next;) {
-      if (++spins < kSpins) {
-        relax();
-        continue;
-      }
+    if (!spin_until([&] { return enqueued_.load(std::memory_order_acquire) != next; }, kPatience)) {
       std::unique_lock lock(impl_->park_mutex);
       impl_->parked.store(true, std::memory_order_seq_cst);
       impl_->work.wait(lock, [&] { return enqueued_.load(std::memory_order_seq_cst) != next; });
@@ -193,10 +188,7 @@ void Stream::execute(Task& task) {
 }
 
 void Stream::wait(uint64_t position) {
-  for (int spins = 0; spins < 2000; spins++) {
-    if (completed() >= position) return;
-    relax();
-  }
+  if (spin_until([&] { return completed() >= position; }, kPatience)) return;
   std::unique_lock lock(impl_->park_mutex);
   impl_->waiters.fetch_add(1, std::memory_order_seq_cst);
   impl_->progress.wait(lock, [&] { return completed_.load(std::memory_order_seq_cst) >= position; });

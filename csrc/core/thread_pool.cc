@@ -17,14 +17,13 @@
 #include "core/error.h"
 #include "core/float_mode.h"
 #include "core/red_zone.h"
-#include "core/relax.h"
+#include "core/spin.h"
 #include "core/system_memory.h"
 
 namespace fovea {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kSpins = 4000;  // about 20 us before a thread parks
 
 // CPUs granted by a cgroup v2 quota, or 0 when there is none.
 int cgroup_cpus() {
@@ -96,14 +95,10 @@ struct ThreadPool::Impl {
 
   void loop(int thread, uint64_t seen) {
     for (;;) {
-      int spins = 0;
-      while (published.load(std::memory_order_acquire) == seen) {
-        if (++spins < kSpins) {
-          relax();
-          continue;
-        }
+      const auto has_news = [&] { return published.load(std::memory_order_acquire) != seen; };
+      if (!spin_until(has_news, kPatience)) {
         std::unique_lock lock(park_mutex);
-        park.wait(lock, [&] { return published.load(std::memory_order_acquire) != seen; });
+        park.wait(lock, has_news);
       }
       seen = published.load(std::memory_order_acquire);
       if (static_cast<uint64_t>(thread) < (seen & ((1u << kWidthBits) - 1))) {
@@ -152,11 +147,7 @@ void ThreadPool::run_erased(int64_t tiles, Invoke invoke, void* ctx, const std::
     job.park.notify_all();
   }
   job.work(0);
-  if (width > 1)
-    for (int spins = 0; job.busy.load(std::memory_order_acquire) != 0;) {
-      if (++spins < kSpins) relax();
-      else std::this_thread::yield();
-    }
+  if (width > 1) spin_until([&job] { return job.busy.load(std::memory_order_acquire) == 0; });
   if (job.error) std::rethrow_exception(std::exchange(job.error, nullptr));
   if (cancel && cancel->load(std::memory_order_relaxed)) fail("ERR_ABORTED", "the call was aborted by its signal");
 }
