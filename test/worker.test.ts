@@ -8,19 +8,21 @@ function start(workerData: object): Worker {
 }
 
 test('tensors go to a worker and come back without a copy of their storage', async () => {
-  const t = tensor([1, 2, 3]);
+  using t = tensor([1, 2, 3]);
   const worker = start({ action: 'exchange', token: t.share() });
   const [{ data, own }] = (await once(worker, 'message')) as [{ data: Float32Array; own: SharedTensor }];
   expect(data).toEqual(new Float32Array([1, 2, 3]));
-  const received = receive(own);
+  using received = receive(own);
   await once(worker, 'exit');
   expect(await received.data()).toEqual(new Float32Array([7, 8, 9]));
   expect(await t.data()).toEqual(new Float32Array([1, 2, 3]));
 });
 
 test('a token is for one receiver', () => {
-  const token = tensor([1]).share();
-  receive(token);
+  using t = tensor([1]);
+  const token = t.share();
+  using received = receive(token);
+  expect(received.shape).toEqual([1]);
   expect(() => receive(token)).toThrow(expect.objectContaining({ code: 'ERR_ARGUMENT' }));
 });
 
@@ -28,22 +30,24 @@ test('work a worker queued for a shared tensor runs although the worker has left
   const worker = start({ action: 'shareAndLeave' });
   const [{ own }] = (await once(worker, 'message')) as [{ own: SharedTensor }];
   await once(worker, 'exit');
-  const data = await receive(own).data();
+  using received = receive(own);
+  const data = await received.data();
   expect(data.length).toBe(1 << 18);
   expect(data.every((x) => x === 1.5)).toBe(true);
 });
 
 test('a worker that has left still changes the tensor it received', async () => {
-  const t = tensor([1, 2, 3]);
+  using t = tensor([1, 2, 3]);
   await once(start({ action: 'changeAndLeave', token: t.share() }), 'exit');
   expect(await t.data()).toEqual(new Float32Array([1.5, 1.5, 1.5]));
 });
 
 test('memory of a TypedArray, which goes with its thread, is not handed on', () => {
-  const t = tensor(new Float32Array(3), null, { copy: false });
+  using t = tensor(new Float32Array(3), null, { copy: false });
   const refused = expect.objectContaining({ code: 'ERR_UNSUPPORTED' });
   expect(() => t.share()).toThrow(refused);
-  expect(() => t.detach().share()).toThrow(refused);
+  using detached = t.detach();
+  expect(() => detached.share()).toThrow(refused);
 });
 
 test('terminating a worker with work in flight frees what it held', async () => {
