@@ -69,7 +69,8 @@ export interface Native {
   endScope(): void;
   beginAbortable(): number;
   endAbortable(): void;
-  abort(id: number): void;
+  /** Errors of the call are made with `options`. */
+  abort(id: number, options: ErrorOptions): void;
   forgetAbortable(id: number): void;
 
   // streams

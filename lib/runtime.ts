@@ -117,7 +117,7 @@ function stopAt(signal: AbortSignal, call: number): () => void {
 
 function newListener(signal: AbortSignal) {
   const calls = new Set<number>();
-  const entry = { calls, stop: () => calls.forEach((call) => native().abort(call)) };
+  const entry = { calls, stop: () => calls.forEach((call) => native().abort(call, { cause: signal.reason })) };
   signal.addEventListener('abort', entry.stop, { once: true });
   stoppedBy.set(signal, entry);
   return entry;
@@ -125,7 +125,7 @@ function newListener(signal: AbortSignal) {
 
 /**
  * Calls `fn`, whose operations stop at `signal`: those still queued are skipped and the one running ends at its next tile; their results
- * reject with ERR_ABORTED. `fn` must be synchronous.
+ * reject with ERR_ABORTED, whose `cause` is the signal's reason (unless another thread received them). `fn` must be synchronous.
  */
 export function abortable<R>(signal: AbortSignal | undefined, fn: () => R): R {
   if (!signal) return fn();

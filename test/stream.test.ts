@@ -121,21 +121,41 @@ describe('streams on the CPU', () => {
     expect(await a.run(() => full([1], 5)).item()).toBe(5);
   });
 
+  test('what comes of an aborted call has the reason of its signal as cause, however it is read', async () => {
+    for (const reason of [new Error('too late'), 'a text', null, { step: 3 }]) {
+      const controller = new AbortController();
+      const out = abortable(controller.signal, () => {
+        controller.abort(reason);
+        return full([4], 1);
+      });
+      const expected = expect.objectContaining({ code: 'ERR_ABORTED', cause: reason });
+      const derived = out.mul(2);
+      for (const t of [out, derived]) {
+        await expect(t.data()).rejects.toEqual(expected);
+        expect(() => t.dataSync()).toThrow(expected);
+      }
+      out.dispose();
+      await expect(derived.data()).rejects.toEqual(expected);
+      expect(() => abortable(controller.signal, () => full([1], 1))).toThrow(expected);
+    }
+  });
+
   test('an outer signal stops what inner ones were given; what follows them stays its own', async () => {
     const [outer, inner] = [new AbortController(), new AbortController()];
     const [first, nested, last] = abortable(outer.signal, () => {
       const before = full([1 << 20], 1);
       const inside = abortable(inner.signal, () => before.add(1));
       const after = before.add(2);
-      outer.abort();
+      outer.abort('outer');
       return [inside, after, abortable(inner.signal, () => full([1], 3))];
     });
-    for (const t of [first, nested, last]) await expect(t.data()).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    for (const t of [first, nested, last])
+      await expect(t.data()).rejects.toMatchObject({ code: 'ERR_ABORTED', cause: 'outer' });
     const [stopped, going] = abortable(new AbortController().signal, () => {
       const pending = full([1 << 20], 1);
-      return [abortable(inner.signal, () => (inner.abort(), pending.add(1))), pending.add(2)];
+      return [abortable(inner.signal, () => (inner.abort('inner'), pending.add(1))), pending.add(2)];
     });
-    await expect(stopped.data()).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    await expect(stopped.data()).rejects.toMatchObject({ code: 'ERR_ABORTED', cause: 'inner' });
     expect((await going.data())[0]).toBe(3);
   });
 
@@ -143,10 +163,10 @@ describe('streams on the CPU', () => {
     const target = zeros([2]);
     const controller = new AbortController();
     abortable(controller.signal, () => {
-      controller.abort();
+      controller.abort('in place');
       copyFrom(target, full([1], 1));
     });
-    await expect(synchronize()).rejects.toMatchObject({ code: 'ERR_ABORTED' });
+    await expect(synchronize()).rejects.toMatchObject({ code: 'ERR_ABORTED', cause: 'in place' });
     expect(await target.data()).toEqual(Float32Array.of(0, 0));
   });
 

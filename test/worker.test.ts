@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
-import { memory, receive, synchronize, tensor, type SharedTensor } from '../lib/index.ts';
+import { abortable, memory, receive, synchronize, tensor, type SharedTensor } from '../lib/index.ts';
 
 function start(workerData: object): Worker {
   return new Worker(new URL('./fixtures/worker.mjs', import.meta.url), { workerData });
@@ -16,6 +16,18 @@ test('tensors go to a worker and come back without a copy of their storage', asy
   await once(worker, 'exit');
   expect(await received.data()).toEqual(new Float32Array([7, 8, 9]));
   expect(await t.data()).toEqual(new Float32Array([1, 2, 3]));
+});
+
+test('what an abort left is refused by a worker too, which knows nothing of the reason', async () => {
+  const controller = new AbortController();
+  const t = abortable(controller.signal, () => {
+    controller.abort(() => 'this thread alone has it');
+    return tensor([1]).add(1);
+  });
+  const [error] = (await once(start({ action: 'exchange', token: t.share() }), 'error')) as [Error];
+  expect(error).toMatchObject({ code: 'ERR_ABORTED' });
+  expect(error.cause).toBeUndefined();
+  await expect(t.data()).rejects.toMatchObject({ code: 'ERR_ABORTED', cause: controller.signal.reason as unknown });
 });
 
 test('a token is for one receiver', () => {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <exception>
+#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -10,13 +11,17 @@ namespace fovea {
 
 class Error : public std::exception {
  public:
-  Error(const char* code, std::string message) : code_(code), message_(std::move(message)) {}
+  Error(const char* code, std::string message, std::shared_ptr<const void> cause = nullptr)
+      : code_(code), message_(std::move(message)), cause_(std::move(cause)) {}
   const char* code() const { return code_; }
   const char* what() const noexcept override { return message_.c_str(); }
+  // Of an aborted call: what the binding knows its signal by (napi/environment.h). Else null.
+  const std::shared_ptr<const void>& cause() const { return cause_; }
 
  private:
   const char* code_;
   std::string message_;
+  std::shared_ptr<const void> cause_;
 };
 
 namespace detail {

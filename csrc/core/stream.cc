@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -168,15 +169,17 @@ void Stream::execute(Task& task) {
   bool ran = false;
   for (size_t i = 0; i < head.touched.n_reads() && !head.always && !error; i++)
     if (reads[i]->poison()) error = reads[i]->shared_poison();
-  if (!error && head.cancel && head.cancel->load(std::memory_order_relaxed))
-    error = std::make_shared<const Error>("ERR_ABORTED", std::string(head.name) + ": aborted before it ran");
+  if (!error && head.cancel && head.cancel->stopped().load(std::memory_order_relaxed))
+    error = std::make_shared<const Error>("ERR_ABORTED", std::string(head.name) + ": aborted before it ran", head.cancel->cause());
   if (!error) {
     ran = true;
     error = error_of(head.name, [&] {
       const Ordered ordered(order_, head);
-      task.run({ThreadPool::instance(), head.cancel.get()});
+      task.run({ThreadPool::instance(), head.cancel ? &head.cancel->stopped() : nullptr});
     });
     if (!error) return;
+    if (head.cancel && !error->cause() && std::string_view(error->code()) == "ERR_ABORTED")
+      error = std::make_shared<const Error>(error->code(), error->what(), head.cancel->cause());
   }
   if (head.in_place) {
     std::lock_guard lock(impl_->error_mutex);

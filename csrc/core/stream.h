@@ -18,6 +18,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "core/cancel.h"
 #include "core/lane.h"
 #include "core/storage.h"
 #include "core/thread_pool.h"
@@ -37,9 +38,6 @@ class TaskOrder {
                       size_t n_writes) noexcept = 0;
   virtual void after(Storage* const* reads, size_t n_reads, Storage* const* writes, size_t n_writes) noexcept = 0;
 };
-
-// Shared by the tasks of one abortable call, or of one JavaScript environment.
-using CancelToken = std::shared_ptr<std::atomic<bool>>;
 
 // The storages a task reads, then those it writes, with a reference to each.
 class Touched {

@@ -259,7 +259,7 @@ void begin_scope(JsCall& call) { call.environment().begin_scope(); }
 void end_scope(JsCall& call) { call.environment().end_scope(); }
 void begin_abortable(JsCall& call) { call.give(call.environment().begin_abortable()); }
 void end_abortable(JsCall& call) { call.environment().end_abortable(); }
-void abort_call(JsCall& call) { call.environment().abort(call.number(0)); }
+void abort_call(JsCall& call) { call.environment().abort(call.number(0), call.value(1)); }
 void forget_abortable(JsCall& call) { call.environment().forget_abortable(call.number(0)); }
 
 void export_tensor(JsCall& call) { call.give(call.environment().export_tensor(call.number(0))); }

@@ -62,11 +62,11 @@ napi_value guarded(napi_env env, napi_callback_info info, Body&& body) {
     call.environment().report_memory();
     return call.result();
   } catch (const Error& e) {
-    napi_throw(env, Environment::of(env).make_error(e.code(), e.what()));
+    napi_throw(env, Environment::of(env).make_error(e));
   } catch (const std::bad_alloc&) {
-    napi_throw(env, Environment::of(env).make_error("ERR_OOM", "out of memory"));
+    napi_throw(env, Environment::of(env).make_error(Error("ERR_OOM", "out of memory")));
   } catch (const std::exception& e) {
-    napi_throw(env, Environment::of(env).make_error("ERR_INTERNAL", e.what()));
+    napi_throw(env, Environment::of(env).make_error(Error("ERR_INTERNAL", e.what())));
   }
   return nullptr;
 }

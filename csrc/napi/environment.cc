@@ -28,6 +28,21 @@ struct Exports {
   }
 };
 
+// What errors of an aborted call are made with, held until the last of them is gone.
+class ErrorOptions {
+ public:
+  ErrorOptions(std::shared_ptr<Completions> completions, Pending* options) : completions_(std::move(completions)), options_(options) {}
+  ~ErrorOptions() { completions_->settle(options_, nullptr); }
+  ErrorOptions(const ErrorOptions&) = delete;
+  ErrorOptions& operator=(const ErrorOptions&) = delete;
+  bool is_of(const std::shared_ptr<Completions>& completions) const { return completions_ == completions; }
+  napi_ref reference() const { return options_->keep; }
+
+ private:
+  const std::shared_ptr<Completions> completions_;
+  Pending* const options_;
+};
+
 }  // namespace
 
 void Completions::settle(Pending* pending, std::shared_ptr<const Error> error) {
@@ -46,8 +61,7 @@ Environment& Environment::of(napi_env env) {
   return *static_cast<Environment*>(data);
 }
 
-Environment::Environment(napi_env env)
-    : env_(env), completions_(std::make_shared<Completions>()), own_token_(std::make_shared<std::atomic<bool>>(false)) {
+Environment::Environment(napi_env env) : env_(env), completions_(std::make_shared<Completions>()), own_token_(std::make_shared<Cancel>()) {
   napi_value name;
   expect(napi_create_string_utf8(env, "fovea completions", NAPI_AUTO_LENGTH, &name), "create_string");
   expect(napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr, this, on_completions, &completions_->wake_),
@@ -68,16 +82,18 @@ void Environment::close(void* data) {
   auto& self = *static_cast<Environment*>(data);
   // Queued work of a closing environment is dropped, unless other threads have tensors of it, or it those of others.
   if (!self.shares_) {
-    self.own_token_->store(true);
-    for (Abortable& one : self.abortables_) one.token->store(true);
+    self.own_token_->stop(nullptr);
+    for (Abortable& one : self.abortables_) one.token->stop(nullptr);
   }
   Stream::set_cancel_token(nullptr);
+  std::vector<Completions::Done> unheard;  // freed without the lock, which the end of an error may take
   {
     std::lock_guard lock(self.completions_->mutex_);
     self.completions_->open_ = false;
-    for (Completions::Done& d : self.completions_->done_) delete d.pending;
-    self.completions_->done_.clear();
+    unheard.swap(self.completions_->done_);
   }
+  for (Completions::Done& d : unheard) delete d.pending;
+  unheard.clear();
   Stream::cpu().synchronize();
   drain_devices();
 }
@@ -164,7 +180,7 @@ void Environment::drain() {
     const napi_deferred deferred = d.pending->deferred;
     delete d.pending;
     if (!deferred) continue;
-    if (d.error) napi_reject_deferred(env_, deferred, make_error(d.error->code(), d.error->what()));
+    if (d.error) napi_reject_deferred(env_, deferred, make_error(*d.error));
     else napi_resolve_deferred(env_, deferred, value);
     if (--pending_ == 0) napi_unref_threadsafe_function(env_, completions_->wake_);
   }
@@ -175,12 +191,15 @@ void Environment::set_error_class(napi_value constructor) {
   napi_create_reference(env_, constructor, 1, &error_class_);
 }
 
-napi_value Environment::make_error(const char* code, const char* message) {
-  napi_value args[2], constructor = nullptr, error;
-  napi_create_string_utf8(env_, code, NAPI_AUTO_LENGTH, &args[0]);
-  napi_create_string_utf8(env_, message, NAPI_AUTO_LENGTH, &args[1]);
+napi_value Environment::make_error(const Error& e) {
+  napi_value args[3], constructor = nullptr, error;
+  napi_create_string_utf8(env_, e.code(), NAPI_AUTO_LENGTH, &args[0]);
+  napi_create_string_utf8(env_, e.what(), NAPI_AUTO_LENGTH, &args[1]);
+  const auto* options = static_cast<const ErrorOptions*>(e.cause().get());
+  const bool known = options && options->is_of(completions_) && napi_get_reference_value(env_, options->reference(), &args[2]) == napi_ok;
   if (error_class_) napi_get_reference_value(env_, error_class_, &constructor);
-  if (!constructor || napi_new_instance(env_, constructor, 2, args, &error) != napi_ok) napi_create_error(env_, args[0], args[1], &error);
+  if (!constructor || napi_new_instance(env_, constructor, known ? 3 : 2, args, &error) != napi_ok)
+    napi_create_error(env_, args[0], args[1], &error);
   return error;
 }
 
@@ -192,8 +211,9 @@ Environment::Abortable* Environment::current_abortable() {
 
 double Environment::begin_abortable() {
   const Abortable* outer = current_abortable();
-  const bool stopped = outer && outer->token->load(std::memory_order_relaxed);
-  abortables_.push_back({next_abort_id_++, current_abort_id_, std::make_shared<std::atomic<bool>>(stopped)});
+  const CancelToken token = std::make_shared<Cancel>();
+  if (outer && outer->token->stopped().load(std::memory_order_relaxed)) token->stop(outer->token->cause());
+  abortables_.push_back({next_abort_id_++, current_abort_id_, token});
   current_abort_id_ = abortables_.back().id;
   Stream::set_cancel_token(abortables_.back().token);
   return current_abort_id_;
@@ -205,12 +225,13 @@ void Environment::end_abortable() {
   Stream::set_cancel_token(outer ? outer->token : own_token_);
 }
 
-void Environment::abort(double id) {
+void Environment::abort(double id, napi_value options) {
+  const auto cause = std::make_shared<const ErrorOptions>(completions_, hold(options));
   std::vector<double> stopped{id};
   for (Abortable& one : abortables_) {
     const bool inside = std::find(stopped.begin(), stopped.end(), one.outer) != stopped.end();
     if (inside) stopped.push_back(one.id);
-    if (inside || one.id == id) one.token->store(true, std::memory_order_relaxed);
+    if (inside || one.id == id) one.token->stop(cause);
   }
 }
 

@@ -69,14 +69,15 @@ class Environment {
 
   Streams& streams() { return streams_; }
 
-  napi_value make_error(const char* code, const char* message);
+  napi_value make_error(const Error& error);
   void set_error_class(napi_value constructor);
 
   // Calls between begin_abortable() and end_abortable() belong to the returned id and stop once abort(id) is called, those of pairs nested
-  // between them too.
+  // between them too. Their errors are made with `options`, an object that is the third argument of the error class; where another
+  // environment reads what failed, without.
   double begin_abortable();
   void end_abortable();
-  void abort(double id);
+  void abort(double id, napi_value options);
   void forget_abortable(double id);
 
   // Handing tensors to other threads: take_exported(export_tensor(h)) moves a view; each id can be taken once, by any environment. Borrowed

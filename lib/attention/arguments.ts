@@ -57,7 +57,7 @@ export interface AttentionOptions {
   readonly pageTable?: Tensor;
   /** Packed sequences (batch 1): beginnings of each, and the total. One list for both, or one each for queries and keys. */
   readonly cuSeqlens?: IntegerList | { readonly q: IntegerList; readonly kv: IntegerList };
-  /** Stops the call: results reject with ERR_ABORTED. */
+  /** Stops the call: results reject with ERR_ABORTED, whose cause is the signal's reason. */
   readonly signal?: AbortSignal;
 }
 

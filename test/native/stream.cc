@@ -89,7 +89,8 @@ void exceptions_in_tiles_surface() {
 }
 
 void cancelling_stops_between_tiles() {
-  auto token = std::make_shared<std::atomic<bool>>(false);
+  auto token = std::make_shared<Cancel>();
+  const auto cause = std::make_shared<int>();
   Tensor t = Tensor::empty({1}, DType::I32);
   std::atomic<int> ran{0};
   Stream::set_cancel_token(token);
@@ -104,10 +105,11 @@ void cancelling_stops_between_tiles() {
   });
   Stream::set_cancel_token(nullptr);
   while (ran == 0) std::this_thread::yield();
-  token->store(true);
+  token->stop(cause);
   stream().synchronize();
   expect(ran < 100000, "a cancelled task stops");
-  expect(t.storage->poison() && std::strcmp(t.storage->poison()->code(), "ERR_ABORTED") == 0, "and says it was aborted");
+  const Error* poison = t.storage->poison();
+  expect(poison && std::strcmp(poison->code(), "ERR_ABORTED") == 0 && poison->cause() == cause, "and says it was aborted, by what");
 }
 
 void foreign_memory_is_let_go_behind_the_queue() {
