@@ -31,6 +31,7 @@ inline std::string text(bool b) { return b ? "true" : "false"; }
 template <class T>
 std::string text(const T& v) {
   if constexpr (std::is_convertible_v<T, const char*>) return std::string(static_cast<const char*>(v));
+  else if constexpr (std::is_convertible_v<T, std::string>) return v;
   else return std::to_string(v);
 }
 }  // namespace detail

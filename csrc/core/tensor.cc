@@ -33,7 +33,7 @@ bool Dims::operator==(const Dims& o) const {
   return true;
 }
 
-std::string text_of(const Dims& dims) {
+DimsText::operator std::string() const {
   std::string s = "[";
   for (int i = 0; i < dims.rank; i++) s += (i ? ", " : "") + std::to_string(dims[i]);
   return s + "]";

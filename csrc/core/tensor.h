@@ -30,7 +30,12 @@ struct Dims {
 };
 
 // "[2, 3]"
-std::string text_of(const Dims& dims);
+// "[2, 3]", written where it becomes a string: the arguments of a check that holds cost nothing.
+struct DimsText {
+  const Dims& dims;
+  operator std::string() const;
+};
+inline DimsText text_of(const Dims& dims) { return {dims}; }
 Dims contiguous_strides(const Dims& shape);
 // What the elements take; throws ERR_SHAPE for a negative size and for more bytes than can be counted.
 size_t bytes_of(const Dims& shape, DType dtype);
