@@ -11,11 +11,21 @@ import { FoveaError } from './errors.ts';
 /** The names of all options of T: a table that misses one does not compile. */
 export type OptionNames<T> = Readonly<Record<keyof T, true>>;
 
-/** Throws ERR_ARGUMENT for an option that `known` does not have. Its value is not looked at: undefined is as good as absent. */
+/**
+ * Throws ERR_ARGUMENT for an option that `known` does not have, and for one that is a BigInt, which none may be: V8 would refuse to compute
+ * with it. Other values are not looked at: undefined is as good as absent.
+ */
 export function expectOptions<T extends object>(op: string, options: T, known: OptionNames<NoInfer<T>>): void {
   if (typeof options !== 'object' || options === null)
     throw new FoveaError('ERR_ARGUMENT', `${op}: options are ${String(options)}, expected an object`);
-  for (const name in options) if (known[name] !== true) throw unknownOption(op, name, Object.keys(known));
+  for (const name in options) {
+    if (known[name] !== true) throw unknownOption(op, name, Object.keys(known));
+    if (typeof options[name] === 'bigint')
+      throw new FoveaError(
+        'ERR_ARGUMENT',
+        `${op}: ${name} is the BigInt ${options[name]}n, expected no BigInt; pass Number(${name})`,
+      );
+  }
 }
 
 function unknownOption(op: string, name: string, known: readonly string[]): FoveaError {

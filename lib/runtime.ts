@@ -1,6 +1,7 @@
 import { FoveaError } from './errors.ts';
 import { native, type Native } from './native.ts';
 import { dtypeCode } from './tensor/dtype.ts';
+import { expectFunction } from './tensor/expect.ts';
 
 export interface MemoryReport {
   /** Bytes owned by live tensors of the process, rounded up to allocator blocks. */
@@ -128,6 +129,7 @@ function newListener(signal: AbortSignal) {
  * reject with ERR_ABORTED, whose `cause` is the signal's reason (unless another thread received them). `fn` must be synchronous.
  */
 export function abortable<R>(signal: AbortSignal | undefined, fn: () => R): R {
+  expectFunction('abortable', 'fn', fn);
   if (!signal) return fn();
   if (typeof signal.addEventListener !== 'function')
     throw new FoveaError('ERR_ARGUMENT', 'signal is not an AbortSignal');

@@ -2,6 +2,7 @@
 import { FoveaError } from './errors.ts';
 import { native } from './native.ts';
 import { chosenDevice, deviceName, type DeviceName } from './tensor/device.ts';
+import { expectFunction } from './tensor/expect.ts';
 
 const streams = new FinalizationRegistry<number>((handle) => native().streamClose(handle));
 const events = new FinalizationRegistry<number>((handle) => native().eventRelease(handle));
@@ -77,6 +78,7 @@ export class Stream {
    * be synchronous (queue inside, await outside): a returned promise throws ERR_ARGUMENT.
    */
   run<R>(fn: () => R): R {
+    expectFunction('Stream.run', 'fn', fn);
     native().streamEnter(this.handle);
     try {
       const result = fn();

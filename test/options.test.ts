@@ -348,6 +348,26 @@ test('every public object of options has a call here', () => {
   }).toEqual({ 'no call': [], 'not there': [] });
 });
 
+/** The names that a call knows, from how it refuses another. */
+async function knownTo(call: (more: object) => unknown): Promise<string[]> {
+  const refusal = await Promise.resolve({ misspelt: undefined })
+    .then(call)
+    .catch((error: unknown) => error);
+  return /expected some of (.*)$/.exec(String(refusal))?.[1].split(', ') ?? [];
+}
+
+/** What nobody reads: a block has a stride of its own. */
+const UNREAD = new Set(['HaloNetBlock.attention.stride', 'HaloNetOptions.attention.stride']);
+
+test.each(Object.entries(calls))('%s: a BigInt is no option', async (object, call) => {
+  for (const name of (await knownTo(call)).filter((option) => !UNREAD.has(`${object}.${option}`)))
+    await expect((async () => call({ [name]: 1n }))()).rejects.toMatchObject({
+      name: 'FoveaError',
+      code: 'ERR_ARGUMENT',
+      message: expect.stringMatching(new RegExp(`: ${name} is the BigInt 1n, expected no BigInt`)) as unknown,
+    });
+});
+
 describe('a misspelt option is refused, and nothing without it', () => {
   test.each(Object.entries(calls))('%s', async (_name, call) => {
     await call({});

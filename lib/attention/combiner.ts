@@ -25,6 +25,7 @@ import { mul } from '../ops/binary.ts';
 import { cast } from '../ops/copy.ts';
 import { expand, permute, reshape, select, slice, unsqueeze } from '../ops/view.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectFunction } from '../tensor/expect.ts';
 import { shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention, type AttentionResult } from './attention.ts';
@@ -80,6 +81,7 @@ export function combinerAttention(q: Tensor, k: Tensor, v: Tensor, options: Comb
   const length = q.shape[2];
   const { span = defaultSpan(length) } = options;
   if (!causal && pattern !== 'fixed') throw bad(`causal: false exists for the pattern 'fixed' only, got '${pattern}'`);
+  if (options.summaryKeys !== undefined) expectFunction('combinerAttention', 'summaryKeys', options.summaryKeys);
   if (pool !== 'max' && pool !== 'mean') throw bad(`pool is '${String(pool)}', expected 'max' or 'mean'`);
   expectCount('combinerAttention', 'span', span);
   if (pattern !== 'log' && length % span !== 0)

@@ -9,6 +9,7 @@
  */
 import { FoveaError } from '../errors.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
+import { expectFunction, kindText } from '../tensor/expect.ts';
 import { expectCount } from './checks.ts';
 
 /** Plain data: JSON keeps it. Candidates are named by their place in the list. */
@@ -59,6 +60,9 @@ export interface HeadHunterResult<C> {
 export async function headHunter<C>(options: HeadHunterOptions<C>): Promise<HeadHunterResult<C>> {
   expectOptions('headHunter', options, HEAD_HUNTER_OPTIONS);
   const { candidates, evaluate, k, rounds: count, onScore, resume, signal } = options;
+  if (!Array.isArray(candidates)) throw bad(`candidates are ${kindText(candidates)}, expected an array`);
+  expectFunction('headHunter', 'evaluate', evaluate);
+  if (onScore !== undefined) expectFunction('headHunter', 'onScore', onScore);
   expectCount('headHunter', 'k', k);
   expectCount('headHunter', 'rounds', count);
   if (candidates.length < k * count)

@@ -10,7 +10,7 @@ import { native, type MaybeHandle } from '../native.ts';
 import { cast, contiguous } from '../ops/copy.ts';
 import { zerosLike } from '../ops/creation.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
-import { expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
+import { expectIntegers, expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
 import { scope } from '../tensor/scope.ts';
 import { shapeText } from '../tensor/shape.ts';
 import { Tensor } from '../tensor/tensor.ts';
@@ -226,6 +226,7 @@ export function neighborhoodCost(
   expectOptions('neighborhoodCost', options, { ...NEIGHBORHOOD_WINDOW, space: true });
   const { length } = fullSizes(sizes);
   const { space = [length], kernelSize = 7, stride = 1, dilation = 1, causal = false } = options;
+  expectIntegers('neighborhoodCost', 'space', space);
   const at = <T extends number | boolean>(value: PerAxis<T>, i: number): number =>
     Number(typeof value === 'object' ? value[i] : value);
   const pairs = space.reduce(

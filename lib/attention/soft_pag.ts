@@ -50,10 +50,11 @@ export function softPag(q: Tensor, k: Tensor, v: Tensor, options: SoftPagOptions
 }
 
 function strengthsOf(strength: NonNullable<SoftPagOptions['strength']>, heads: number): Float32Array {
-  const list = typeof strength === 'number' ? new Float32Array(heads).fill(strength) : Float32Array.from(strength);
+  const list = typeof strength === 'number' ? new Array<number>(heads).fill(strength) : Array.from(strength);
   if (list.length !== heads) throw bad(`${list.length} strengths for ${heads} heads`);
-  if (!list.every((u) => u >= 0 && u <= 1)) throw bad(`strength ${String([...list])} must be from 0 to 1`);
-  return list;
+  if (!list.every((u) => typeof u === 'number' && u >= 0 && u <= 1))
+    throw bad(`strength ${list.map(String).join()} must be numbers from 0 to 1`);
+  return Float32Array.from(list);
 }
 
 const bad = (what: string): FoveaError => new FoveaError('ERR_ARGUMENT', `softPag: ${what}`);

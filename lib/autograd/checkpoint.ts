@@ -1,6 +1,7 @@
 import { FoveaError } from '../errors.ts';
 import { getMatmulPrecision, withMatmulPrecision } from '../ops/matmul_precision.ts';
 import { randomState, withRandomState } from '../ops/random.ts';
+import { expectFunction, expectTensorList } from '../tensor/expect.ts';
 import { scope } from '../tensor/scope.ts';
 import { Tensor } from '../tensor/tensor.ts';
 import { attach, enableGrad, gradEnabled, nextNodeId, noGrad, walk, type FoundGradients } from './tape.ts';
@@ -11,11 +12,13 @@ import { attach, enableGrad, gradEnabled, nextNodeId, noGrad, walk, type FoundGr
  * stream (dropout) is the same the second time. Tensors made inside die with the call unless returned or given to `keep`. Gradients reach the
  * inputs and whatever else with requiresGrad `fn` uses: parameters, and tensors computed outside, which must then still live.
  *
- * @throws FoveaError ERR_ARGUMENT where fn returns something else
+ * @throws FoveaError ERR_ARGUMENT where fn is no function or returns something else, and for an input that is no tensor
  *
  * Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", section 4.
  */
 export function checkpoint<R extends Tensor | Tensor[]>(fn: (...inputs: Tensor[]) => R, ...inputs: Tensor[]): R {
+  expectFunction('checkpoint', 'fn', fn);
+  expectTensorList('checkpoint', 'inputs', inputs);
   const [precision, random] = [getMatmulPrecision(), randomState()];
   let single = false;
   // Detached, since fn may return an input, or what it found outside: those have a place in the graph already.

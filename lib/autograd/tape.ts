@@ -8,7 +8,7 @@
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
-import { expectTensorList } from '../tensor/expect.ts';
+import { expectFunction, expectTensorList } from '../tensor/expect.ts';
 import { scope, keep } from '../tensor/scope.ts';
 import { setBackwardHook, Tensor, type BackwardOptions } from '../tensor/tensor.ts';
 
@@ -34,16 +34,15 @@ export function gradEnabled(): boolean {
 }
 
 function withRecording<R>(recording: boolean, fn: () => R): R {
+  const op = recording ? 'enableGrad' : 'noGrad';
+  expectFunction(op, 'fn', fn);
   const before = enabled;
   enabled = recording;
   try {
     const result = fn();
     if (!(result instanceof Promise)) return result;
     result.catch(() => undefined);
-    throw new FoveaError(
-      'ERR_ARGUMENT',
-      `${recording ? 'enableGrad' : 'noGrad'}: fn returned a promise; compute inside, await outside it`,
-    );
+    throw new FoveaError('ERR_ARGUMENT', `${op}: fn returned a promise; compute inside, await outside it`);
   } finally {
     enabled = before;
   }

@@ -372,7 +372,7 @@ abstract class Backbone extends Module {
     lists: Record<string, readonly unknown[] | undefined>,
   ) {
     super();
-    expectOnePerStage(model, depths.length, { dims, ...lists });
+    expectOnePerStage(model, depths, { dims, ...lists });
     const dim = dims[dims.length - 1];
     this.norm = new BatchNorm(dim, { axis: -1 });
     this.head = new Linear(dim, classes);

@@ -216,7 +216,7 @@ export class CareTransformer extends Module {
     super();
     expectOptions('CareTransformer', options, CARE_OPTIONS);
     const { depths, featDims, memDims, ratios, dropPath = 0, classes = 1000, inChannels = 3 } = options;
-    expectOnePerStage('CareTransformer', depths.length, { featDims, memDims, ratios });
+    expectOnePerStage('CareTransformer', depths, { featDims, memDims, ratios });
     const dims = featDims.map((dim, s) => dim + memDims[s]);
     this.stem = [patches(inChannels, dims[0], 4), new BatchNorm(dims[0], { axis: -1 })];
     const count = depths.reduce((sum, depth) => sum + depth, 0);

@@ -259,7 +259,7 @@ export class DaViT extends Module {
     expectOptions('DaViT', options, DAVIT_OPTIONS);
     const { depths, dims, heads, attention: kinds = ['spatial', 'channel'], overlappedPatch = false } = options;
     const { dropPath = 0, classes = 1000, inChannels = 3 } = options;
-    expectOnePerStage('DaViT', depths.length, { dims, heads });
+    expectOnePerStage('DaViT', depths, { dims, heads });
     this.stem = new Stem(inChannels, dims[0]);
     const count = kinds.length * depths.reduce((sum, depth) => sum + depth, 0);
     const rate = risingRates(dropPath, count);

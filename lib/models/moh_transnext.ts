@@ -382,7 +382,7 @@ export class MohTransNeXt extends Module {
     const { dims, depths, heads, shared, routed, imageSize = 224, pretrainSize = imageSize, patchSize = 4 } = options;
     const { mlpRatios = [8, 8, 4, 4], poolRatios = [8, 4, 2, 1], windows = [], qkvBias = true } = options;
     const { dropPath = 0, classes = 1000, inChannels = 3 } = options;
-    expectOnePerStage('MohTransNeXt', depths.length, { dims, heads, shared, routed, mlpRatios, poolRatios });
+    expectOnePerStage('MohTransNeXt', depths, { dims, heads, shared, routed, mlpRatios, poolRatios });
     this.imageSize = pairOf(imageSize);
     const rate = risingRates(dropPath, depths.reduce((sum, depth) => sum + depth, 0)); // prettier-ignore
     this.#stages = dims.map((dim, s) => {

@@ -2,20 +2,26 @@
 import { FoveaError } from '../errors.ts';
 import { Conv2d } from '../nn/conv.ts';
 import { Module } from '../nn/module.ts';
+import { expectIntegers, kindText } from '../tensor/expect.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
-/** Throws ERR_ARGUMENT unless every list that is given has an entry for each of `stages`. */
+/** Throws ERR_ARGUMENT unless `depths` are whole numbers and every list that is given has an entry for each, none of them a BigInt. */
 export function expectOnePerStage(
   model: string,
-  stages: number,
+  depths: readonly number[],
   lists: Readonly<Record<string, readonly unknown[] | undefined>>,
 ): void {
-  for (const [name, list] of Object.entries(lists))
-    if (list && list.length !== stages)
+  expectIntegers(model, 'depths', depths);
+  for (const [name, list] of Object.entries(lists)) {
+    if (list === undefined) continue;
+    if (!Array.isArray(list) || list.length !== depths.length)
       throw new FoveaError(
         'ERR_ARGUMENT',
-        `${model}: ${name} has ${list.length} entries, expected one for each of ${stages} stages`,
+        `${model}: ${name} ${Array.isArray(list) ? `has ${list.length} entries` : `is ${kindText(list)}`}, expected one for each of ${depths.length} stages`,
       );
+    if (list.some((entry) => typeof entry === 'bigint'))
+      throw new FoveaError('ERR_ARGUMENT', `${model}: ${name} [${list.join(', ')}] has a BigInt, expected numbers`);
+  }
 }
 
 /** A filter of odd size for each channel, the image keeping its size. */

@@ -1,5 +1,6 @@
 import { FoveaError } from '../errors.ts';
 import type { OptionNames } from '../options.ts';
+import { expectFunction } from '../tensor/expect.ts';
 
 /**
  * How products of f32 tensors are computed. 'highest': in f32. 'high': on CUDA by TF32 on the tensor cores, where both factors are rounded to
@@ -40,6 +41,7 @@ export function getMatmulPrecision(): MatmulPrecision {
 
 /** Runs `fn` with this precision as the default; `fn` must be synchronous. Gradients of what it computes are computed in it as well. */
 export function withMatmulPrecision<R>(precision: MatmulPrecision, fn: () => R): R {
+  expectFunction('withMatmulPrecision', 'fn', fn);
   const before = current;
   current = checked(precision, 'withMatmulPrecision');
   try {

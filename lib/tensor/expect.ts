@@ -1,4 +1,4 @@
-/** Checks of operands that the compiler makes for TypeScript and nobody for plain JavaScript. */
+/** Checks of arguments that the compiler makes for TypeScript and nobody for plain JavaScript. */
 import { FoveaError } from '../errors.ts';
 import { Tensor } from './tensor.ts';
 
@@ -15,6 +15,12 @@ export function kindText(value: unknown): string {
 export function expectObject(op: string, name: string, value: unknown): void {
   if (typeof value !== 'object' || value === null)
     throw new FoveaError('ERR_ARGUMENT', `${op}: ${name} must be an object, got ${kindText(value)}`);
+}
+
+/** Throws ERR_ARGUMENT unless `value` is a function, which is then called. */
+export function expectFunction(op: string, name: string, value: unknown): void {
+  if (typeof value !== 'function')
+    throw new FoveaError('ERR_ARGUMENT', `${op}: ${name} must be a function, got ${kindText(value)}`);
 }
 
 /** Throws ERR_ARGUMENT unless every value is a tensor. */
@@ -50,6 +56,12 @@ export function expectNumbers(op: string, values: Readonly<Record<string, unknow
         `${op}: ${name} is ${String(value)}, expected a finite number${least > -Infinity ? ` of at least ${least}` : ''}`,
       );
   }
+}
+
+/** Throws ERR_ARGUMENT unless `list` is an array or a TypedArray. */
+export function expectList(op: string, name: string, list: unknown): void {
+  if (!Array.isArray(list) && !ArrayBuffer.isView(list))
+    throw new FoveaError('ERR_ARGUMENT', `${op}: ${name} must be an array, got ${kindText(list)}`);
 }
 
 /** Throws ERR_ARGUMENT unless `list` is an array of whole numbers. */

@@ -1,6 +1,6 @@
 import { FoveaError } from '../errors.ts';
 import { native } from '../native.ts';
-import { expectTensors } from './expect.ts';
+import { expectFunction, expectTensors } from './expect.ts';
 import type { Tensor } from './tensor.ts';
 
 /** Tensors made in the innermost running scope, or null outside any. */
@@ -35,6 +35,7 @@ function collect(value: unknown, into: Set<Tensor>, isTensor: (v: unknown) => v 
  * `fn` must be synchronous (enqueue inside, await outside): a returned promise throws ERR_ARGUMENT.
  */
 export function scope<R>(fn: () => R): R {
+  expectFunction('scope', 'fn', fn);
   native().beginScope();
   const outer = current;
   const mine: Tensor[] = [];

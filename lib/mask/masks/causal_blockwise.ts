@@ -1,3 +1,4 @@
+import { expectList } from '../../tensor/expect.ts';
 import { mask, type Mask } from '../mask.ts';
 
 /**
@@ -9,6 +10,7 @@ import { mask, type Mask } from '../mask.ts';
  * Source: Bu et al., "Long-Context Attention Benchmark", 2026, mask CAUSAL BLOCKWISE; Ratner et al., "Parallel Context Windows", 2023.
  */
 export function causalBlockwise(ids: Int32Array | readonly number[]): Mask {
+  expectList('causalBlockwise', 'ids', ids);
   const last = ids.length === 0 ? 0 : ids[ids.length - 1];
   return mask(({ q, kv }, { doc, last }) => kv <= q && (doc[q] === doc[kv] || doc[q] === last), { doc: ids, last });
 }

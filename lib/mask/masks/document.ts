@@ -1,4 +1,5 @@
 import { FoveaError } from '../../errors.ts';
+import { expectList } from '../../tensor/expect.ts';
 import { mask, type Mask } from '../mask.ts';
 
 /**
@@ -14,6 +15,7 @@ export function document(ids: Int32Array | readonly number[]): Mask {
 
 /** Document number of each position, 0, 1, ..., for documents of these lengths one after the other. */
 export function documentIds(lengths: readonly number[]): Int32Array {
+  expectList('documentIds', 'lengths', lengths);
   for (const length of lengths)
     if (!Number.isInteger(length) || length < 0)
       throw new FoveaError('ERR_ARGUMENT', `documentIds: lengths must be integers of at least 0, got ${length}`);

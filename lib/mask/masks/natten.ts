@@ -1,5 +1,6 @@
 import { FoveaError } from '../../errors.ts';
 import { expectOptions, type OptionNames } from '../../options.ts';
+import { expectIntegers } from '../../tensor/expect.ts';
 import { and } from '../compose.ts';
 import { mask, type Mask } from '../mask.ts';
 
@@ -40,6 +41,7 @@ const NATTEN_OPTIONS: OptionNames<NattenOptions> = {
 export function natten(options: NattenOptions): Mask {
   expectOptions('natten', options, NATTEN_OPTIONS);
   const { shape, kernelSize, stride = 1, dilation = 1, causal = false } = options;
+  expectIntegers('natten', 'shape', shape);
   if (shape.length < 1 || shape.length > 3)
     throw new FoveaError('ERR_ARGUMENT', `natten: shape must have 1 to 3 axes, got [${shape.join(', ')}]`);
   const axes = shape.map((length, axis) => {

@@ -1,3 +1,4 @@
+import { expectNumbers } from '../../tensor/expect.ts';
 import { score, type Score } from '../mask.ts';
 import { seen, type FloatTable } from './table.ts';
 
@@ -18,6 +19,7 @@ export function alibi(slopes: number | FloatTable): Score {
  * followed by every other slope of the next higher power's.
  */
 export function alibiSlopes(heads: number): Float32Array {
+  expectNumbers('alibiSlopes', { heads }, 0);
   const power = 2 ** Math.floor(Math.log2(heads));
   const geometric = (n: number, i: number) => 2 ** ((-8 * (i + 1)) / n);
   return Float32Array.from({ length: heads }, (_, i) =>

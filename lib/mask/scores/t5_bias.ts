@@ -1,5 +1,6 @@
 import { FoveaError } from '../../errors.ts';
 import { expectOptions, type OptionNames } from '../../options.ts';
+import { expectNumbers } from '../../tensor/expect.ts';
 import { score, type Score } from '../mask.ts';
 import { seen, type FloatTable2 } from './table.ts';
 
@@ -40,6 +41,7 @@ export function t5Bias(bias: FloatTable2, options: T5BiasOptions = {}): Score {
 
 /** Bucket of each distance 0 to `maxDistance`, computed in single precision as the published models do. */
 export function t5Buckets(buckets: number, maxDistance: number): Int32Array {
+  expectNumbers('t5Bias', { buckets, maxDistance });
   const exact = Math.floor(buckets / 2);
   if (!Number.isInteger(buckets) || buckets < 2 || maxDistance <= exact)
     throw new FoveaError('ERR_ARGUMENT', `t5Bias: ${buckets} buckets a side up to distance ${maxDistance}`);
