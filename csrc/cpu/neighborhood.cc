@@ -112,14 +112,15 @@ void neighborhood_tiles<kIsa>(const NeighborhoodParams& p, ThreadPool& pool, con
   const int64_t lattices = Lattice::count(p), boxes = shape.count();
   Pieces size(nullptr);
   Workspace(p, shape.vectors, size);
-  // Work is handed out in runs of boxes: neighbours share keys, and each asks for the rows of the next.
-  const int64_t total = p.batch * lattices * boxes * p.heads_q, run = most(least(total / (8 * pool.threads()), 16), 1);
+  // Work is handed out in runs of boxes: neighbours share keys, and each asks for the rows of the next. Threads get equally many runs.
+  const int64_t total = p.batch * lattices * boxes * p.heads_q, most_boxes = most(least(total / (8 * pool.threads()), 16), 1);
+  const int64_t runs = whole(divide_up(total, most_boxes), pool.threads());
   auto visit = [&](int64_t item, int thread) {
     Pieces pieces(pool.scratch(thread, static_cast<size_t>(size.bytes())));
     const Workspace w(p, shape.vectors, pieces);
     std::optional<Box> box;
     bool placed = false;
-    for (int64_t i = item * run; i < least((item + 1) * run, total); i++) {
+    for (int64_t i = item * total / runs; i < (item + 1) * total / runs; i++) {
       // Heads of a box one after the other: their rows lie side by side in memory.
       const int64_t head = i % p.heads_q, index = i / p.heads_q % boxes, rest = i / p.heads_q / boxes;
       if (!box || head == 0) placed = box.emplace(p, rest % lattices, p.dim_v).place(shape, index, rest / lattices);
@@ -139,7 +140,7 @@ void neighborhood_tiles<kIsa>(const NeighborhoodParams& p, ThreadPool& pool, con
       else run_box<3>(*box, later, w);
     }
   };
-  pool.run(divide_up(total, run), visit, cancel);
+  pool.run(runs, visit, cancel);
 }
 
 template <>
