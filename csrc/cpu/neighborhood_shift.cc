@@ -178,9 +178,9 @@ class Unit {
   // of the column has taken them.
   void add_values(int64_t h, int64_t x0, int64_t lanes) {
     constexpr int64_t kMostWeights = (20 << 10) / kVectorBytes;
-    Product p{w_.scores, plan_.row_scores, {}, tile_.rows, false, w_.v + h / plan_.group * plan_.values, w_.rows, 0, p_.dim_v, plan_.pitch};
+    Product p{w_.scores, plan_.row_scores, {}, 0, 0, 0, w_.v + h / plan_.group * plan_.values, w_.rows, 0, p_.dim_v, plan_.pitch};
     for (int a = 0; a < tile_.rows; a++) p.sums[a] = w_.out + a * kLanes * plan_.pitch;
-    for (const Source* end = w_.rows + rows_; p.sources < end; p.sources += p.count, p.add = true) {
+    for (const Source* end = w_.rows + rows_; p.sources < end; p.sources += p.count, p.held = p.end) {
       int64_t vectors = 0;
       for (p.count = 0; p.sources + p.count < end; p.count++) {
         const Source& next = p.sources[p.count];
@@ -193,6 +193,7 @@ class Unit {
                      *last = std::find_if_not(first, p.sources + p.count, seen);
         weigh(a, scores_of(a) + (first - w_.rows) * p_.axis[2].kernel * kLanes, (last - first) * p_.axis[2].kernel);
       }
+      p.first = p.sources->first, p.end = p.sources[p.count - 1].end;
       add_tokens(p, w_.steps + x0, 0, lanes);
     }
   }

@@ -239,7 +239,8 @@ class Unit {
       w_.slots[r] = ring_.slot(z, tile_.window[0].begin + r);
       w_.key_sources[r].row = w_.slots[r] * plan_.row_tokens;
     }
-    Product dq{w_.grads, pairs_of(1), {}, tile_.rows, z > tile_.planes.begin, w_.k_tokens, w_.key_sources, rows_, p_.dim, plan_.pitch};
+    const int64_t held = z > tile_.planes.begin ? tile_.rows : 0;
+    Product dq{w_.grads, pairs_of(1), {}, 0, held, tile_.rows, w_.k_tokens, w_.key_sources, rows_, p_.dim, plan_.pitch};
     for (int a = 0; a < tile_.rows; a++) dq.sums[a] = w_.dq + a * plan_.row_tokens;
     for (int64_t x0 = 0, done = 0; x0 < n_; x0 += kLanes) {
       make_pairs(h, z, x0);
@@ -257,7 +258,7 @@ class Unit {
   void add_to_keys(const float* pairs, const float* tokens, int64_t dim, float* sums, int64_t row, int64_t from, int64_t to) const {
     const KeyBlock& block = w_.blocks[row / kRows];
     const int64_t rows = least(kRows, rows_ - row), pitch = plan_.row_pairs;
-    Product product{pairs + row * pitch, pitch, {}, rows, true, tokens, block.sources, block.count, dim, plan_.pitch};
+    Product product{pairs + row * pitch, pitch, {}, 0, rows, rows, tokens, block.sources, block.count, dim, plan_.pitch};
     for (int64_t i = 0; i < rows; i++) product.sums[i] = sums + w_.slots[row + i] * plan_.row_tokens;
     add_tokens(product, w_.of_keys, from, to);
   }

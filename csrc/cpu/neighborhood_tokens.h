@@ -68,8 +68,7 @@ struct Product {
   const float* weights;   // of the first row of sums
   int64_t weights_pitch;  // floats to those of the next
   float* sums[kRows];
-  int64_t rows;  // of sums
-  bool add;      // to what sums hold; or else they are set
+  int64_t first, held, end;  // rows of sums that sources are added to: [first, held) to what they hold, [held, end) are set
   const float* tokens;
   const Source* sources;
   int64_t count;       // of sources
@@ -123,11 +122,11 @@ FOVEA_INLINE const Source* add_sources(vf (&acc)[kRows][V], const Product& p, co
 // Sums at place `at`, V vectors of channels from d on.
 template <int V>
 FOVEA_INLINE void add_panel(const Product& p, const Steps& steps, int64_t at, int64_t d) {
-  const int64_t sum = at * p.pitch + d, rows = p.rows, held = p.add ? rows : 0;
+  const int64_t sum = at * p.pitch + d, first = p.first, held = p.held, end = p.end;
   vf acc[kRows][V];
   FOVEA_UNROLL
   for (int i = 0; i < kRows; i++) {
-    const float* from = i < held ? p.sums[i] + sum : nullptr;
+    const float* from = i >= first && i < held ? p.sums[i] + sum : nullptr;
     FOVEA_UNROLL
     for (int v = 0; v < V; v++) acc[i][v] = from ? load(from + v * kLanes) : zero();
   }
@@ -139,7 +138,7 @@ FOVEA_INLINE void add_panel(const Product& p, const Steps& steps, int64_t at, in
   }
   FOVEA_UNROLL
   for (int i = 0; i < kRows; i++)
-    if (i < rows) {
+    if (i >= first && i < end) {
       float* to = p.sums[i] + sum;
       FOVEA_UNROLL
       for (int v = 0; v < V; v++) store(to + v * kLanes, acc[i][v]);
