@@ -47,7 +47,7 @@ struct Plan {
 
 struct Workspace {
   float *k, *v;    // rings: channels apart, and rows of tokens
-  float *q, *out;  // of a column of lanes: [query row][d][lane], rows of tokens
+  float *q, *out;  // of a column of lanes: [d][query row][lane], rows of tokens
   float *scores, *bias;
   Steps* steps;  // of every query of a row
   Step* step;
@@ -145,20 +145,20 @@ class Unit {
 
   // The column of lanes that begins at query x0, of query head h of the unit.
   void column(int64_t h, int64_t x0) {
-    const int64_t q_pitch = p_.dim * kLanes, head = head_ * plan_.group + h;
+    const int64_t head = head_ * plan_.group + h;
     const float* k = w_.k + h / plan_.group * ring_.floats(p_.dim) + x0;
     for (int i = 0; i < tile_.rows; i++) {
       const char *first = rows_of_.at(p_.q, head, tile_.z, tile_.y + i), *tokens[kLanes];
       for (int lane = 0; lane < kLanes; lane++) tokens[lane] = first + least(x0 + lane, l_.length[2] - 1) * rows_of_.step(p_.q);
-      pack_lanes(p_.dtype, tokens, p_.q.sd, p_.dim, p_.scale * kLog2E, w_.q + i * q_pitch, kLanes);
+      pack_lanes(p_.dtype, tokens, p_.q.sd, p_.dim, p_.scale * kLog2E, w_.q + i * kLanes, kRows * kLanes);
     }
     for (int i = 0; i < tile_.rows; i++) store(top_[i], set1(kLowest)), store(sum_[i], zero());
     for (const RowGroup* g = w_.groups; g < w_.groups + groups_; g++)
       with_count<kRows>(g->end - g->first, [&]<int A>() {
         float* scores[A];
         for (int a = 0; a < A; a++) scores[a] = scores_of(g->first + a) + g->from * p_.axis[2].kernel * kLanes;
-        score_rows<A>(w_.q + g->first * q_pitch, q_pitch, {k, w_.slots + g->from, p_.axis[2].kernel, ring_.pitch, p_.dim}, g->count, scores,
-                      top_[g->first]);
+        score_rows<A>(QueriesByChannel{w_.q + g->first * kLanes}, {k, w_.slots + g->from, p_.axis[2].kernel, ring_.pitch, p_.dim}, g->count,
+                      scores, top_[g->first]);
       });
     const bool hides = p_.axis[2].causal && x0 < ring_.before;
     for (int i = 0; (p_.rpb || hides) && i < tile_.rows; i++) store(top_[i], change_scores(i, x0, hides, bias_of(h, x0 / kLanes)));

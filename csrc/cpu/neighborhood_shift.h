@@ -42,11 +42,25 @@ struct KeyVectors {
   int64_t kernel, pitch, dim;
 };
 
-// scores[q][i] = sum_d queries[q][d] * keys[i][d] for A query rows and N key vectors from number `first` on. Rows of queries are `q_pitch`
-// apart. Unless it is null, `highest` [q] takes part in a maximum with them.
-template <int A, int N>
-FOVEA_INLINE void score_block(const float* queries, int64_t q_pitch, const KeyVectors& keys, int first, float* const* scores,
-                              float* highest) {
+// Queries of a tile as [d][query row][lane]: one address serves all rows.
+struct QueriesByChannel {
+  const float* data;  // of the first row
+  const float* row(int a) const { return data + a * kLanes; }
+  void next_channel() { data += kRows * kLanes; }
+};
+
+// As [query row][d][lane]: rows are packed one after the other, which is faster where those of a tile do not fit the first cache.
+struct QueriesByRow {
+  const float* data;
+  int64_t pitch;  // floats to the next row
+  const float* row(int a) const { return data + a * pitch; }
+  void next_channel() { data += kLanes; }
+};
+
+// scores[q][i] = sum_d queries[q][d] * keys[i][d] for A query rows and N key vectors from number `first` on. Unless it is null, `highest`
+// [q] takes part in a maximum with them.
+template <int A, int N, class Queries>
+FOVEA_INLINE void score_block(Queries queries, const KeyVectors& keys, int first, float* const* scores, float* highest) {
   vf acc[A][N];
   FOVEA_UNROLL
   for (int a = 0; a < A; a++) FOVEA_UNROLL
@@ -60,9 +74,9 @@ FOVEA_INLINE void score_block(const float* queries, int64_t q_pitch, const KeyVe
     if (++j == kernel) j = 0, row++;
   }
 #pragma GCC unroll 4
-  for (int64_t d = 0; d < dim; d++, queries += kLanes) {
+  for (int64_t d = 0; d < dim; d++, queries.next_channel()) {
     add_products(
-        acc, [&](int a) { return queries + a * q_pitch; }, [&](int i) { return key[i]; });
+        acc, [&](int a) { return queries.row(a); }, [&](int i) { return key[i]; });
     FOVEA_UNROLL
     for (int i = 0; i < N; i++) key[i] += pitch;
   }
@@ -93,11 +107,10 @@ FOVEA_INLINE void each_block(int count, F&& f) {
 }
 
 // For the vectors of `rows` rows.
-template <int A>
-__attribute__((noinline)) void score_rows(const float* queries, int64_t q_pitch, const KeyVectors& keys, int64_t rows, float* const* scores,
+template <int A, class Queries>
+__attribute__((noinline)) void score_rows(Queries queries, const KeyVectors& keys, int64_t rows, float* const* scores,
                                           float* highest = nullptr) {
-  each_block<A>(static_cast<int>(rows * keys.kernel),
-                [&]<int N>(int first) { score_block<A, N>(queries, q_pitch, keys, first, scores, highest); });
+  each_block<A>(static_cast<int>(rows * keys.kernel), [&]<int N>(int first) { score_block<A, N>(queries, keys, first, scores, highest); });
 }
 
 // Rows of keys or values of one (batch, head, lattice) with channels apart: [slot][d][pitch]. A ring along the first axis that is longer

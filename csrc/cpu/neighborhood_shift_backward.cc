@@ -275,8 +275,8 @@ class Unit {
         }
         const float *q = w_.q + (x0 * kRows + g->first * kLanes) * p_.dim, *dout = w_.dout + (x0 * kRows + g->first * kLanes) * p_.dim_v;
         const int64_t* slots = w_.slots + g->from;
-        score_rows<A>(q, p_.dim * kLanes, {w_.k + x0, slots, kernel, ring_.pitch, p_.dim}, g->count, weights);
-        score_rows<A>(dout, p_.dim_v * kLanes, {w_.v + x0, slots, kernel, ring_.pitch, p_.dim_v}, g->count, grads);
+        score_rows<A>(QueriesByRow{q, p_.dim * kLanes}, {w_.k + x0, slots, kernel, ring_.pitch, p_.dim}, g->count, weights);
+        score_rows<A>(QueriesByRow{dout, p_.dim_v * kLanes}, {w_.v + x0, slots, kernel, ring_.pitch, p_.dim_v}, g->count, grads);
       });
       for (int64_t a = g->first; a < g->end; a++) {
         float* bias = nullptr;
