@@ -47,7 +47,7 @@ const Case kCases[] = {
 constexpr int64_t kExact = int64_t{1} << 53;  // whole numbers up to here are doubles
 
 double value_of(Values values, DType dtype) {
-  constexpr double kOdd[] = {NAN, INFINITY, -INFINITY, -0.0, 0.0, -1, 1, 1e-40, -1e-40};
+  constexpr double kOdd[] = {NAN, -NAN, INFINITY, -INFINITY, -0.0, 0.0, -1, 1, 1e-40, -1e-40};
   if (values == Values::Same) return 1;
   if (values == Values::Few) return static_cast<double>(uniform(0, dtype == DType::Bool ? 1 : 4));
   if (values == Values::Odd && is_floating(dtype)) return kOdd[uniform(0, std::size(kOdd) - 1)];
