@@ -92,6 +92,24 @@ describe('what is no tensor is refused by the name of its place', () => {
     expect(() => F.neighborhoodAttention(F.ones([1, 6, 2, 8]), F.ones([1, 6, 2, 8]), F.ones([1, 6, 2, 8]), { kernelSize: 3, rpb: 1 as never })).toThrow(refused(/rpb must be a tensor/)); // prettier-ignore
   });
 
+  test('an option that is one, too', () => {
+    const pixels = F.ones([1, 4, 4, 2, 4]);
+    const pooled = { pooledK: F.ones([1, 2, 1, 4]), pooledV: F.ones([1, 2, 1, 4]) };
+    const options: Readonly<Record<string, (other: never) => unknown>> = {
+      'laraAttention: noise': (noise) => F.laraAttention(heads, heads, heads, { noise }),
+      'causalLongShortAttention: windowQ': (windowQ) =>
+        F.causalLongShortAttention(heads, heads, heads, { landmarkK: heads, landmarkV: heads, chunk: 1, window: 2, windowQ }),
+      'aggregatedAttention: localBias': (localBias) => F.aggregatedAttention(pixels, pixels, pixels, { ...pooled, localBias }),
+      'aggregatedAttention: pooledBias': (pooledBias) => F.aggregatedAttention(pixels, pixels, pixels, { ...pooled, pooledBias }),
+      'aggregatedAttention: tokens.keys': (keys) =>
+        F.aggregatedAttention(pixels, pixels, pixels, { ...pooled, tokens: { queries: pixels, keys, bias: x } }),
+      'rotary: table.cos': (cos) => F.rotary(heads, { table: { cos, sin: x } }),
+    }; // prettier-ignore
+    for (const [name, call] of Object.entries(options))
+      for (const other of [5, 'x', {}, [5], true] as never[])
+        expect(() => call(other)).toThrow(refused(new RegExp(`^${name} must be a tensor`)));
+  });
+
   test('lists of them', () => {
     expect(() => F.grad(F.sum(x), [5] as never)).toThrow(refused(/grad: inputs\[0\] must be a tensor/));
     expect(() => F.clipGradNorm(5 as never, 1)).toThrow(refused(/clipGradNorm: got a number/));
@@ -189,6 +207,7 @@ const CALLERS: Readonly<Record<string, (fn: never) => unknown>> = {
   withMatmulPrecision: (fn) => F.withMatmulPrecision('high', fn),
   mask: (fn) => F.mask(fn),
   score: (fn) => F.score(fn),
+  'Sequential forward of a layer': (forward) => new F.Sequential({ forward } as never),
   'headHunter evaluate': (evaluate) => F.headHunter({ ...search, evaluate }),
   'headHunter onScore, if given': (onScore) => F.headHunter({ ...search, onScore }),
   'combinerAttention summaryKeys, if given': (summaryKeys) => F.combinerAttention(heads, heads, heads, { summaryKeys }),

@@ -19,7 +19,7 @@ import { softmax } from '../ops/softmax.ts';
 import { permute, reshape, slice, unsqueeze } from '../ops/view.ts';
 import { where } from '../ops/where.ts';
 import { expectOptions, type OptionNames } from '../options.ts';
-import { expectTensors } from '../tensor/expect.ts';
+import { expectOptionalTensors, expectTensors } from '../tensor/expect.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { expectRank } from './checks.ts';
@@ -64,7 +64,11 @@ export function aggregatedAttention(q: Tensor, k: Tensor, v: Tensor, options: Ag
   expectRank(OP, '[batch, rows, columns, heads, dim]', 5, { q, k, v });
   expectTensors(OP, { pooledK: options.pooledK, pooledV: options.pooledV });
   const { pooledK, pooledV, window = 3, localBias, pooledBias, tokens, scale = 1 / Math.sqrt(q.shape[4]) } = options;
-  if (tokens) expectOptions(`${OP}: tokens`, tokens, { queries: true, keys: true, bias: true });
+  expectOptionalTensors(OP, { localBias, pooledBias });
+  if (tokens) {
+    expectOptions(`${OP}: tokens`, tokens, { queries: true, keys: true, bias: true });
+    expectTensors(OP, { 'tokens.queries': tokens.queries, 'tokens.keys': tokens.keys, 'tokens.bias': tokens.bias });
+  }
   checkOperands(q, k, v, options, window);
   const [batch, rows, columns, heads, dim] = q.shape;
   const side = (window - 1) / 2;

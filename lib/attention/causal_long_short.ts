@@ -66,6 +66,7 @@ const CAUSAL_LONG_SHORT_OPTIONS: OptionNames<CausalLongShortOptions> = {
 export function causalLongShortAttention(q: Tensor, k: Tensor, v: Tensor, options: CausalLongShortOptions): Tensor {
   expectOptions('causalLongShortAttention', options, CAUSAL_LONG_SHORT_OPTIONS);
   const { landmarkK, landmarkV, chunk, window, windowQ = q } = options;
+  expectTensors('causalLongShortAttention', { windowQ });
   expectCrossAttention('causalLongShortAttention', q, k, v);
   expectCrossAttention('causalLongShortAttention', q, landmarkK, landmarkV);
   expectCount('causalLongShortAttention', 'chunk', chunk);

@@ -19,6 +19,7 @@ import { expectOptions, type OptionNames } from '../options.ts';
 import { sameShape, shapeText } from '../tensor/shape.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { attention } from './attention.ts';
+import { expectOptionalTensors } from '../tensor/expect.ts';
 import { expectCount, expectSelfAttention, expectValid } from './checks.ts';
 import { fullSizes, pairsCost, type Cost, type CostSizes } from './cost.ts';
 import { segmentMeans } from './landmarks.ts';
@@ -46,6 +47,7 @@ export function laraAttention(q: Tensor, k: Tensor, v: Tensor, options: LaraOpti
   expectOptions('laraAttention', options, LARA_OPTIONS);
   expectSelfAttention('laraAttention', q, k, v);
   const { landmarks = 16, noise, valid, padding = 'counted' } = options;
+  expectOptionalTensors('laraAttention', { noise });
   const [batch, , length] = q.shape;
   expectValid('laraAttention', valid, batch, length);
   if (padding !== 'counted' && padding !== 'hidden')

@@ -1,3 +1,4 @@
+import { expectFunction, expectObject } from '../tensor/expect.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { Module } from './module.ts';
 
@@ -10,6 +11,10 @@ export class Sequential extends Module {
 
   constructor(...layers: Layer[]) {
     super();
+    layers.forEach((layer, i) => {
+      expectObject('Sequential', `layer ${i}`, layer);
+      expectFunction('Sequential', `forward of layer ${i}`, layer.forward);
+    });
     this.layers = layers;
   }
 

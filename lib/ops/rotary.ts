@@ -88,6 +88,7 @@ export function rotary(x: Tensor, options: RotaryOptions = {}): Tensor {
       `rotary: ${offset.length} offsets for ${batch} batches; expected one each and no positions`,
     );
   }
+  if (options.table) expectTensors('rotary', { 'table.cos': options.table.cos, 'table.sin': options.table.sin });
   const table =
     options.table ??
     rotaryTable(lengthNeeded(length, offset, options.positions), options.dims ?? x.shape[x.rank - 1], base, x.device);
