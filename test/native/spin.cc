@@ -6,17 +6,11 @@
 #include <cstdio>
 #include <thread>
 
+#include "expect.h"
+
 using namespace fovea;
 
 namespace {
-
-int failures = 0;
-
-void expect(bool ok, const char* what) {
-  if (ok) return;
-  std::printf("FAILED: %s\n", what);
-  failures++;
-}
 
 void what_holds_is_seen_without_waiting() {
   int looks = 0;

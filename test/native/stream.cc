@@ -9,18 +9,11 @@
 #include "core/allocator.h"
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "expect.h"
 
 using namespace fovea;
 
 namespace {
-
-int failures = 0;
-
-void expect(bool ok, const char* what) {
-  if (ok) return;
-  std::printf("FAILED: %s\n", what);
-  failures++;
-}
 
 Stream& stream() { return Stream::cpu(); }
 
