@@ -120,7 +120,7 @@ void neighborhood_tiles<kIsa>(const NeighborhoodParams& p, ThreadPool& pool, con
     const Workspace w(p, shape.vectors, pieces);
     std::optional<Box> box;
     bool placed = false;
-    for (int64_t i = item * total / runs; i < (item + 1) * total / runs; i++) {
+    for (int64_t i = item * total / runs, end = (item + 1) * total / runs; i < end; i++) {
       // Heads of a box one after the other: their rows lie side by side in memory.
       const int64_t head = i % p.heads_q, index = i / p.heads_q % boxes, rest = i / p.heads_q / boxes;
       if (!box || head == 0) placed = box.emplace(p, rest % lattices, p.dim_v).place(shape, index, rest / lattices);
