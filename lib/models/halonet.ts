@@ -10,7 +10,7 @@ import { FoveaError } from '../errors.ts';
 import { BatchNorm } from '../nn/batch_norm.ts';
 import { Conv2d, type Conv2dLayerOptions } from '../nn/conv.ts';
 import { DropPath } from '../nn/drop_path.ts';
-import { HaloAttention, roundWidth, type HaloLayerOptions } from '../nn/halo.ts';
+import { HALO_LAYER_OPTIONS, HaloAttention, roundWidth, type HaloLayerOptions } from '../nn/halo.ts';
 import { Linear } from '../nn/linear.ts';
 import { Module, parameter } from '../nn/module.ts';
 import { add, mul } from '../ops/binary.ts';
@@ -25,6 +25,11 @@ import { expectOptions, type OptionNames } from '../options.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 import { pointwise, risingRates } from './parts.ts';
 
+/** The stride of an attention is that of its block. */
+export type HaloNetAttention = Omit<HaloLayerOptions, 'stride'>;
+
+const { stride: _, ...ATTENTION_OPTIONS } = HALO_LAYER_OPTIONS;
+
 export interface HaloNetBlock {
   /** A convolution of 3 x 3, or halo attention, between two of 1 x 1. */
   readonly type: 'bottle' | 'self_attn';
@@ -37,7 +42,7 @@ export interface HaloNetBlock {
   /** Channels of a group of the 3 x 3 convolution; 0 (default) for one group. */
   readonly groupSize?: number;
   /** Over those of the network. */
-  readonly attention?: HaloLayerOptions;
+  readonly attention?: HaloNetAttention;
 }
 
 const BLOCK_OPTIONS: OptionNames<HaloNetBlock> = {
@@ -58,7 +63,7 @@ export interface HaloNetOptions {
     /** Maximum of 3 x 3, stride 2, at the end. Without it the last of several convolutions has stride 2. */
     readonly pool: boolean;
   };
-  readonly attention?: HaloLayerOptions;
+  readonly attention?: HaloNetAttention;
   /** Default 'relu'. */
   readonly activation?: 'relu' | 'silu';
   /** Squeeze and excitation, or efficient channel attention, in 'bottle' blocks. Default none. */
@@ -282,6 +287,8 @@ export class HaloNet extends Module {
     const { stem, activation = 'relu', features, classes = 1000, inChannels = 3, dropPath = 0 } = options;
     expectOptions('HaloNet: stem', stem, { type: true, width: true, pool: true });
     for (const block of options.stages.flat()) expectOptions('HaloNet: stages', block, BLOCK_OPTIONS);
+    for (const { attention } of [options, ...options.stages.flat()])
+      if (attention) expectOptions('HaloNet: attention', attention, ATTENTION_OPTIONS);
     const act = { relu, silu }[activation];
     if (!act)
       throw new FoveaError('ERR_ARGUMENT', `HaloNet: activation is '${String(activation)}', expected 'relu' or 'silu'`);

@@ -9,5 +9,5 @@ export {
 } from './biformer.ts';
 export { CARE_TRANSFORMERS, CareTransformer, type CareOptions } from './care.ts';
 export { DAVITS, DaViT, type DaViTOptions } from './davit.ts';
-export { HALONETS, HaloNet, type HaloNetBlock, type HaloNetOptions } from './halonet.ts';
+export { HALONETS, HaloNet, type HaloNetAttention, type HaloNetBlock, type HaloNetOptions } from './halonet.ts';
 export { MOH_TRANSNEXTS, MohTransNeXt, type MohTransNeXtOptions } from './moh_transnext.ts';

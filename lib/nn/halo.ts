@@ -32,7 +32,7 @@ export interface HaloLayerOptions {
   readonly scaleRelative?: boolean;
 }
 
-const LAYER_OPTIONS: OptionNames<HaloLayerOptions> = {
+export const HALO_LAYER_OPTIONS: OptionNames<HaloLayerOptions> = {
   blockSize: true,
   haloSize: true,
   heads: true,
@@ -87,7 +87,7 @@ export class HaloAttention extends Module {
 
   constructor(dim: number, options: HaloLayerOptions = {}) {
     super();
-    expectOptions('HaloAttention', options, LAYER_OPTIONS);
+    expectOptions('HaloAttention', options, HALO_LAYER_OPTIONS);
     const { blockSize = 8, haloSize = 3, heads = 8, outDim = dim, qkRatio = 1, qkvBias = false, stride = 1 } = options;
     for (const [name, value] of Object.entries({ dim, blockSize, heads, outDim }))
       expectCount('HaloAttention', name, value);
